@@ -1,0 +1,58 @@
+"""What every credential Block here shares: it makes its connector, and its secrets may be sealed.
+
+Prefect encrypts Blocks with AES-128 and one key for all; we seal each secret field with AES-256-GCM before Prefect
+sees it. A sealed value is a string that starts with `SEALED_PREFIX`; only the hub can open it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Self
+
+from prefect.blocks.core import Block
+from pydantic import SecretStr
+
+if TYPE_CHECKING:
+    from parley.messages import Connector
+
+SEALED_PREFIX = "sealed:v1:"
+
+Opener = Callable[[str, str], Awaitable[str]]
+"""Opens one sealed field: (field name, sealed value) -> clear value."""
+
+
+class ConnectorBlock(Block):
+    """Credentials of one account on one platform. Secret fields are `SecretStr`."""
+
+    _block_type_slug: Any = None
+
+    @abstractmethod
+    def connector(self, account: str) -> Connector:
+        """Make the connector of this account. Opens no connection. Raises `ConfigurationError`."""
+
+    @classmethod
+    def secret_fields(cls) -> tuple[str, ...]:
+        """Names of the fields that hold secrets."""
+        return tuple(name for name, field in cls.model_fields.items() if SecretStr in _types(field.annotation))
+
+    def unsealed_fields(self) -> tuple[str, ...]:
+        """Names of the secret fields that hold a value in clear."""
+        return tuple(name for name in self.secret_fields() if (value := self._clear(name)) and not value.startswith(SEALED_PREFIX))
+
+    async def opened(self, opener: Opener) -> Self:
+        """A copy whose sealed secrets are opened, for use in this process only; never saved."""
+        changed = {
+            name: SecretStr(await opener(name, value))
+            for name in self.secret_fields()
+            if (value := self._clear(name)).startswith(SEALED_PREFIX)
+        }
+        return self.model_copy(update=changed)
+
+    def _clear(self, name: str) -> str:
+        value = getattr(self, name)
+        return value.get_secret_value() if isinstance(value, SecretStr) else ""
+
+
+def _types(annotation: Any) -> tuple[Any, ...]:
+    return getattr(annotation, "__args__", (annotation,))
