@@ -1,0 +1,1 @@
+"""Language: the command grammar and the understanding of plain language."""

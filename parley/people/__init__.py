@@ -1,0 +1,1 @@
+"""People: principals, rights, audit, sealing."""

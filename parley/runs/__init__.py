@@ -1,0 +1,1 @@
+"""Runs: the catalogue of automations, dispatch, the worker, the three levels of failure."""

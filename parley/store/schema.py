@@ -1,0 +1,335 @@
+"""The tables of our own database. One schema for SQLite and PostgreSQL; Alembic migrations follow it.
+
+Ids are uuid7 as text. Times are UTC (`UtcDateTime`). A column whose name ends in `_sealed` holds AES-256-GCM
+ciphertext made by `parley.people.sealing` with (table, column, row id) as associated data. States are text with a
+CHECK constraint, so that a database browser tells the story.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware UTC datetime, stored without zone."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: Any | None, dialect: sa.Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+def _id() -> sa.Column[str]:
+    return sa.Column("id", sa.String(36), primary_key=True)
+
+
+def _state(*allowed: str, name: str = "state") -> tuple[sa.Column[str], sa.CheckConstraint]:
+    listed = ", ".join(f"'{state}'" for state in allowed)
+    return sa.Column(name, sa.String(20), nullable=False), sa.CheckConstraint(f"{name} IN ({listed})", name=name)
+
+
+def _when(name: str, nullable: bool = True) -> sa.Column[datetime]:
+    return sa.Column(name, UtcDateTime(), nullable=nullable)
+
+
+def _text(name: str, nullable: bool = True, **more: Any) -> sa.Column[str]:
+    return sa.Column(name, sa.Text(), nullable=nullable, **more)
+
+
+account = sa.Table(
+    "account",
+    metadata,
+    _id(),
+    _text("name", False, unique=True),
+    _text("platform", False),
+    _text("block"),
+    sa.Column("enabled", sa.Boolean(), nullable=False, default=True),
+    _when("created_at", False),
+)
+
+principal = sa.Table(
+    "principal",
+    metadata,
+    _id(),
+    _text("name", False, unique=True),
+    *_state("person", "service", name="kind"),
+    *_state("owner", "operator", "user", "auditor", "none", name="role"),
+    # A JSON list of globs over automation names; empty means every automation that the role's level allows.
+    sa.Column("automations", sa.JSON(), nullable=False, default=list),
+    _text("language"),
+    _text("time_zone"),
+    sa.Column("enabled", sa.Boolean(), nullable=False, default=True),
+    _when("created_at", False),
+)
+
+identity = sa.Table(
+    "identity",
+    metadata,
+    _id(),
+    sa.Column("principal_id", sa.ForeignKey("principal.id"), nullable=False, index=True),
+    _text("account", False),
+    _text("native_user_id", False),
+    sa.Column("verified", sa.Boolean(), nullable=False, default=False),
+    _when("created_at", False),
+    sa.UniqueConstraint("account", "native_user_id"),
+)
+
+token = sa.Table(
+    "token",
+    metadata,
+    _id(),
+    sa.Column("principal_id", sa.ForeignKey("principal.id"), nullable=False),
+    *_state("bearer", "session", "login", name="kind"),
+    # Only a SHA-256 of the secret is kept; the secrets have 256 bits, so no slow hash is needed.
+    _text("digest", False, unique=True),
+    _text("label"),
+    _when("created_at", False),
+    _when("expires_at"),
+    _when("revoked_at"),
+)
+
+conversation = sa.Table(
+    "conversation",
+    metadata,
+    _id(),
+    _text("account", False),
+    _text("native_id", False),
+    _text("thread", False, default=""),
+    *_state("direct", "group", "channel", "mail", name="kind"),
+    _when("created_at", False),
+    sa.UniqueConstraint("account", "native_id", "thread"),
+)
+
+message = sa.Table(
+    "message",
+    metadata,
+    _id(),
+    _text("account", False),
+    _text("native_id", False),
+    sa.Column("conversation_id", sa.ForeignKey("conversation.id"), nullable=False),
+    sa.Column("principal_id", sa.ForeignKey("principal.id")),
+    # For a message that one principal sent in another's name (`parley say --as`).
+    sa.Column("acting_for_id", sa.ForeignKey("principal.id")),
+    _text("sender_id", False),
+    *_state("message", "edit", "action", name="type"),
+    sa.Column("event_sealed", sa.LargeBinary()),
+    sa.Column("route", sa.JSON(), nullable=False),
+    *_state("received", "handled", "expired", "dead"),
+    _text("reason"),
+    _when("received_at", False),
+    _when("handled_at"),
+    _when("expires_at", False),
+    # Retention: the body goes at `erase_after`; the key (account, native id) stays longer, so that a late
+    # redelivery is still recognised.
+    _when("erase_after", False),
+    _when("forget_after", False),
+    sa.UniqueConstraint("account", "native_id"),
+    sa.Index("ix_message_state_received_at", "state", "received_at"),
+)
+
+request = sa.Table(
+    "request",
+    metadata,
+    _id(),
+    sa.Column("message_id", sa.ForeignKey("message.id")),
+    _text("automation", False),
+    sa.Column("ordinal", sa.Integer(), nullable=False, default=0),
+    sa.Column("conversation_id", sa.ForeignKey("conversation.id")),
+    sa.Column("actor_id", sa.ForeignKey("principal.id")),
+    *_state("command", "language", "rest", "schedule", "prefect", "service", name="origin"),
+    _text("automation_version", False, default=""),
+    sa.Column("parameters_sealed", sa.LargeBinary()),
+    _text("digest", False, default=""),
+    *_state("needs-input", "awaiting-approval", "refused", "queued", "running", "done", "failed", "expired", "cancelled"),
+    *_state("control", "alerts", "people", "schedules", name="lane"),
+    sa.Column("fell_back", sa.Boolean(), nullable=False, default=False),
+    sa.Column("route", sa.JSON()),
+    # What is asked of the person while needs-input or awaiting-approval: {"kind": ..., "parameter": ..., ...}
+    sa.Column("asking", sa.JSON()),
+    _text("reason"),
+    _when("created_at", False),
+    _when("queued_at"),
+    _when("started_at"),
+    _when("ended_at"),
+    _when("expires_at", False),
+    sa.UniqueConstraint("message_id", "automation", "ordinal"),
+    sa.Index("ix_request_state_lane_created_at", "state", "lane", "created_at"),
+    sa.Index("ix_request_conversation_id_state", "conversation_id", "state"),
+)
+
+run = sa.Table(
+    "run",
+    metadata,
+    _id(),
+    sa.Column("request_id", sa.ForeignKey("request.id"), nullable=False, index=True),
+    _text("flow_run_id", unique=True),
+    _text("flow_run_name"),
+    sa.Column("epoch", sa.Integer(), nullable=False, default=0),
+    *_state("created", "started", "suspended", "finished", "lost"),
+    _text("outcome"),
+    _text("holder"),
+    _when("lease_until"),
+    # Only a digest: the token itself is handed to the process that runs it.
+    _text("token_digest"),
+    sa.Column("said", sa.Integer(), nullable=False, default=0),
+    _when("cancel_requested_at"),
+    _when("created_at", False),
+    _when("started_at"),
+    _when("ended_at"),
+    sa.Index("ix_run_state_lease_until", "state", "lease_until"),
+)
+
+question = sa.Table(
+    "question",
+    metadata,
+    _id(),
+    sa.Column("run_id", sa.ForeignKey("run.id"), nullable=False, index=True),
+    sa.Column("ordinal", sa.Integer(), nullable=False),
+    sa.Column("conversation_id", sa.ForeignKey("conversation.id"), nullable=False, index=True),
+    sa.Column("asked_of_id", sa.ForeignKey("principal.id")),
+    sa.Column("json_schema", sa.JSON(), nullable=False),
+    sa.Column("answer_sealed", sa.LargeBinary()),
+    *_state("open", "answered", "expired"),
+    _when("created_at", False),
+    _when("expires_at", False),
+    sa.UniqueConstraint("run_id", "ordinal"),
+)
+
+delivery = sa.Table(
+    "delivery",
+    metadata,
+    _id(),
+    # "request:<id>", "run:<id>", "message:<id>" or "alert:<id>", and a number within it.
+    _text("source", False),
+    sa.Column("ordinal", sa.Integer(), nullable=False),
+    _text("account", False),
+    sa.Column("conversation_id", sa.ForeignKey("conversation.id")),
+    sa.Column("message_id", sa.ForeignKey("message.id"), index=True),
+    sa.Column("route", sa.JSON(), nullable=False),
+    sa.Column("body_sealed", sa.LargeBinary()),
+    _text("token", False),
+    *_state("pending", "sending", "sent", "ambiguous", "dead"),
+    sa.Column("attempts", sa.Integer(), nullable=False, default=0),
+    _when("next_attempt_at", False),
+    sa.Column("receipt", sa.JSON()),
+    _text("reason"),
+    _when("created_at", False),
+    _when("sent_at"),
+    _when("erase_after", False),
+    sa.UniqueConstraint("source", "ordinal"),
+    sa.Index("ix_delivery_state_account_next_attempt_at", "state", "account", "next_attempt_at"),
+)
+
+approval = sa.Table(
+    "approval",
+    metadata,
+    _id(),
+    sa.Column("request_id", sa.ForeignKey("request.id"), nullable=False),
+    _text("digest", False),
+    sa.Column("needed", sa.Integer(), nullable=False, default=1),
+    *_state("open", "granted", "refused", "expired"),
+    _when("created_at", False),
+    _when("expires_at", False),
+    sa.UniqueConstraint("request_id", "digest"),
+)
+
+vote = sa.Table(
+    "vote",
+    metadata,
+    _id(),
+    sa.Column("approval_id", sa.ForeignKey("approval.id"), nullable=False),
+    sa.Column("principal_id", sa.ForeignKey("principal.id"), nullable=False),
+    sa.Column("granted", sa.Boolean(), nullable=False),
+    _when("created_at", False),
+    sa.UniqueConstraint("approval_id", "principal_id"),
+)
+
+grant = sa.Table(
+    "grant_",
+    metadata,
+    _id(),
+    # Lets a run without a message (Prefect UI, API, schedule) start, as this principal.
+    _text("automation", False),
+    sa.Column("principal_id", sa.ForeignKey("principal.id"), nullable=False),
+    sa.Column("granted_by_id", sa.ForeignKey("principal.id"), nullable=False),
+    sa.Column("route", sa.JSON()),
+    _when("created_at", False),
+    _when("expires_at"),
+    _when("revoked_at"),
+)
+
+event = sa.Table(
+    "event",
+    metadata,
+    sa.Column("sequence", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=True),
+    _text("topic", False),
+    sa.Column("body_sealed", sa.LargeBinary()),
+    _when("created_at", False),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("sequence", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=False),
+    _when("at", False),
+    _text("action", False),
+    *_state("intent", "outcome", name="phase"),
+    _text("actor", False),
+    _text("subject"),
+    sa.Column("details", sa.JSON(), nullable=False, default=dict),
+    _text("chain", False),
+)
+
+alert_state = sa.Table(
+    "alert_state",
+    metadata,
+    _text("automation", False, primary_key=True),
+    sa.Column("streak", sa.Integer(), nullable=False, default=0),
+    sa.Column("alerts", sa.Integer(), nullable=False, default=0),
+    sa.Column("alerting", sa.Boolean(), nullable=False, default=False),
+    _text("last_reason"),
+    _text("acknowledged_by"),
+    _when("silenced_until"),
+    _when("changed_at", False),
+)
+
+lease = sa.Table(
+    "lease",
+    metadata,
+    _text("name", False, primary_key=True),
+    _text("holder", False),
+    sa.Column("epoch", sa.Integer(), nullable=False),
+    _when("until", False),
+)
+
+file = sa.Table(
+    "file",
+    metadata,
+    _id(),
+    sa.Column("delivery_id", sa.ForeignKey("delivery.id"), index=True),
+    sa.Column("message_id", sa.ForeignKey("message.id"), index=True),
+    sa.Column("ordinal", sa.Integer(), nullable=False, default=0),
+    sa.Column("name_sealed", sa.LargeBinary()),
+    _text("media_type", False),
+    sa.Column("size", sa.Integer(), nullable=False),
+    sa.Column("content_sealed", sa.LargeBinary()),
+    _when("created_at", False),
+    _when("erase_after", False),
+)
