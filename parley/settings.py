@@ -1,0 +1,247 @@
+"""Settings: the environment and parley.toml. Read here, once, into one typed value; nothing else reads either.
+
+People, links and grants are not settings: they live in the store and are changed by audited commands.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from parley.errors import ConfigurationError
+from parley.runs.catalogue import Effect
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Owner(_Section):
+    """The person of the first start."""
+
+    name: str = "owner"
+    language: Literal["en", "zh"] = "en"
+    time_zone: str = "UTC"
+
+
+class Account(_Section):
+    """One account on one platform: `block` is the saved Prefect Block, `<type slug>/<name>`."""
+
+    platform: str
+    block: str
+    enabled: bool = True
+
+
+class ExternalAutomation(_Section):
+    """An existing Prefect deployment that becomes a command without being edited."""
+
+    deployment: Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
+    effect: Effect = Effect.WRITE
+    summary: str = ""
+    examples: tuple[str, ...] = ()
+    alert_after: int | None = None
+    idempotent: bool = False
+
+
+class Automations(_Section):
+    """Where automations are found; every other table here is an existing deployment made a command."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    modules: tuple[str, ...] = ("flows",)
+    entry_points: bool = True
+
+    @cached_property
+    def external(self) -> Mapping[str, ExternalAutomation]:
+        """Existing deployments by command."""
+        return {name: ExternalAutomation.model_validate(value) for name, value in (self.model_extra or {}).items()}
+
+    @model_validator(mode="after")
+    def _external_is_valid(self) -> Automations:
+        _ = self.external
+        return self
+
+
+class Script(_Section):
+    """A registered script: `argv` is a list, never a shell line; `{name}` is one parameter, one argument."""
+
+    argv: Annotated[tuple[str, ...], Field(min_length=1)]
+    summary: str = ""
+    parameters: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    cwd: Path | None = None
+    timeout: Annotated[float, Field(gt=0, le=86_400)] = 60
+    cpu_seconds: Annotated[int, Field(gt=0)] = 30
+    memory_mb: Annotated[int, Field(gt=0)] = 512
+    output_kb: Annotated[int, Field(gt=0)] = 256
+    environment: Mapping[str, str] = Field(default_factory=dict)
+
+
+class Duty(_Section):
+    """Who is told when things fail: conversations as `account:native id`, tried in this order."""
+
+    conversations: tuple[str, ...] = ("console:owner",)
+    alert_after: Annotated[int, Field(ge=1)] = 3
+
+
+class Worker(_Section):
+    """Warm children: `warm` are kept ready, `children` is the most at once, `runs` the most that one child takes."""
+
+    children: Annotated[int, Field(ge=1, le=256)] = 8
+    warm: Annotated[int, Field(ge=1, le=256)] = 3
+    runs: Annotated[int, Field(ge=1)] = 500
+    time_limit: Annotated[float, Field(gt=0)] = 3600
+
+
+class Prefect(_Section):
+    """`worker`: "parley" runs our own warm worker; "stock" leaves runs to the workers the user already has."""
+
+    worker: Literal["parley", "stock"] = "parley"
+    pool: str = "parley"
+
+
+class Retention(_Section):
+    """Days that bodies and keys are kept; a key outlives its body so that a late redelivery is recognised."""
+
+    bodies_days: Annotated[int, Field(ge=1)] = 30
+    keys_days: Annotated[int, Field(ge=90)] = 180
+
+
+class Limits(_Section):
+    """`message_age` in seconds: an older message gets "too late" instead of a run. `ask_age`: open questions."""
+
+    message_age: Annotated[float, Field(gt=0)] = 6 * 3600
+    ask_age: Annotated[float, Field(gt=0)] = 24 * 3600
+    queue: Annotated[int, Field(ge=100)] = 100_000
+
+
+class Hooks(_Section):
+    """The hooks' port is opened only when something calls in."""
+
+    host: str = "127.0.0.1"
+
+
+class Web(_Section):
+    """Addresses the console may be reached at besides loopback; `origins` are exact."""
+
+    host: str = "127.0.0.1"
+    origins: tuple[str, ...] = ()
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+class File(_Section):
+    """parley.toml."""
+
+    owner: Owner = Owner()
+    accounts: Mapping[str, Account] = Field(default_factory=dict)
+    automations: Automations = Automations()
+    scripts: Mapping[str, Script] = Field(default_factory=dict)
+    duty: Duty = Duty()
+    worker: Worker = Worker()
+    prefect: Prefect = Prefect()
+    retention: Retention = Retention()
+    limits: Limits = Limits()
+    hooks: Hooks = Hooks()
+    web: Web = Web()
+
+
+class Settings(_Section):
+    """Everything that is configured. Ports are TCP; paths are absolute."""
+
+    home: Path
+    config: Path
+    key_file: Path
+    port: int = 8080
+    hooks_port: int = 8081
+    metrics_port: int = 8000
+    prefect_port: int = 4200
+    database_url: str | None = None
+    prefect_api_url: str | None = None
+    file: File = File()
+
+    @property
+    def own_prefect(self) -> bool:
+        """Whether we launch Prefect's server ourselves."""
+        return self.prefect_api_url is None
+
+    @property
+    def api_url(self) -> str:
+        """Prefect's API as our processes reach it."""
+        return self.prefect_api_url or f"http://127.0.0.1:{self.prefect_port}/api"
+
+    @property
+    def run_folder(self) -> Path:
+        """Sockets, tokens and pids of the running stack."""
+        return self.home / "run"
+
+    @property
+    def socket(self) -> Path:
+        """The hub's Unix socket."""
+        return self.run_folder / "hub.sock"
+
+
+def load(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the environment and parley.toml (which need not exist). Raises `ConfigurationError`."""
+    env = os.environ if environment is None else environment
+    home = Path(env.get("PARLEY_HOME", "data")).absolute()
+    config = Path(env.get("PARLEY_CONFIG", "parley.toml")).absolute()
+    return Settings(
+        home=home,
+        config=config,
+        key_file=Path(env.get("PARLEY_KEY_FILE") or _default_key_file(env)).absolute(),
+        port=_port(env, "PARLEY_PORT", 8080),
+        hooks_port=_port(env, "PARLEY_HOOKS_PORT", 8081),
+        metrics_port=_port(env, "PARLEY_METRICS_PORT", 8000),
+        prefect_port=_port(env, "PARLEY_PREFECT_PORT", 4200),
+        database_url=env.get("PARLEY_DATABASE_URL") or None,
+        prefect_api_url=_existing_prefect(env),
+        file=read_file(config, required="PARLEY_CONFIG" in env),
+    )
+
+
+def read_file(path: Path, *, required: bool = False) -> File:
+    """Read parley.toml alone. A missing file is the defaults unless `required`. Raises `ConfigurationError`."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if required:
+            raise ConfigurationError(f"{path} does not exist: create it, or unset PARLEY_CONFIG.") from None
+        return File()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}. Mend that line and start again.") from None
+    try:
+        return File.model_validate(data)
+    except ValidationError as error:
+        raise ConfigurationError(f"{path} is refused:\n{_sentences(error)}") from None
+
+
+def _sentences(error: ValidationError) -> str:
+    lines = (f"  {'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors())
+    return "\n".join(lines)
+
+
+def _port(env: Mapping[str, str], name: str, default: int) -> int:
+    text = env.get(name) or str(default)
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
+        raise ConfigurationError(f"{name}={text!r} is not a port: give a number from 1 to 65535.")
+    return int(text)
+
+
+def _default_key_file(env: Mapping[str, str]) -> Path:
+    folder = env.get("XDG_CONFIG_HOME") or str(Path(env.get("HOME") or Path.home()) / ".config")
+    return Path(folder) / "parley" / "key"
+
+
+def _existing_prefect(env: Mapping[str, str]) -> str | None:
+    # Processes that the supervisor starts beside our own server get PREFECT_API_URL too, and PARLEY_OWN_PREFECT with it.
+    if env.get("PARLEY_OWN_PREFECT"):
+        return None
+    return env.get("PREFECT_API_URL") or None
