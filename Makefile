@@ -1,0 +1,57 @@
+# Python 3.11 to 3.13 and make are all that has to be there: `make up` and `make test` set up the rest.
+# PYTHON=python3.12 chooses another Python, ONLY=answer,burst some benchmarks, ARGS="-k mail -x" what pytest is told.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SET_UP := .venv/.set-up
+SOURCES = $(wildcard parley connectors blocks flows deployments benchmarks tests)
+TYPED := parley connectors blocks
+
+# The checker behind `pyright` is an npm package that it fetches once: one version, kept beside other things built.
+export PYRIGHT_PYTHON_FORCE_VERSION := 1.1.414
+export PYRIGHT_PYTHON_CACHE_DIR := $(CURDIR)/build/pyright
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.PHONY: help up test test-servers bench check lock clean
+
+help:
+	@echo "make up            set up and run everything on this machine; Ctrl-C ends it"
+	@echo "make test          set up and test            (ARGS=... for pytest)"
+	@echo "make test-servers  bring the real servers that some tests talk to (Debian, as root)"
+	@echo "make bench         measure                    (ONLY=answer,burst)"
+	@echo "make check         format, lint, types, lock"
+	@echo "make lock          requirements.lock from pyproject.toml   (UPGRADE=1 takes the newest versions)"
+	@echo "make clean         remove what was built; .venv and data stay"
+
+$(SET_UP): requirements.lock pyproject.toml scripts/set-up.sh
+	@PYTHON="$(PYTHON)" sh scripts/set-up.sh
+
+up: $(SET_UP)
+	@exec $(BIN)/parley up
+
+test: $(SET_UP) test-servers
+	$(BIN)/pytest $(ARGS)
+
+test-servers:
+	@sh tests/servers/install.sh
+
+bench: $(SET_UP)
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+check: $(SET_UP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(SOURCES)
+	@for package in $(TYPED); do \
+		echo "pyright --verifytypes $$package"; \
+		$(BIN)/pyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes $$package || exit 1; \
+	done
+	sh scripts/lock.sh --check
+	sh scripts/scan.sh
+
+lock: $(SET_UP)
+	sh scripts/lock.sh $(if $(UPGRADE),--upgrade)
+
+clean:
+	rm -rf build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

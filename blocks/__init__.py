@@ -1,0 +1,1 @@
+"""One file a kind of credential: a Prefect Block that can make its connector."""

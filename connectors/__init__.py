@@ -1,0 +1,1 @@
+"""One file a platform: its protocol to our events and replies, and nothing else."""

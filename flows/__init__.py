@@ -1,0 +1,1 @@
+"""One file an automation: a flow whose tasks form its DAG."""

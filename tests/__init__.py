@@ -1,0 +1,1 @@
+"""Mirrors the source; fakes and real servers beside it."""
