@@ -1,0 +1,129 @@
+"""The hub's side of the link: a Unix socket, and for other machines a TLS port."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import os
+import secrets
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection, serve, unix_serve
+
+from parley.errors import ConfigurationError, Denied, LinkError
+from parley.link.calls import Hello, Role, Welcome
+from parley.link.connection import MAX_FRAME, Connection, Handler
+
+logger = logging.getLogger(__name__)
+
+Tokens = Mapping[Role, str]
+
+
+class Peer:
+    """A process that said hello. `call` reaches it; `gone` is set when it has left."""
+
+    def __init__(self, connection: Connection, hello: Hello) -> None:
+        self._connection = connection
+        self.role = hello.role
+        self.pid = hello.pid
+        self.name = hello.name
+        self.gone = asyncio.Event()
+
+    async def call(self, name: str, args: Any = None, *, timeout: float | None = 30) -> Any:
+        """Call this process. Raises its error, `Disconnected` or `TimeoutError`."""
+        return await self._connection.call(name, args, timeout=timeout)
+
+    def __repr__(self) -> str:
+        return f"{self.role}[{self.pid}]"
+
+
+HandlersOf = Callable[[Peer], Mapping[str, Handler]]
+"""The calls that this peer may make; called once, after its hello."""
+
+
+def make_tokens(folder: Path) -> dict[Role, str]:
+    """The role tokens of this installation, made at the first start: one 0600 file each in a 0700 folder."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return {role: _token(folder / f"{role.value}.token") for role in Role if role is not Role.RUN}
+
+
+def _token(path: Path) -> str:
+    with suppress(FileNotFoundError):
+        return path.read_text().strip()
+    secret = secrets.token_urlsafe(32)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(secret)
+    return secret
+
+
+class LinkServer:
+    """Greets connections, checks their role's token, and gives each its handlers."""
+
+    def __init__(self, tokens: Tokens, handlers_of: HandlersOf, *, joined: Callable[[Peer], None] | None = None) -> None:
+        self._tokens = tokens
+        self._handlers_of = handlers_of
+        self._joined = joined or (lambda peer: None)
+        self.id = secrets.token_hex(8)
+        self.peers: set[Peer] = set()
+
+    @asynccontextmanager
+    async def listen(self, path: Path, tls: tuple[str, int, ssl.SSLContext] | None = None) -> AsyncIterator[None]:
+        """Serve on the Unix socket at `path`, and on (host, port, context) too when given."""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        if len(os.fsencode(path)) > 100:
+            raise ConfigurationError(f"the path {path} is too long for a Unix socket: set PARLEY_HOME to a shorter one.")
+        options: dict[str, Any] = {"max_size": MAX_FRAME, "compression": None, "ping_interval": 20, "ping_timeout": 60}
+        async with unix_serve(self._serve, str(path), **options):
+            path.chmod(0o600)
+            if tls is None:
+                yield
+                return
+            host, port, context = tls
+            async with serve(self._serve, host, port, ssl=context, **options):
+                yield
+
+    async def _serve(self, socket: ServerConnection) -> None:
+        handlers: dict[str, Handler] = {}
+        connection = Connection(socket, handlers)
+        arrived: list[Peer] = []
+
+        async def hello(args: dict[str, Any]) -> Welcome:
+            said = Hello.model_validate(args)
+            self._check(said)
+            if not arrived:
+                peer = Peer(connection, said)
+                arrived.append(peer)
+                handlers.update(self._handlers_of(peer))
+                self.peers.add(peer)
+                self._joined(peer)
+            return Welcome(hub=self.id)
+
+        handlers["hello"] = hello
+        try:
+            await connection.run()
+        finally:
+            for peer in arrived:
+                self.peers.discard(peer)
+                peer.gone.set()
+
+    def _check(self, hello: Hello) -> None:
+        # A run proves itself with its own token in each call, so its connection needs none.
+        if hello.role is Role.RUN:
+            return
+        expected = self._tokens.get(hello.role)
+        if not expected:
+            raise LinkError(f"the role {hello.role} is not served here")
+        if not hmac.compare_digest(expected.encode(), hello.token.encode()):
+            logger.warning("pid %s said it is %s with a wrong token", hello.pid, hello.role)
+            raise Denied(f"the token of {hello.role} is wrong: it belongs to another installation.")
+
+    def by_role(self, role: Role) -> list[Peer]:
+        """The peers of this role that are connected now."""
+        return [peer for peer in self.peers if peer.role is role]

@@ -1,0 +1,109 @@
+"""The link: calls both ways, errors as their class, and calls that survive the hub's restart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parley.errors import LinkError, RateLimited, StartRefused
+from parley.link.calls import Role
+from parley.link.client import HubClient
+from parley.link.connection import Handler
+from parley.link.server import LinkServer, Peer, make_tokens
+
+
+def answering(**handlers: Handler) -> Any:
+    def handlers_of(peer: Peer) -> Mapping[str, Handler]:
+        return handlers
+
+    return handlers_of
+
+
+async def echo(args: dict[str, Any]) -> dict[str, Any]:
+    return args
+
+
+async def test_a_call_is_answered(tmp_path: Path) -> None:
+    """What the hub's handler returns is what the caller gets."""
+    tokens = make_tokens(tmp_path)
+    server = LinkServer(tokens, answering(echo=echo))
+    async with (
+        server.listen(tmp_path / "hub.sock"),
+        HubClient(f"unix:{tmp_path}/hub.sock", Role.WORKER, tokens[Role.WORKER]) as client,
+    ):
+        assert await client.call("echo", {"text": "你好"}) == {"text": "你好"}
+
+
+async def test_the_hub_calls_back(tmp_path: Path) -> None:
+    """A process that said hello can be called by the hub."""
+    tokens = make_tokens(tmp_path)
+    joined: asyncio.Queue[Peer] = asyncio.Queue()
+    server = LinkServer(tokens, answering(), joined=joined.put_nowait)
+    async with (
+        server.listen(tmp_path / "hub.sock"),
+        HubClient(f"unix:{tmp_path}/hub.sock", Role.LISTENERS, tokens[Role.LISTENERS], handlers={"echo": echo}),
+    ):
+        peer = await joined.get()
+        assert await peer.call("echo", {"n": 1}) == {"n": 1}
+
+
+async def test_errors_keep_their_class(tmp_path: Path) -> None:
+    """An error of ours is raised as its own class, with its data; a stranger says nothing of its insides."""
+
+    async def refuse(args: dict[str, Any]) -> None:
+        raise StartRefused("another process has this run")
+
+    async def limit(args: dict[str, Any]) -> None:
+        raise RateLimited("slow down", 7.5)
+
+    async def crash(args: dict[str, Any]) -> None:
+        raise ZeroDivisionError("the secret is 42")
+
+    server = LinkServer({}, answering(refuse=refuse, limit=limit, crash=crash))
+    async with server.listen(tmp_path / "hub.sock"), HubClient(f"unix:{tmp_path}/hub.sock", Role.RUN) as client:
+        with pytest.raises(StartRefused, match="another process"):
+            await client.call("refuse")
+        with pytest.raises(RateLimited) as limited:
+            await client.call("limit")
+        assert limited.value.retry_after == 7.5
+        with pytest.raises(LinkError) as crashed:
+            await client.call("crash")
+        assert "42" not in str(crashed.value)
+        with pytest.raises(LinkError, match="no call"):
+            await client.call("nonsense")
+
+
+async def test_a_call_survives_the_hubs_restart(tmp_path: Path) -> None:
+    """A call whose answer was lost with the hub is sent again to the next hub."""
+    asked = asyncio.Event()
+
+    async def never(args: dict[str, Any]) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    async with HubClient(f"unix:{tmp_path}/hub.sock", Role.RUN) as client:
+        async with LinkServer({}, answering(work=never)).listen(tmp_path / "hub.sock"):
+            call = asyncio.create_task(client.call("work", {"n": 3}))
+            await asked.wait()
+        async with LinkServer({}, answering(work=echo)).listen(tmp_path / "hub.sock"):
+            assert await call == {"n": 3}
+
+
+async def test_a_wrong_token_is_refused(tmp_path: Path) -> None:
+    """A role without its token gets no handler, and the caller is told."""
+    tokens = make_tokens(tmp_path)
+    server = LinkServer(tokens, answering(echo=echo))
+    async with server.listen(tmp_path / "hub.sock"), HubClient(f"unix:{tmp_path}/hub.sock", Role.WORKER, "wrong") as client:
+        with pytest.raises(LinkError, match="token"):
+            await client.call("echo", {}, timeout=5)
+
+
+async def test_no_hub_is_an_error_after_the_time_out(tmp_path: Path) -> None:
+    """Without a hub a call ends with a clear error."""
+    async with HubClient(f"unix:{tmp_path}/none.sock", Role.RUN) as client:
+        with pytest.raises(LinkError, match="did not answer"):
+            await client.call("echo", {}, timeout=0.2)
