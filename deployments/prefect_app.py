@@ -1,0 +1,92 @@
+"""Prefect's server application, as our launcher serves it; importing this module imports Prefect's server (seconds)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy.exc
+from fastapi import FastAPI
+from prefect.server import models, schemas
+from prefect.server.api import collections
+from prefect.server.api.server import create_app
+from prefect.server.database import provide_database_interface
+
+from deployments.sqlite_connection import use_one_connection
+from parley.runs import pool
+
+workers: Any = models.workers  # Prefect's decorator of these functions hides their types
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class PageHeaders:
+    """ASGI application that adds security headers to every answer of the one inside."""
+
+    def __init__(self, app: FastAPI, content_policy: str) -> None:
+        self.app = app
+        self._headers = [
+            (b"content-security-policy", content_policy.encode("ascii")),
+            (b"x-content-type-options", b"nosniff"),
+            (b"x-frame-options", b"DENY"),
+            (b"referrer-policy", b"no-referrer"),
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), *self._headers]
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+def make_app(content_policy: str) -> PageHeaders:
+    """Return Prefect's application on the database that the environment names, fetching nothing from outside."""
+    use_one_connection()
+    stay_offline()
+    return PageHeaders(create_app(final=True), content_policy)
+
+
+def prefect_application(app: PageHeaders) -> FastAPI:
+    """Return the application inside, whose lifespan starts and ends the database and the services."""
+    return app.app
+
+
+def stay_offline() -> None:
+    """Make the collection registry answer from the package, our worker type included, and never from GitHub."""
+    bundled = (
+        Path(collections.__file__).parent / "collections_data" / "views" / "aggregate-worker-metadata.json"
+    )
+    views: dict[str, dict[str, Any]] = {view: {} for view in collections.KNOWN_VIEWS}
+    views["aggregate-worker-metadata"] = (
+        json.loads(bundled.read_text(encoding="utf-8")) | pool.worker_metadata()
+    )
+    # A plain dictionary in place of the cache that expires: what is always there is never fetched.
+    collections.GLOBAL_COLLECTIONS_VIEW_CACHE = views  # type: ignore[assignment]
+
+
+async def create_work_pools(bodies: list[dict[str, Any]]) -> None:
+    """Create the work pools that are missing; one that is there stays as its owner has changed it."""
+    database = provide_database_interface()
+    for body in bodies:
+        wanted = schemas.actions.WorkPoolCreate.model_validate(body)
+        async with database.session_context() as session:
+            known = await workers.read_work_pool_by_name(session=session, work_pool_name=wanted.name)
+        if known is None:
+            await _create_work_pool(wanted)
+
+
+async def _create_work_pool(wanted: schemas.actions.WorkPoolCreate) -> None:
+    try:
+        async with provide_database_interface().session_context(begin_transaction=True) as session:
+            await workers.create_work_pool(session=session, work_pool=wanted)
+    except sqlalchemy.exc.IntegrityError:
+        pass  # another server on the same database was first

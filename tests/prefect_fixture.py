@@ -1,0 +1,128 @@
+"""A real Prefect server of our own launcher for a test session: import `prefect_server` into a conftest."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from parley import prefect_env
+
+START_SECONDS = 90.0
+"""A first start applies every migration, on a machine that may be busy with other tests."""
+
+STOP_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefectServer:
+    """A running server: `url` is its origin, `environment` what a client process is started with."""
+
+    home: Path
+    port: int
+    process: subprocess.Popen[bytes]
+    environment: dict[str, str]
+
+    @property
+    def url(self) -> str:
+        return f"http://{prefect_env.LOOPBACK}:{self.port}"
+
+    @property
+    def api(self) -> str:
+        return f"{self.url}/api"
+
+    def client(self) -> httpx.Client:
+        """Return an authenticated HTTP client that has a CSRF token; to be closed by the caller."""
+        name, password = prefect_env.api_password(self.home).split(":", 1)
+        client = httpx.Client(base_url=self.api, auth=(name, password), timeout=30)
+        token = client.get("/csrf-token", params={"client": "tests"}).raise_for_status().json()
+        client.headers.update({"Prefect-Csrf-Token": token["token"], "Prefect-Csrf-Client": "tests"})
+        return client
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """One server for all tests of the session, on a free port, in a home of its own."""
+    with running_server(tmp_path_factory.mktemp("prefect")) as server:
+        yield server
+
+
+@contextmanager
+def running_server(
+    home: Path, *arguments: str, extra: dict[str, str] | None = None, port: int = 0
+) -> Iterator[PrefectServer]:
+    """Run our launcher on `home` for the length of the block; it is ended by its pid."""
+    port = port or free_port()
+    process = start_launcher(home, port, *arguments, extra=extra)
+    try:
+        _wait_until_healthy(process, port)
+        yield PrefectServer(
+            home=home, port=port, process=process, environment=prefect_env.client_environment(home, port=port)
+        )
+    finally:
+        stop(process)
+
+
+def start_launcher(
+    home: Path, port: int, *arguments: str, extra: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start the launcher as a person would, without the surrounding environment's Prefect settings."""
+    command = [sys.executable, "-m", "deployments.prefect_server", "--home", str(home), "--port", str(port)]
+    return subprocess.Popen(
+        [*command, *arguments],
+        env=plain_environment() | (extra or {}),
+        stderr=subprocess.PIPE,
+        cwd=Path.cwd(),
+    )
+
+
+def plain_environment() -> dict[str, str]:
+    """Return this process's environment without what Prefect or parley would read from it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "PARLEY_"))}
+
+
+def stop(process: subprocess.Popen[bytes]) -> int:
+    """End one process that was started here and return its exit code; killed when it does not end in time."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        code = process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        code = process.wait()
+    if process.stderr:
+        process.stderr.close()
+    return code
+
+
+def free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind((prefect_env.LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            said = process.stderr.read().decode() if process.stderr else ""
+            raise AssertionError(f"the launcher ended with {process.returncode}: {said}")
+        try:
+            httpx.get(f"http://{prefect_env.LOOPBACK}:{port}/api/health", timeout=5).raise_for_status()
+        except httpx.HTTPError:
+            time.sleep(0.1)
+        else:
+            return
+    raise AssertionError(f"the Prefect server did not answer within {START_SECONDS} s")
