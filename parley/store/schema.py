@@ -30,9 +30,15 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+        """UTC without its zone; a naive value is refused, because `astimezone` would take it for local time."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("A time without a zone cannot be stored.")
+        return value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: Any | None, dialect: sa.Dialect) -> datetime | None:
+        """Aware, in UTC."""
         return None if value is None else value.replace(tzinfo=UTC)
 
 
@@ -42,7 +48,9 @@ def _id() -> sa.Column[str]:
 
 def _state(*allowed: str, name: str = "state") -> tuple[sa.Column[str], sa.CheckConstraint]:
     listed = ", ".join(f"'{state}'" for state in allowed)
-    return sa.Column(name, sa.String(20), nullable=False), sa.CheckConstraint(f"{name} IN ({listed})", name=name)
+    return sa.Column(name, sa.String(20), nullable=False), sa.CheckConstraint(
+        f"{name} IN ({listed})", name=name
+    )
 
 
 def _when(name: str, nullable: bool = True) -> sa.Column[datetime]:
@@ -142,6 +150,8 @@ message = sa.Table(
     _when("forget_after", False),
     sa.UniqueConstraint("account", "native_id"),
     sa.Index("ix_message_state_received_at", "state", "received_at"),
+    sa.Index("ix_message_erase_after", "erase_after"),
+    sa.Index("ix_message_forget_after", "forget_after"),
 )
 
 request = sa.Table(
@@ -157,7 +167,17 @@ request = sa.Table(
     _text("automation_version", False, default=""),
     sa.Column("parameters_sealed", sa.LargeBinary()),
     _text("digest", False, default=""),
-    *_state("needs-input", "awaiting-approval", "refused", "queued", "running", "done", "failed", "expired", "cancelled"),
+    *_state(
+        "needs-input",
+        "awaiting-approval",
+        "refused",
+        "queued",
+        "running",
+        "done",
+        "failed",
+        "expired",
+        "cancelled",
+    ),
     *_state("control", "alerts", "people", "schedules", name="lane"),
     sa.Column("fell_back", sa.Boolean(), nullable=False, default=False),
     sa.Column("route", sa.JSON()),
@@ -235,6 +255,7 @@ delivery = sa.Table(
     _when("erase_after", False),
     sa.UniqueConstraint("source", "ordinal"),
     sa.Index("ix_delivery_state_account_next_attempt_at", "state", "account", "next_attempt_at"),
+    sa.Index("ix_delivery_erase_after", "erase_after"),
 )
 
 approval = sa.Table(
@@ -278,16 +299,25 @@ grant = sa.Table(
 event = sa.Table(
     "event",
     metadata,
-    sa.Column("sequence", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column(
+        "sequence", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=True
+    ),
     _text("topic", False),
     sa.Column("body_sealed", sa.LargeBinary()),
     _when("created_at", False),
+    # Otherwise SQLite hands out a sequence again after retention deleted the newest event: a reader's place is lost.
+    sqlite_autoincrement=True,
 )
 
 audit = sa.Table(
     "audit",
     metadata,
-    sa.Column("sequence", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=False),
+    sa.Column(
+        "sequence",
+        sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+        primary_key=True,
+        autoincrement=False,
+    ),
     _when("at", False),
     _text("action", False),
     *_state("intent", "outcome", name="phase"),
@@ -332,4 +362,5 @@ file = sa.Table(
     sa.Column("content_sealed", sa.LargeBinary()),
     _when("created_at", False),
     _when("erase_after", False),
+    sa.Index("ix_file_erase_after", "erase_after"),
 )
