@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from websockets.asyncio.server import ServerConnection, serve, unix_serve
+from websockets.asyncio.server import ServerConnection, serve
 
 from parley.errors import ConfigurationError, Denied, LinkError
 from parley.link.calls import Hello, Role, Welcome
@@ -80,7 +80,7 @@ class LinkServer:
         if len(os.fsencode(path)) > 100:
             raise ConfigurationError(f"the path {path} is too long for a Unix socket: set PARLEY_HOME to a shorter one.")
         options: dict[str, Any] = {"max_size": MAX_FRAME, "compression": None, "ping_interval": 20, "ping_timeout": 60}
-        async with unix_serve(self._serve, str(path), **options):
+        async with serve(self._serve, unix=True, path=str(path), **options):
             path.chmod(0o600)
             if tls is None:
                 yield

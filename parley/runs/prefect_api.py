@@ -1,0 +1,170 @@
+"""The few calls of Prefect's REST API that the hub makes, without importing Prefect.
+
+One pooled client, basic auth, CSRF token kept until the server wants another. Nothing here retries a POST that creates
+without an idempotency key.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+import httpx
+
+from parley.errors import ParleyError, StoreUnavailable
+
+
+class PrefectUnavailable(StoreUnavailable):
+    """Prefect's server does not answer, or answers that it cannot just now; the call may be repeated."""
+
+
+class PrefectRefused(ParleyError):
+    """Prefect's server refused the call; `status` is HTTP's."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class PrefectApi:
+    """A client of one Prefect server; `url` ends in `/api`. Safe for concurrent use in one event loop."""
+
+    def __init__(self, url: str, auth: str = "", *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self.url = url.rstrip("/")
+        user, _, password = auth.partition(":")
+        self._csrf_client = str(uuid.uuid4())
+        self._csrf: str | None = None
+        self._client = httpx.AsyncClient(
+            base_url=self.url + "/",
+            auth=(user, password) if auth else None,
+            timeout=httpx.Timeout(30, connect=5),
+            limits=httpx.Limits(max_connections=20, keepalive_expiry=60),
+            transport=transport,
+            trust_env=False,
+            verify=os.environ.get("PREFECT_API_SSL_CERT_FILE") or True,
+        )
+
+    async def healthy(self) -> bool:
+        """Whether the server answers."""
+        try:
+            return (await self._client.get("health", timeout=2)).is_success
+        except httpx.HTTPError:
+            return False
+
+    async def deployment_id(self, name: str) -> str:
+        """The id of `flow/deployment`. Raises `PrefectRefused` (404) when there is none."""
+        return str((await self.deployment(name))["id"])
+
+    async def deployment(self, name: str) -> dict[str, Any]:
+        """The deployment of this name, as Prefect's JSON."""
+        flow, _, deployment = name.partition("/")
+        found: dict[str, Any] = await self._ask("GET", f"deployments/name/{flow}/{deployment}")
+        return found
+
+    async def create_flow_run(
+        self,
+        deployment_id: str,
+        *,
+        key: str,
+        name: str,
+        parameters: Mapping[str, Any],
+        tags: Iterable[str],
+        pending: bool,
+        job_variables: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Create a flow run, or find the one that this idempotency key made before; as Prefect's JSON.
+
+        `pending`: it is handed to our own worker at once, so that no poller takes it as well.
+        """
+        body: dict[str, Any] = {
+            "idempotency_key": key,
+            "name": name,
+            "parameters": dict(parameters),
+            "tags": list(tags),
+        }
+        if pending:
+            body["state"] = {"type": "PENDING", "name": "Pending"}
+        if job_variables:
+            body["job_variables"] = dict(job_variables)
+        created: dict[str, Any] = await self._ask("POST", f"deployments/{deployment_id}/create_flow_run", body)
+        return created
+
+    async def flow_run(self, flow_run_id: str) -> dict[str, Any]:
+        """One flow run, as Prefect's JSON."""
+        found: dict[str, Any] = await self._ask("GET", f"flow_runs/{flow_run_id}")
+        return found
+
+    async def deployment_of(self, deployment_id: str) -> dict[str, Any]:
+        """One deployment by id."""
+        found: dict[str, Any] = await self._ask("GET", f"deployments/{deployment_id}")
+        return found
+
+    async def flow_name(self, flow_id: str) -> str:
+        """The name of a flow."""
+        return str((await self._ask("GET", f"flows/{flow_id}"))["name"])
+
+    async def flow_runs(self, ids: Iterable[str]) -> list[dict[str, Any]]:
+        """Those of these flow runs that exist."""
+        wanted = list(ids)
+        if not wanted:
+            return []
+        found: list[dict[str, Any]] = await self._ask(
+            "POST", "flow_runs/filter", {"flow_runs": {"id": {"any_": wanted}}, "limit": min(200, len(wanted))}
+        )
+        return found
+
+    async def set_state(self, flow_run_id: str, kind: str, name: str, message: str, *, force: bool = True) -> str:
+        """Set a flow run's state; returns ACCEPT, REJECT, ABORT or WAIT."""
+        body = {"state": {"type": kind, "name": name, "message": message}, "force": force}
+        return str((await self._ask("POST", f"flow_runs/{flow_run_id}/set_state", body)).get("status"))
+
+    async def artifacts(self, flow_run_id: str) -> list[dict[str, Any]]:
+        """Artifacts of a flow run, newest first."""
+        body = {"artifacts": {"flow_run_id": {"any_": [flow_run_id]}}, "limit": 20}
+        found: list[dict[str, Any]] = await self._ask("POST", "artifacts/filter", body)
+        return found
+
+    async def aclose(self) -> None:
+        """Close the pooled connections."""
+        await self._client.aclose()
+
+    async def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        response = await self._send(method, path, body)
+        if response.status_code == httpx.codes.FORBIDDEN and "CSRF" in response.text.upper():
+            self._csrf = None
+            response = await self._send(method, path, body)
+        if response.is_success:
+            return response.json() if response.content else None
+        if response.status_code in (408, 429, 500, 502, 503, 504):
+            raise PrefectUnavailable(f"Prefect answered {response.status_code} to {method} {path}")
+        raise PrefectRefused(_reason(response), response.status_code)
+
+    async def _send(self, method: str, path: str, body: Any) -> httpx.Response:
+        try:
+            headers = await self._csrf_headers() if method != "GET" else {}
+            return await self._client.request(method, path, json=body, headers=headers)
+        except httpx.HTTPError as error:
+            raise PrefectUnavailable(f"Prefect at {self.url} does not answer ({type(error).__name__})") from error
+
+    async def _csrf_headers(self) -> dict[str, str]:
+        if self._csrf is None:
+            answer = await self._client.get("csrf-token", params={"client": self._csrf_client})
+            # 422: the server has CSRF protection off.
+            self._csrf = answer.json()["token"] if answer.is_success else ""
+        return {"Prefect-Csrf-Token": self._csrf, "Prefect-Csrf-Client": self._csrf_client} if self._csrf else {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def _reason(response: httpx.Response) -> str:
+    try:
+        detail = response.json().get("detail") or response.json().get("exception_message") or response.text
+    except ValueError:
+        detail = response.text
+    return f"Prefect refused ({response.status_code}): {str(detail)[:500]}"

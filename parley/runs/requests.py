@@ -1,0 +1,178 @@
+"""Requests and runs in the store: what was asked for, and each attempt to do it.
+
+Functions of one transaction; the callers decide what happens together. A request keeps its parameters sealed; a run's
+token is derived from its id, so that it survives a restart of the hub and is worth nothing for another run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from parley.messages.model import Route, now
+from parley.people.sealing import Keyring
+from parley.runs.catalogue import AutomationSpec, Lane
+from parley.store import schema
+from parley.store.ids import new_id
+
+OPEN = ("needs-input", "awaiting-approval", "queued", "running")
+"""States in which a request still has something to wait for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRequest:
+    """What a person, a service or a schedule asks for."""
+
+    spec: AutomationSpec
+    values: Mapping[str, Any]
+    origin: str
+    actor_id: str | None
+    state: str
+    lane: Lane
+    route: Route | None = None
+    message_id: str | None = None
+    conversation_id: str | None = None
+    asking: Mapping[str, Any] | None = None
+    reason: str | None = None
+    expires_at: datetime
+    ordinal: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuedRun:
+    """A run that may be dispatched."""
+
+    run_id: str
+    request_id: str
+    message_id: str | None
+    automation: str
+    values: Mapping[str, Any]
+    actor: str
+    lane: Lane
+    attempt: int = 0
+
+
+def digest(spec: AutomationSpec, values: Mapping[str, Any], actor_id: str | None) -> str:
+    """What an approval is bound to: automation, version, parameters, requester."""
+    body = json.dumps([spec.name, spec.version, dict(values), actor_id], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
+async def insert_request(conn: AsyncConnection, keyring: Keyring, new: NewRequest) -> str:
+    """Insert a request; its id."""
+    request_id, at = new_id(), now()
+    values = {
+        "id": request_id,
+        "message_id": new.message_id,
+        "automation": new.spec.command,
+        "ordinal": new.ordinal,
+        "conversation_id": new.conversation_id,
+        "actor_id": new.actor_id,
+        "origin": new.origin,
+        "automation_version": new.spec.version,
+        "parameters_sealed": seal_values(keyring, request_id, new.values),
+        "digest": digest(new.spec, new.values, new.actor_id),
+        "state": new.state,
+        "lane": new.lane.value,
+        "fell_back": False,
+        "route": new.route.model_dump(mode="json") if new.route else None,
+        "asking": dict(new.asking) if new.asking else None,
+        "reason": new.reason,
+        "created_at": at,
+        "queued_at": at if new.state == "queued" else None,
+        "ended_at": None if new.state in OPEN else at,
+        "expires_at": new.expires_at,
+    }
+    await conn.execute(sa.insert(schema.request).values(values))
+    return request_id
+
+
+async def insert_run(conn: AsyncConnection, request_id: str) -> str:
+    """Insert one more run of a request; its id is Prefect's idempotency key."""
+    run_id = new_id()
+    values = {"id": run_id, "request_id": request_id, "epoch": 0, "state": "created", "said": 0, "created_at": now()}
+    await conn.execute(sa.insert(schema.run).values(values))
+    return run_id
+
+
+async def update_request(conn: AsyncConnection, request_id: str, *, where: tuple[str, ...] = OPEN, **values: Any) -> bool:
+    """Change a request that is in one of these states; whether it was."""
+    table = schema.request
+    if values.get("state") and values["state"] not in OPEN:
+        values.setdefault("ended_at", now())
+    done = await conn.execute(sa.update(table).where(table.c.id == request_id, table.c.state.in_(where)).values(values))
+    return bool(done.rowcount)
+
+
+def seal_values(keyring: Keyring, request_id: str, values: Mapping[str, Any]) -> bytes:
+    """Parameters, sealed for this request."""
+    body = json.dumps(dict(values), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return keyring.seal("request", "parameters_sealed", request_id, body)
+
+
+def open_values(keyring: Keyring, row: Any) -> dict[str, Any]:
+    """The parameters of a request's row."""
+    if row.parameters_sealed is None:
+        return {}
+    opened: dict[str, Any] = json.loads(keyring.open("request", "parameters_sealed", row.id, row.parameters_sealed))
+    return opened
+
+
+def run_token(keyring: Keyring, run_id: str) -> str:
+    """The token that the process gets which runs this."""
+    return keyring.keyed_hash(f"run-token:{run_id}")
+
+
+def outward(spec: AutomationSpec, request_id: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as Prefect may see them: a `Sealed` one is only a reference."""
+    hidden = spec.sealed_names
+    return {name: f"sealed:{request_id}:{name}" if name in hidden else value for name, value in values.items()}
+
+
+async def principal_name(conn: AsyncConnection, principal_id: str | None) -> str:
+    """A principal's name, or a dash."""
+    if principal_id is None:
+        return "-"
+    table = schema.principal
+    return str((await conn.execute(sa.select(table.c.name).where(table.c.id == principal_id))).scalar() or "-")
+
+
+async def waiting_runs(conn: AsyncConnection, keyring: Keyring) -> list[QueuedRun]:
+    """Runs that were created and not started, oldest first: what a hub takes up at its start."""
+    run, request = schema.run, schema.request
+    query = (
+        sa.select(run.c.id.label("run_id"), request, schema.principal.c.name.label("actor"))
+        .join(request, run.c.request_id == request.c.id)
+        .outerjoin(schema.principal, schema.principal.c.id == request.c.actor_id)
+        .where(run.c.state == "created", request.c.state == "queued")
+        .order_by(run.c.created_at)
+    )
+    return [
+        QueuedRun(
+            run_id=row.run_id,
+            request_id=row.id,
+            message_id=row.message_id,
+            automation=row.automation,
+            values=open_values(keyring, row),
+            actor=row.actor or "-",
+            lane=Lane(row.lane),
+        )
+        for row in (await conn.execute(query)).all()
+    ]
+
+
+def later(seconds: float) -> datetime:
+    """This many seconds from now."""
+    return now() + timedelta(seconds=seconds)
+
+
+def short(identifier: str) -> str:
+    """The part of an id that people type: its last eight characters."""
+    return identifier.replace("-", "")[-8:]

@@ -1,0 +1,72 @@
+"""What people are told about their requests, in English and Chinese."""
+
+from __future__ import annotations
+
+_SENTENCES: dict[str, tuple[str, str]] = {
+    "done": ("`/{command}` is done.", "`/{command}` 已完成。"),
+    "failed": ("`/{command}` failed: {reason}", "`/{command}` 失败：{reason}"),
+    "lost": (
+        "`/{command}` was interrupted: the process that ran it ended. It may have had effects, so it is not run again by itself.",
+        "`/{command}` 被中断：运行它的进程已结束。它可能已经产生影响，因此不会自动重新运行。",
+    ),
+    "timed-out": ("`/{command}` took longer than it may and was ended.", "`/{command}` 超过了允许的时间，已被终止。"),
+    "cancelled": ("`/{command}` was cancelled.", "`/{command}` 已取消。"),
+    "cancel-requested": ("Cancellation of `/{command}` was requested.", "已请求取消 `/{command}`。"),
+    "too-late": (
+        "This message is {age} old, too old to act on it now. Send it again if it still matters.",
+        "这条消息已过去 {age}，现在执行已经太晚。如仍需要，请重新发送。",
+    ),
+    "unknown-sender": (
+        "I do not know you yet, so I may not do anything for you. Ask the owner of this assistant to add you (your id here is `{id}`).",
+        "我还不认识您，因此不能为您执行操作。请联系本助手的管理员添加您（您在这里的标识是 `{id}`）。",
+    ),
+    "empty": ("That message was empty. `/help` lists what you may run.", "这条消息是空的。`/help` 会列出您可以运行的命令。"),
+    "too-long-text": (
+        "That message is too long to be understood: {length} characters, at most {most}. Put long data in a file.",
+        "这条消息太长（{length} 个字符，最多 {most} 个），请把长数据放进文件。",
+    ),
+    "not-understood": (
+        "I did not understand that. `/help` lists what you may run.",
+        "我没有听懂。`/help` 会列出您可以运行的命令。",
+    ),
+    "asking-ended": ("All right, `/{command}` is dropped.", "好的，已放弃 `/{command}`。"),
+    "not-yours": ("Only the person who asked may answer this.", "只有提出请求的人才能回答。"),
+    "nothing-open": ("There is nothing here that waits for an answer.", "这里没有等待回答的问题。"),
+    "no-such-run": ("There is no run `{id}` of yours.", "您没有编号为 `{id}` 的运行。"),
+    "nothing-to-cancel": ("Nothing of yours is running here.", "这里没有您正在运行的任务。"),
+    "nothing-refused": ("Nothing was refused or failed here lately.", "这里最近没有被拒绝或失败的请求。"),
+    "why": ("`/{command}` ({id}) {state}: {reason}", "`/{command}`（{id}）{state}：{reason}"),
+    "no-runs": ("You have run nothing yet.", "您还没有运行过任何东西。"),
+    "how-to-drop": ("Write `cancel` to drop it.", "回复“取消”可放弃。"),
+    "alert": (
+        "`/{command}` failed {count} times in a row. Last: {reason}\n`/ack {command}` takes it over, `/silence {command} 2h` is quiet.",
+        "`/{command}` 连续失败 {count} 次。最近一次：{reason}\n`/ack {command}` 表示接手，`/silence {command} 2h` 表示静默。",
+    ),
+    "recovered": ("`/{command}` works again after {count} failures.", "`/{command}` 在 {count} 次失败后恢复正常。"),
+    "lost-duty": (
+        "A run of `/{command}` ({id}) was interrupted and may have had effects. It is not run again by itself: look, then ask for it again.",
+        "`/{command}`（{id}）的一次运行被中断，可能已产生影响。不会自动重新运行：请先检查，再重新请求。",
+    ),
+    "acknowledged": ("`/{command}` is yours, {name}.", "{name} 已接手 `/{command}`。"),
+    "silenced": ("`/{command}` is quiet until {until} (UTC).", "`/{command}` 静默至 {until}（UTC）。"),
+    "no-alert": ("There is no alert for `/{command}`.", "`/{command}` 没有告警。"),
+    "not-in-catalogue": (
+        "`/{command}` is no longer offered here; it was not run.",
+        "`/{command}` 已不再提供，没有运行。",
+    ),
+    "no-deployment": (
+        "`/{command}` has no deployment in Prefect: run `prefect deploy --all`, or restart the worker.",
+        "`/{command}` 在 Prefect 中没有部署：请运行 `prefect deploy --all` 或重启 worker。",
+    ),
+    "ambiguous": (
+        "An answer to you on {account} may not have arrived.",
+        "发往 {account} 的一条答复可能没有送达。",
+    ),
+    "asked-expired": ("The question about `/{command}` was open too long and is closed.", "关于 `/{command}` 的问题等待过久，已关闭。"),
+}
+
+
+def sentence(key: str, language: str | None = "en", **values: object) -> str:
+    """One sentence in this language; English where there is no other."""
+    english, chinese = _SENTENCES[key]
+    return (chinese if language == "zh" else english).format(**values)
