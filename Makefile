@@ -4,13 +4,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SET_UP := .venv/.set-up
-SOURCES = $(wildcard parley connectors blocks flows deployments benchmarks tests)
+SOURCES = $(wildcard parley connectors blocks flows deployments benchmarks tests scripts)
 TYPED := parley connectors blocks
-
-# The checker behind `pyright` is an npm package that it fetches once: one version, kept beside other things built.
-export PYRIGHT_PYTHON_FORCE_VERSION := 1.1.414
-export PYRIGHT_PYTHON_CACHE_DIR := $(CURDIR)/build/pyright
-export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .PHONY: help up test test-servers bench check lock clean
 
@@ -42,10 +37,7 @@ check: $(SET_UP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(SOURCES)
-	@for package in $(TYPED); do \
-		echo "pyright --verifytypes $$package"; \
-		$(BIN)/pyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes $$package || exit 1; \
-	done
+	$(BIN)/python scripts/verify_types.py $(TYPED)
 	sh scripts/lock.sh --check
 	sh scripts/scan.sh
 
