@@ -81,18 +81,18 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         address.check()
         # Before Prefect is imported, which takes seconds: a taken port or a full disk is told at once.
-        listening = bind(address)
-        prefect_env.apply(
-            prefect_env.server_environment(
-                options.home,
-                host=address.host,
-                port=address.port,
-                database_url=options.database_url,
-                certificate=address.certificate,
+        with bind(address) as listening:
+            prefect_env.apply(
+                prefect_env.server_environment(
+                    options.home,
+                    host=address.host,
+                    port=address.port,
+                    database_url=options.database_url,
+                    certificate=address.certificate,
+                )
             )
-        )
-        _check_disk(options.home)
-        serve(address, listening)
+            _check_disk(options.home)
+            serve(address, listening)
     except ConfigurationError as error:
         sys.stderr.write(f"prefect server: {error}\n")
         return 2

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -31,23 +32,30 @@ class PrefectServer:
     home: Path
     port: int
     process: subprocess.Popen[bytes]
-    environment: dict[str, str]
-
-    @property
-    def url(self) -> str:
-        return f"http://{prefect_env.LOOPBACK}:{self.port}"
+    environment: dict[str, str] = field(repr=False)
 
     @property
     def api(self) -> str:
-        return f"{self.url}/api"
+        return self.environment["PREFECT_API_URL"]
 
-    def client(self) -> httpx.Client:
-        """Return an authenticated HTTP client that has a CSRF token; to be closed by the caller."""
+    @property
+    def url(self) -> str:
+        return self.api.removesuffix("/api")
+
+    @contextmanager
+    def client(self) -> Iterator[httpx.Client]:
+        """Yield an authenticated HTTP client that has a CSRF token."""
         name, password = prefect_env.api_password(self.home).split(":", 1)
-        client = httpx.Client(base_url=self.api, auth=(name, password), timeout=30)
-        token = client.get("/csrf-token", params={"client": "tests"}).raise_for_status().json()
-        client.headers.update({"Prefect-Csrf-Token": token["token"], "Prefect-Csrf-Client": "tests"})
-        return client
+        with httpx.Client(
+            base_url=self.api, auth=(name, password), timeout=30, verify=self._trusted()
+        ) as client:
+            token = client.get("/csrf-token", params={"client": "tests"}).raise_for_status().json()
+            client.headers.update({"Prefect-Csrf-Token": token["token"], "Prefect-Csrf-Client": "tests"})
+            yield client
+
+    def _trusted(self) -> ssl.SSLContext | bool:
+        certificate = self.environment.get("PREFECT_API_SSL_CERT_FILE")
+        return ssl.create_default_context(cafile=certificate) if certificate else True
 
 
 @pytest.fixture(scope="session")
@@ -59,16 +67,19 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
 
 @contextmanager
 def running_server(
-    home: Path, *arguments: str, extra: dict[str, str] | None = None, port: int = 0
+    home: Path,
+    *arguments: str,
+    extra: dict[str, str] | None = None,
+    port: int = 0,
+    certificate: Path | None = None,
 ) -> Iterator[PrefectServer]:
     """Run our launcher on `home` for the length of the block; it is ended by its pid."""
     port = port or free_port()
     process = start_launcher(home, port, *arguments, extra=extra)
     try:
-        _wait_until_healthy(process, port)
-        yield PrefectServer(
-            home=home, port=port, process=process, environment=prefect_env.client_environment(home, port=port)
-        )
+        _wait_until_it_listens(process, port)
+        environment = prefect_env.client_environment(home, port=port, certificate=certificate)
+        yield PrefectServer(home=home, port=port, process=process, environment=environment)
     finally:
         stop(process)
 
@@ -113,16 +124,17 @@ def free_port() -> int:
         return port
 
 
-def _wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
+def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
+    # The launcher listens only once everything is in place: the first connection is the first answer.
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
         if process.poll() is not None:
             said = process.stderr.read().decode() if process.stderr else ""
             raise AssertionError(f"the launcher ended with {process.returncode}: {said}")
         try:
-            httpx.get(f"http://{prefect_env.LOOPBACK}:{port}/api/health", timeout=5).raise_for_status()
-        except httpx.HTTPError:
+            socket.create_connection((prefect_env.LOOPBACK, port), timeout=5).close()
+        except OSError:
             time.sleep(0.1)
         else:
             return
-    raise AssertionError(f"the Prefect server did not answer within {START_SECONDS} s")
+    raise AssertionError(f"the Prefect server did not listen within {START_SECONDS} s")
