@@ -1,0 +1,144 @@
+"""A real PostgreSQL for tests: one cluster a session, a database of its own for each test.
+
+    from tests.postgres_fixture import postgres_server, postgres_url
+
+in a conftest.py gives both fixtures. Without PostgreSQL the tests are skipped; with CI set they fail.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import asyncpg  # type: ignore[import-untyped]  # it ships neither types nor stubs
+import pytest
+import pytest_asyncio
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A running cluster; `stop` and `start` are for tests of what happens without it."""
+
+    programs: Path
+    folder: Path
+    port: int
+    user: str | None
+
+    @property
+    def address(self) -> str:
+        """Without a database's name."""
+        return f"postgresql://parley@127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Returns when connections are taken."""
+        log = self.folder / "log"
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=60"
+        self._run("pg_ctl", "-w", "-t", "60", "-D", self._data, "-l", str(log), "-o", options, "start")
+
+    def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
+        """`immediate` is a crash."""
+        self._run("pg_ctl", "-w", "-D", self._data, "-m", mode, "stop")
+
+    def make(self) -> None:
+        """A new cluster; whoever reaches its port on this machine may use it, as it holds nothing but tests."""
+        self._run("initdb", "-D", self._data, "-U", "parley", "-A", "trust", "-E", "UTF8", "--no-sync")
+
+    async def create_database(self) -> str:
+        """The address of a new, empty database."""
+        name = f"test_{secrets.token_hex(6)}"
+        await self._execute(f"CREATE DATABASE {name}")
+        return f"{self.address}/{name}"
+
+    async def drop_database(self, url: str) -> None:
+        """Whoever is still connected to it is thrown out."""
+        await self._execute(f"DROP DATABASE {url.rsplit('/', 1)[1]} WITH (FORCE)")
+
+    @property
+    def _data(self) -> str:
+        return str(self.folder / "data")
+
+    async def _execute(self, statement: str) -> None:
+        connection = await asyncpg.connect(f"{self.address}/postgres")
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [str(self.programs / program), *arguments],
+            user=self.user,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={"LC_ALL": "C", "PATH": os.environ["PATH"]},
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{program}: {done.stdout.decode(errors='replace')}")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A cluster in a folder of its own, on a free port, gone at the end."""
+    programs = _programs()
+    if programs is None:
+        reason = "PostgreSQL is not installed: `make test-servers` brings it."
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    folder = Path(tempfile.mkdtemp(prefix="parley-postgres-"))
+    user = _unprivileged_user()
+    if user is not None:
+        shutil.chown(folder, user)
+    server = PostgresServer(programs, folder, _free_port(), user)
+    try:
+        server.make()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop("immediate")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest_asyncio.fixture
+async def postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """A new, empty database."""
+    url = await postgres_server.create_database()
+    yield url
+    await postgres_server.drop_database(url)
+
+
+def _programs() -> Path | None:
+    """Debian keeps them out of PATH; the newest version counts."""
+    if (found := shutil.which("initdb")) is not None:
+        return Path(found).resolve().parent
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
+    return folders[-1] if folders and (folders[-1] / "initdb").exists() else None
+
+
+def _unprivileged_user() -> str | None:
+    """PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return None
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return next(name for name in ("postgres", "nobody") if name in known)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
