@@ -22,7 +22,7 @@ from parley.language.characters import Language, visible
 from parley.language.grammar import Command, canonical_key
 from parley.language.names import did_you_mean, joined, suggestion
 from parley.language.phrases import phrase
-from parley.language.reading import Unreadable, item_schema, read
+from parley.language.reading import Unreadable, read
 from parley.language.schemas import choices_of, describe, kind_of, kinds, resolved, single, written
 from parley.language.validation import violations
 from parley.runs.catalogue import AutomationSpec, Parameter
@@ -71,8 +71,8 @@ def bind_texts(texts: Mapping[str, str], spec: AutomationSpec, language: Languag
 def bind_json(values: Mapping[str, Any], spec: AutomationSpec, language: Language = "en") -> Bound:
     """Already typed JSON values (REST, a form) under the same rules; unknown names are refused."""
     for name in values:
-        if not isinstance(name, str) or spec.parameter(name) is None:
-            raise _unknown(str(name), spec, language)
+        if spec.parameter(name) is None:
+            raise _unknown(name, spec, language)
     for parameter in spec.parameters:
         if parameter.name in values:
             check_value(values[parameter.name], parameter, language)
@@ -156,7 +156,9 @@ def _glue(parameter: Parameter) -> str | None:
 
 def _missing(given: Iterable[str], spec: AutomationSpec) -> tuple[Parameter, ...]:
     names = frozenset(given)
-    return tuple(parameter for parameter in spec.parameters if parameter.required and parameter.name not in names)
+    return tuple(
+        parameter for parameter in spec.parameters if parameter.required and parameter.name not in names
+    )
 
 
 def _too_many(value: str, spec: AutomationSpec, language: Language) -> BadArguments:
@@ -225,7 +227,9 @@ def _unkeepable(what: str, parameter: Parameter, language: Language) -> BadArgum
     return BadArguments(phrase("not-json", language, name=parameter.name, what=phrase(what, language)))
 
 
-def _wrong(text: str, parameter: Parameter, language: Language, schema: Any = None, path: str = "") -> BadArguments:
+def _wrong(
+    text: str, parameter: Parameter, language: Language, schema: Any = None, path: str = ""
+) -> BadArguments:
     root = parameter.json_schema
     wanted = root if schema is None else schema
     parts = [
@@ -246,7 +250,9 @@ def _wrong(text: str, parameter: Parameter, language: Language, schema: Any = No
 
 def _violated(error: ValidationError, parameter: Parameter, language: Language) -> BadArguments:
     error = _innermost(error, parameter)
-    path = "".join(f"[{step}]" if isinstance(step, int) else f".{visible(step)}" for step in error.absolute_path)
+    path = "".join(
+        f"[{step}]" if isinstance(step, int) else f".{visible(step)}" for step in error.absolute_path
+    )
     schema = resolved(error.schema, parameter.json_schema)
     if error.validator in ("required", "additionalProperties") and isinstance(error.instance, Mapping):
         field = _first_field(error, schema)
@@ -259,7 +265,8 @@ def _violated(error: ValidationError, parameter: Parameter, language: Language) 
 def _innermost(error: ValidationError, parameter: Parameter) -> ValidationError:
     """The rule that is really broken, where the only alternative to the value is `null`."""
     while error.validator in ("anyOf", "oneOf"):
-        options = [resolved(option, parameter.json_schema) for option in error.validator_value]
+        listed: Any = error.validator_value
+        options = [resolved(option, parameter.json_schema) for option in listed]
         others = [place for place, option in enumerate(options) if kind_of(option) != "null"]
         inner = [each for each in error.context or () if each.relative_schema_path[0] in others]
         if len(others) != 1 or not inner:
@@ -269,7 +276,7 @@ def _innermost(error: ValidationError, parameter: Parameter) -> ValidationError:
 
 
 def _first_field(error: ValidationError, schema: Mapping[str, Any]) -> str:
-    known = schema.get("properties", {})
+    given: Any = error.instance
     if error.validator == "required":
-        return next((name for name in schema.get("required", ()) if name not in error.instance), "")
-    return next((name for name in error.instance if name not in known), "")
+        return next((name for name in schema.get("required", ()) if name not in given), "")
+    return next((name for name in given if name not in schema.get("properties", {})), "")

@@ -12,7 +12,9 @@ _FULL = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
 _SENTENCE_MARKS = {ord(mark) for mark in "，！？；（）："}
 _WORDS = {code: narrow for code, narrow in _FULL.items() if code not in _SENTENCE_MARKS}
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]")
-_UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+_UNSHOWN = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
 
 
 def narrow(text: str) -> str:
@@ -33,6 +35,14 @@ def is_han(character: str) -> bool:
 def language_of(text: str) -> Language:
     """The language to answer in: Chinese as soon as there is one Chinese character, else English."""
     return "zh" if not text.isascii() and _HAN.search(text) else "en"
+
+
+def language_for(tag: str | None, text: str = "") -> Language:
+    """The language to answer somebody in: their own (`zh-CN`, `en_GB`) if we speak it, else that of the text."""
+    primary = (tag or "").lower().replace("_", "-").partition("-")[0]
+    if primary == "zh":
+        return "zh"
+    return "en" if primary == "en" else language_of(text)
 
 
 def visible(text: str, limit: int = 60) -> str:

@@ -2,8 +2,8 @@
 
 - The slash may be `/`, `／`, or the `、` that a Chinese keyboard gives; mentions and spaces may stand before it.
 - `/name@bot` is `/name`; `/run name ...` is `/name ...`. Names ignore case, `_` is `-`.
-- A value with spaces stands in quotes: '..', "..", “..”, ‘..’, 「..」, 『..』. Quoted text is kept as it is; only inside
-  "..", a backslash before `"` or another backslash is dropped. A quote inside a word (don't) is a letter.
+- A value with spaces stands in quotes: '..', "..", “..”, ‘..’, 「..」, 『..』. Quoted text is kept as it is; only
+  inside "..", a backslash before `"` or another backslash is dropped. A quote inside a word (don't) is a letter.
 - Names, keys and unquoted values take full-width letters, digits and symbols as their ASCII ones.
 - A parameter is given by place, or by name as `key=value` or `--key=value`.
 
@@ -22,7 +22,9 @@ from parley.language.phrases import phrase
 _SPACE = r"[\s\u200b\u2060\ufeff]"
 _CLOSING = {'"': '"', "'": "'", "“": "”", "”": "”", "‘": "’", "「": "」", "『": "』", "＂": "＂"}
 _LEAD = re.compile(rf"(?:{_SPACE}++|(?:<@[^>\s]{{1,200}}+>|[@＠][^\s/／]{{1,200}}+)(?={_SPACE}))*+")
-_NAME = re.compile(r"""(?:[/／]|、(?=[A-Za-zＡ-Ｚａ-ｚ]))([^\s\u200b/／@＠,，、:：;；!！?？。"“”'‘’「」『』]++)""")
+_NAME = re.compile(
+    r"""(?:[/／]|、(?=[A-Za-zＡ-Ｚａ-ｚ]))([^\s\u200b/／@＠,，、:：;；!！?？。"“”'‘’「」『』]++)"""
+)
 _AFTER_NAME = re.compile(r"(?:[@＠][\w.-]*+)?+[,，、:：;；!！?？。]*+")
 _GAP = re.compile(rf"{_SPACE}*+")
 _KEY = re.compile(r"(?:[-－]{2}|[—–])?([^\W\d][\w－-]*+)[=＝]")
@@ -63,7 +65,7 @@ def parse_command(text: str) -> Command | None:
     if head is None or text[head.end() : head.end() + 1] in ("/", "／") or not any(map(str.isalnum, head[1])):
         return None
     language = language_of(text)
-    _refuse_unusable(text, language)
+    refuse_unusable(text, language)
     after = _AFTER_NAME.match(text, head.end())
     words = _Words(text, after.end() if after else head.end(), language)
     words.read()
@@ -81,7 +83,8 @@ def _named_run(positional: tuple[str, ...], language: Language) -> tuple[str, tu
     return name, positional[1:]
 
 
-def _refuse_unusable(text: str, language: Language) -> None:
+def refuse_unusable(text: str, language: Language = "en") -> None:
+    """Raises `BadArguments` at the first control or broken character."""
     found = _UNUSABLE.search(text)
     if found:
         code = f"U+{ord(found[0]):04X}"

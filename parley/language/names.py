@@ -22,7 +22,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> tuple[str, ...]:
     matcher = SequenceMatcher(autojunk=False)
     matcher.set_seq2(wanted)
     scored = ((_nearness(matcher, wanted, _folded(candidate)), candidate) for candidate in known)
-    near = sorted(((score, candidate) for score, candidate in scored if score), key=lambda pair: (-pair[0], pair[1]))
+    near = sorted(
+        ((score, candidate) for score, candidate in scored if score), key=lambda pair: (-pair[0], pair[1])
+    )
     return tuple(candidate for _, candidate in near[:_OFFERED])
 
 

@@ -6,12 +6,18 @@ from parley.language.characters import Language
 
 _PHRASES: dict[str, tuple[str, str]] = {
     # grammar
-    "run-what": ("Write what to run: `/run NAME ...`. `/help` lists the names.", "请写明要运行什么：`/run 名称 …`。`/help` 会列出名称。"),
+    "run-what": (
+        "Write what to run: `/run NAME ...`. `/help` lists the names.",
+        "请写明要运行什么：`/run 名称 …`。`/help` 会列出名称。",
+    ),
     "unusable-character": (
         "The character {code} at position {position} cannot be used in a command. Remove it and send again.",
         "第 {position} 个字符 {code} 不能用在命令里，请去掉后重发。",
     ),
-    "twice": ("`{name}` is given twice (position {position}). Give it once.", "`{name}` 给了两次（第 {position} 个字符），请只给一次。"),
+    "twice": (
+        "`{name}` is given twice (position {position}). Give it once.",
+        "`{name}` 给了两次（第 {position} 个字符），请只给一次。",
+    ),
     "switch": (
         "`--{name}` at position {position} has no value. Write `{name}=value`, or put it in quotes if it is text.",
         "第 {position} 个字符处的 `--{name}` 没有值。请写 `{name}=值`；若是文字，请加引号。",
@@ -38,8 +44,14 @@ _PHRASES: dict[str, tuple[str, str]] = {
         "`/{command}` takes {count} value(s); `{value}` is one too many. Put a value with spaces in quotes.",
         "`/{command}` 只需要 {count} 个值，`{value}` 多出来了。带空格的值请加引号。",
     ),
-    "wrong": ("`{name}`: `{value}` does not fit. It must be {allowed}.", "`{name}`：`{value}` 不合要求，应为{allowed}。"),
-    "wrong-sealed": ("`{name}`: this value does not fit. It must be {allowed}.", "`{name}`：这个值不合要求，应为{allowed}。"),
+    "wrong": (
+        "`{name}`: `{value}` does not fit. It must be {allowed}.",
+        "`{name}`：`{value}` 不合要求，应为{allowed}。",
+    ),
+    "wrong-sealed": (
+        "`{name}`: this value does not fit. It must be {allowed}.",
+        "`{name}`：这个值不合要求，应为{allowed}。",
+    ),
     "too-long": (
         "`{name}` is too long: {length} characters, at most {limit} are taken.",
         "`{name}` 太长：{length} 个字符，最多 {limit} 个。",
@@ -69,7 +81,7 @@ _PHRASES: dict[str, tuple[str, str]] = {
     "type-boolean": ("yes or no", "“是”或“否”"),
     "type-string": ("text", "文字"),
     "type-null": ("`null` (nothing)", "`null`（空）"),
-    "type-object": ("a JSON object such as `{{\"key\": 1}}`", "JSON 对象，例如 `{{\"key\": 1}}`"),
+    "type-object": ('a JSON object such as `{{"key": 1}}`', 'JSON 对象，例如 `{{"key": 1}}`'),
     "type-array": ("a list, separated by commas", "列表，用逗号分隔"),
     "type-array-of": ("a list, separated by commas, of {items}", "用逗号分隔的列表，每一项为{items}"),
     "type-any": ("any value", "任意值"),
@@ -96,6 +108,49 @@ _PHRASES: dict[str, tuple[str, str]] = {
     "minItems": ("at least {value} items", "至少 {value} 项"),
     "maxItems": ("at most {value} items", "最多 {value} 项"),
     "uniqueItems": ("no item twice", "各项不重复"),
+    # help
+    "help-intro": ("What you may run:", "您可以运行："),
+    "help-nothing": ("There is nothing that you may run here.", "这里没有您可以运行的命令。"),
+    "help-builtins": ("Always there:", "内置命令："),
+    "help-more": (
+        "`/help NAME` tells more about one. Plain language works too.",
+        "`/help 名称` 查看详情；也可以直接用平常的话来说。",
+    ),
+    "help-usage": ("Usage: `{usage}`", "用法：`{usage}`"),
+    "help-parameters": ("Parameters:", "参数："),
+    "help-must-be": ("Takes {allowed}.", "应为{allowed}。"),
+    "help-optional": ("Optional.", "可省略。"),
+    "help-default": ("Without it: `{value}`.", "省略时为 `{value}`。"),
+    "help-sealed": ("Kept secret.", "会加密保存。"),
+    "help-example": ("Example: `{value}`.", "例如 `{value}`。"),
+    "help-examples": ("You can say:", "可以这样说："),
+    "effect-read": ("It only looks things up.", "只读取，不改动任何东西。"),
+    "effect-write": (
+        "It changes something: from plain language it asks before it runs.",
+        "会改动数据：用平常的话来说时，会先请您确认。",
+    ),
+    "effect-dangerous": (
+        "It is dangerous: it runs only after it was approved.",
+        "有风险：批准之后才会运行。",
+    ),
+    "mark-read": ("", ""),
+    "mark-write": (" (changes something)", "（会改动）"),
+    "mark-dangerous": (" (dangerous)", "（有风险）"),
+    # asking
+    "ask": ("`/{command}` needs `{name}`.", "`/{command}` 需要 `{name}`。"),
+    "ask-answer": ("Answer with {allowed}.", "请回复{allowed}。"),
+    "yes": ("Yes", "是"),
+    "no": ("No", "否"),
+    "confirm": ("Run `/{command}`? {summary}", "要运行 `/{command}` 吗？{summary}"),
+    "confirm-value": ("- `{name}`: `{value}`", "- `{name}`：`{value}`"),
+    "offer": (
+        "I am not sure what you mean. Did you mean one of these?",
+        "我不确定您的意思。您是想运行下面的命令吗？",
+    ),
+    "offer-none": (
+        "I do not know how to do that. `/help` lists what you may run.",
+        "我不知道怎么做这件事。`/help` 会列出您可以运行的命令。",
+    ),
 }
 
 

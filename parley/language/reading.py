@@ -11,7 +11,7 @@ from datetime import date, datetime, time
 from typing import Any
 
 from parley.language.characters import narrow
-from parley.language.schemas import Schema, branches, choices_of, kind_of, resolved, written
+from parley.language.schemas import Schema, branches, choices_of, kind_of, written
 from parley.language.validation import fits
 
 MAX_ITEMS = 1000
@@ -19,13 +19,21 @@ MAX_ITEMS = 1000
 
 _MAX_DEPTH = 32
 _MAX_NESTED_LISTS = 3
-_TRUE = frozenset("true yes on y 1 是 是的 开 打开 对 好 好的 要 真".split())
-_FALSE = frozenset("false no off n 0 否 不 不是 关 关闭 不要 不用 假".split())
-_NOTHING = frozenset("null none nothing 无 没有 空".split())
+_YES = "true yes on y 1 是 是的 开 打开 对 好 好的 要 真"
+_TRUE = frozenset(_YES.split())
+_NO = "false no off n 0 否 不 不是 关 关闭 不要 不用 假"
+_FALSE = frozenset(_NO.split())
+_NOTHING = frozenset({"null", "none", "nothing", "无", "没有", "空"})
 _INTEGER = re.compile(r"[+-]?\d{1,19}", re.ASCII)
-_NUMBER = re.compile(r"[+-]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:e[+-]?\d{1,3})?", re.ASCII | re.IGNORECASE)
+_NUMBER = re.compile(
+    r"[+-]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:e[+-]?\d{1,3})?", re.ASCII | re.IGNORECASE
+)
 _DATE = re.compile(r"(\d{4})(?:-|/|\.|年)(\d{1,2})(?:-|/|\.|月)(\d{1,2})日?", re.ASCII)
-_TIME = re.compile(r"(\d{1,2})(?::|点|时)(?:(\d{1,2})(?::(\d{1,2})|分)?)?(?: ?([ap])\.?m\.?)?", re.ASCII | re.IGNORECASE)
+_TIME = re.compile(
+    r"(\d{1,2})(?::|点|时)(?:(\d{1,2})(?::(\d{1,2})|分)?)?(?: ?([ap])\.?m\.?)?", re.ASCII | re.IGNORECASE
+)
+    r"(\d{1,2})(?::|点|时)(?:(\d{1,2})(?::(\d{1,2})|分)?)?(?: ?([ap])\.?m\.?)?", re.ASCII | re.IGNORECASE
+)
 _AM_PM = re.compile(r"(\d{1,2}) ?([ap])\.?m\.?", re.ASCII | re.IGNORECASE)
 _DURATION = re.compile(
     r"(?:(\d{1,6}) ?(?:d|days?|天))?\s?(?:(\d{1,6}) ?(?:h|hours?|小时))?\s?"
@@ -52,8 +60,11 @@ def read(text: str, schema: Any, root: Schema, lists: int = 0) -> Any:
 
 
 def _read_any_of(text: str, options: tuple[Schema, ...], root: Schema, lists: int) -> Any:
-    # Plain text would take everything, so it comes last.
+    # Plain text would take everything, so it comes last; "none" and "无" are texts too, only `null` is not.
+    text_too = any(_is_plain_text(option) for option in options)
     for option in sorted(options, key=_is_plain_text):
+        if text_too and kind_of(option) == "null" and text != "null":
+            continue
         try:
             value = read(text, option, root, lists)
         except Unreadable:
@@ -86,7 +97,7 @@ def folded(text: str) -> str:
     return narrow(text).strip().casefold().replace("_", "-")
 
 
-def _read_null(text: str, schema: Schema) -> None:
+def _read_null(text: str, _schema: Schema) -> None:
     if _plain(text).lower() not in _NOTHING:
         raise Unreadable
 
@@ -95,7 +106,7 @@ def _plain(text: str) -> str:
     return narrow(text).strip()
 
 
-def _read_integer(text: str, schema: Schema) -> int:
+def _read_integer(text: str, _schema: Schema) -> int:
     plain = _plain(text).removeprefix("#")
     if not _INTEGER.fullmatch(plain) or not -(2**63) <= int(plain) < 2**63:
         raise Unreadable
@@ -111,7 +122,7 @@ def _read_number(text: str, schema: Schema) -> int | float:
     return float(plain)
 
 
-def _read_boolean(text: str, schema: Schema) -> bool:
+def _read_boolean(text: str, _schema: Schema) -> bool:
     plain = _plain(text).lower()
     if plain in _TRUE:
         return True
@@ -208,14 +219,14 @@ def item_schema(schema: Schema, place: int) -> Any:
     return first[place] if place < len(first) else schema.get("items", {})
 
 
-def _read_object(text: str, schema: Schema) -> dict[str, Any]:
+def _read_object(text: str, _schema: Schema) -> dict[str, Any]:
     value = parse_json(text)
     if not isinstance(value, dict):
         raise Unreadable
     return value
 
 
-def _read_any(text: str, schema: Schema) -> Any:
+def _read_any(text: str, _schema: Schema) -> Any:
     try:
         return parse_json(text)
     except Unreadable:

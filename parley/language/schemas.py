@@ -113,7 +113,11 @@ def _describe_one(schema: Schema, root: Schema, language: Language, depth: int) 
     ]
     if kind == "array" and schema.get("uniqueItems"):
         rules.append(phrase("uniqueItems", language))
-    return phrase("list", language).join([words, *rules]) if len(rules) > 1 else _with_rule(words, rules, language)
+    return (
+        phrase("list", language).join([words, *rules])
+        if len(rules) > 1
+        else _with_rule(words, rules, language)
+    )
 
 
 def _with_rule(words: str, rules: list[str], language: Language) -> str:
@@ -141,5 +145,16 @@ def _describe_choices(choices: tuple[Any, ...], language: Language) -> str:
 _KNOWN_TYPES = frozenset({"integer", "number", "boolean", "string", "null", "object", "array"})
 FORMAT_PHRASES = frozenset(
     f"format-{name}"
-    for name in ("date", "date-time", "time", "duration", "uuid", "email", "uri", "ipv4", "ipv6", "ipvanyaddress")
+    for name in (
+        "date",
+        "date-time",
+        "time",
+        "duration",
+        "uuid",
+        "email",
+        "uri",
+        "ipv4",
+        "ipv6",
+        "ipvanyaddress",
+    )
 )

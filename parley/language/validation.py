@@ -17,7 +17,9 @@ from referencing import Registry
 
 from parley.language.schemas import Schema
 
-_DURATION = re.compile(r"-?P(?=.)(?:\d+W|(?:\d+Y)?(?:\d+M)?(?:\d+D)?(?:T(?=.)(?:\d+H)?(?:\d+M)?(?:\d+(?:\.\d+)?S)?)?)")
+_DURATION = re.compile(
+    r"-?P(?=.)(?:\d+W|(?:\d+Y)?(?:\d+M)?(?:\d+D)?(?:T(?=.)(?:\d+H)?(?:\d+M)?(?:\d+(?:\.\d+)?S)?)?)"
+)
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(?:\.[^@\s.]+)*")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
 
@@ -61,7 +63,7 @@ def _on_text(check: Callable[[str], object]) -> Callable[[object], bool]:
     return checked
 
 
-def _unique(validator: Any, wanted: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
+def _unique(_validator: Any, wanted: Any, value: Any, _schema: Any) -> Iterator[ValidationError]:
     # The stock check compares every pair of objects; a stranger chooses how many there are.
     if wanted and isinstance(value, list):
         seen = {json.dumps(item, sort_keys=True) for item in value}
@@ -69,7 +71,7 @@ def _unique(validator: Any, wanted: Any, value: Any, schema: Any) -> Iterator[Va
             yield ValidationError("not unique")
 
 
-_Validator = extend(Draft202012Validator, {"uniqueItems": _unique})
+_Validator = extend(Draft202012Validator, {"uniqueItems": _unique})  # type: ignore[no-untyped-call]
 _CHECKER = _make_checker()
 _NO_REGISTRY: Registry[Any] = Registry()  # the stock one fetches a schema that is named by a web address
 
