@@ -32,8 +32,6 @@ _DATE = re.compile(r"(\d{4})(?:-|/|\.|年)(\d{1,2})(?:-|/|\.|月)(\d{1,2})日?",
 _TIME = re.compile(
     r"(\d{1,2})(?::|点|时)(?:(\d{1,2})(?::(\d{1,2})|分)?)?(?: ?([ap])\.?m\.?)?", re.ASCII | re.IGNORECASE
 )
-    r"(\d{1,2})(?::|点|时)(?:(\d{1,2})(?::(\d{1,2})|分)?)?(?: ?([ap])\.?m\.?)?", re.ASCII | re.IGNORECASE
-)
 _AM_PM = re.compile(r"(\d{1,2}) ?([ap])\.?m\.?", re.ASCII | re.IGNORECASE)
 _DURATION = re.compile(
     r"(?:(\d{1,6}) ?(?:d|days?|天))?\s?(?:(\d{1,6}) ?(?:h|hours?|小时))?\s?"
