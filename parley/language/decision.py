@@ -7,11 +7,22 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from parley.messages.model import Reply
+from parley.language.characters import Language
+from parley.messages.model import Assurance, Reply
+from parley.people.principals import Principal
 from parley.runs.requests import NewRequest, QueuedRun
 
 Change = Callable[[AsyncConnection], Awaitable[list[QueuedRun]]]
 """Something to write in the same transaction; the runs that it queued."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """Who wrote, how well we know it, and the language to answer in."""
+
+    principal: Principal
+    assurance: Assurance
+    language: Language
 
 
 @dataclass(slots=True)

@@ -51,7 +51,9 @@ class Inbox:
         self._retention = retention
         self.arrived = arrived
 
-    async def accept(self, event: Event, *, principal_id: str | None = None, acting_for_id: str | None = None) -> Accepted:
+    async def accept(
+        self, event: Event, *, principal_id: str | None = None, acting_for_id: str | None = None
+    ) -> Accepted:
         """Store an event; returns after the commit. A redelivery changes nothing and gives the first one's id.
 
         `principal_id` is given where the sender has logged in to us (console, REST). Raises `StoreUnavailable`.
@@ -155,7 +157,9 @@ def insert_new(conn: AsyncConnection, table: sa.Table, values: dict[str, Any], k
 
 async def _existing(conn: AsyncConnection, event: Event) -> str:
     table = schema.message
-    query = sa.select(table.c.id).where(table.c.account == event.account, table.c.native_id == event.native_id)
+    query = sa.select(table.c.id).where(
+        table.c.account == event.account, table.c.native_id == event.native_id
+    )
     return str((await conn.execute(query)).scalar_one())
 
 

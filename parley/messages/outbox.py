@@ -19,7 +19,16 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from parley.errors import AuthError, ConnectorError, LinkError, RateLimited, Rejected, Unknown, Unreachable, Unsupported
+from parley.errors import (
+    AuthError,
+    ConnectorError,
+    LinkError,
+    RateLimited,
+    Rejected,
+    Unknown,
+    Unreachable,
+    Unsupported,
+)
 from parley.link.calls import DeliverCall
 from parley.messages.inbox import conversation_id, insert_new
 from parley.messages.model import Capabilities, Receipt, Reply, Route, now
@@ -87,7 +96,14 @@ class Outbox:
     # -- writing
 
     async def write(
-        self, conn: AsyncConnection, source: str, replies: Iterable[Reply], route: Route, *, message_id: str | None = None, first: int = 0
+        self,
+        conn: AsyncConnection,
+        source: str,
+        replies: Iterable[Reply],
+        route: Route,
+        *,
+        message_id: str | None = None,
+        first: int = 0,
     ) -> list[Delivery]:
         """Insert deliveries for these replies; call `send` with them once the transaction is committed.
 
@@ -96,7 +112,10 @@ class Outbox:
         can = self._capabilities_of(route.account)
         parts = [part for reply in replies for part in render_down(reply, can) if not part.is_empty()]
         conversation = await conversation_id(conn, route)
-        made = [self._make(source, first + n, part, route, message_id, conversation) for n, part in enumerate(parts)]
+        made = [
+            self._make(source, first + n, part, route, message_id, conversation)
+            for n, part in enumerate(parts)
+        ]
         return [one for one in made if await self._insert(conn, one)]
 
     async def _insert(self, conn: AsyncConnection, one: Delivery) -> bool:
@@ -109,7 +128,9 @@ class Outbox:
             "conversation_id": one.conversation_id,
             "message_id": one.message_id,
             "route": one.route.model_dump(mode="json"),
-            "body_sealed": self._keyring.seal("delivery", "body_sealed", one.id, one.reply.model_dump_json().encode()),
+            "body_sealed": self._keyring.seal(
+                "delivery", "body_sealed", one.id, one.reply.model_dump_json().encode()
+            ),
             "token": one.token,
             "state": "pending",
             "attempts": 0,
@@ -117,10 +138,14 @@ class Outbox:
             "created_at": at,
             "erase_after": at + timedelta(days=self._retention.bodies_days),
         }
-        return bool((await conn.execute(insert_new(conn, schema.delivery, values, ("source", "ordinal")))).rowcount)
+        return bool(
+            (await conn.execute(insert_new(conn, schema.delivery, values, ("source", "ordinal")))).rowcount
+        )
 
     @staticmethod
-    def _make(source: str, ordinal: int, reply: Reply, route: Route, message_id: str | None, conversation: str) -> Delivery:
+    def _make(
+        source: str, ordinal: int, reply: Reply, route: Route, message_id: str | None, conversation: str
+    ) -> Delivery:
         identity = new_id()
         return Delivery(
             id=identity,
@@ -151,7 +176,11 @@ class Outbox:
 
         async def due(conn: AsyncConnection) -> Sequence[Any]:
             table = schema.delivery
-            query = sa.select(table).where(table.c.state == "pending", table.c.account == account).order_by(table.c.created_at, table.c.ordinal)
+            query = (
+                sa.select(table)
+                .where(table.c.state == "pending", table.c.account == account)
+                .order_by(table.c.created_at, table.c.ordinal)
+            )
             return (await conn.execute(query.limit(1000))).all()
 
         for row in await self._store.read(due):
@@ -247,7 +276,13 @@ class Outbox:
         queue = self._waiting[one.conversation_id]
         queue[0] = replace(one, attempts=one.attempts + 1, doubt=doubt or one.doubt)
         state = "sending" if queue[0].doubt else "pending"
-        await self._update(one, state=state, attempts=one.attempts + 1, reason=reason, next_attempt_at=now() + timedelta(seconds=wait))
+        await self._update(
+            one,
+            state=state,
+            attempts=one.attempts + 1,
+            reason=reason,
+            next_attempt_at=now() + timedelta(seconds=wait),
+        )
         return wait
 
     @staticmethod
@@ -260,7 +295,9 @@ class Outbox:
         if not self._capabilities_of(one.route.account).idempotent_send:
             await self._update(one, state="sending")
 
-    async def _settle(self, one: Delivery, state: str, *, reason: str | None = None, receipt: Receipt | None = None) -> None:
+    async def _settle(
+        self, one: Delivery, state: str, *, reason: str | None = None, receipt: Receipt | None = None
+    ) -> None:
         sent_at: datetime | None = receipt.sent_at if receipt else None
         stored = receipt.model_dump(mode="json") if receipt else None
         await self._update(one, state=state, reason=reason, receipt=stored, sent_at=sent_at)
@@ -270,7 +307,9 @@ class Outbox:
 
     async def _update(self, one: Delivery, **values: Any) -> None:
         async def update(conn: AsyncConnection) -> None:
-            await conn.execute(sa.update(schema.delivery).where(schema.delivery.c.id == one.id).values(values))
+            await conn.execute(
+                sa.update(schema.delivery).where(schema.delivery.c.id == one.id).values(values)
+            )
 
         await self._store.write(update)
 
@@ -285,4 +324,6 @@ async def _left(conn: AsyncConnection) -> Sequence[Any]:
     table = schema.delivery
     # `sending` when a hub died: it may have arrived, so it is taken up in doubt.
     states = table.c.state.in_(("pending", "sending"))
-    return (await conn.execute(sa.select(table).where(states).order_by(table.c.created_at, table.c.ordinal))).all()
+    return (
+        await conn.execute(sa.select(table).where(states).order_by(table.c.created_at, table.c.ordinal))
+    ).all()

@@ -1,7 +1,7 @@
 """Rendering down: a reply becomes replies that a platform can show, without losing anything.
 
 Tables become aligned text, or a CSV file when they are large and files can be sent; buttons that cannot be shown
-become numbered choices whose number or label may be typed; long text becomes parts, or a file when there would be
+become choices whose code may be typed; long text becomes parts, or a file when there would be
 too many; files that cannot be sent are named.
 """
 
@@ -12,7 +12,7 @@ import io
 import re
 import unicodedata
 
-from parley.messages.model import Capabilities, File, Reply, Table
+from parley.messages.model import Button, Capabilities, File, Reply, Table
 
 MOST_PARTS = 8
 _FENCE = re.compile(r"^```", re.MULTILINE)
@@ -54,7 +54,10 @@ def table_text(table: Table) -> str:
     """A table as aligned text; wide characters count as two."""
     rows = [table.columns, *table.rows]
     widths = [max(_width(row[i]) if i < len(row) else 0 for row in rows) for i in range(len(table.columns))]
-    lines = ["  ".join(_pad(cell, width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
+    lines = [
+        "  ".join(_pad(cell, width) for cell, width in zip(row, widths, strict=False)).rstrip()
+        for row in rows
+    ]
     rule = "  ".join("-" * width for width in widths)
     return "\n".join([lines[0], rule, *lines[1:]])
 
@@ -75,15 +78,26 @@ def _without_table(reply: Reply, can: Capabilities) -> Reply:
     if _size(shown, can) > can.max_text // 2 and can.max_file:
         file = File(name="table.csv", media_type="text/csv", content=table_csv(reply.table))
         note = f"({len(reply.table.rows)} rows: see the file.)"
-        return reply.model_copy(update={"table": None, "text": _join(reply.text, note), "files": (*reply.files, file)})
+        return reply.model_copy(
+            update={"table": None, "text": _join(reply.text, note), "files": (*reply.files, file)}
+        )
     return reply.model_copy(update={"table": None, "text": _join(reply.text, shown)})
 
 
 def _without_buttons(reply: Reply, can: Capabilities) -> Reply:
     if len(reply.buttons) <= can.max_buttons:
         return reply
-    choices = "\n".join(f"{number}. {button.label}" for number, button in enumerate(reply.buttons, 1))
+    choices = "\n".join(_choice(button) for button in reply.buttons)
     return reply.model_copy(update={"buttons": (), "text": _join(reply.text, choices)})
+
+
+def _choice(button: Button) -> str:
+    # What a button would send back is what a person can write: the reply code.
+    return (
+        f"- {button.label}: `{button.value}`"
+        if button.value.strip() != button.label
+        else f"- `{button.value}`"
+    )
 
 
 def _without_large_files(reply: Reply, can: Capabilities) -> Reply:
@@ -104,7 +118,11 @@ def _size(text: str, can: Capabilities) -> int:
 
 
 def _cut(text: str, can: Capabilities, room: int) -> int:
-    most = room if can.text_unit == "characters" else len(text.encode("utf-8", "replace")[:room].decode("utf-8", "ignore"))
+    most = (
+        room
+        if can.text_unit == "characters"
+        else len(text.encode("utf-8", "replace")[:room].decode("utf-8", "ignore"))
+    )
     window = text[:most]
     for mark in ("\n\n", "\n", " "):
         at = window.rfind(mark)
@@ -115,7 +133,11 @@ def _cut(text: str, can: Capabilities, room: int) -> int:
 
 def _not_inside_a_character(text: str, cut: int) -> int:
     # A combining mark, a joiner or a variation selector belongs to what stands before it.
-    while cut > 1 and cut < len(text) and (unicodedata.combining(text[cut]) or text[cut] in "\u200d\ufe0f" or text[cut - 1] == "\u200d"):
+    while (
+        cut > 1
+        and cut < len(text)
+        and (unicodedata.combining(text[cut]) or text[cut] in "\u200d\ufe0f" or text[cut - 1] == "\u200d")
+    ):
         cut -= 1
     return cut
 

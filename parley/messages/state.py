@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-FINAL = frozenset({"done", "failed", "refused", "expired", "cancelled", "needs-input", "awaiting-approval", "dead"})
+FINAL = frozenset(
+    {"done", "failed", "refused", "expired", "cancelled", "needs-input", "awaiting-approval", "dead"}
+)
 """States in which the person has, or is about to have, an answer: nothing more happens by itself."""
 
-_ORDER = ("running", "queued", "awaiting-approval", "needs-input", "failed", "refused", "expired", "cancelled", "done")
+_ORDER = (
+    "running",
+    "queued",
+    "awaiting-approval",
+    "needs-input",
+    "failed",
+    "refused",
+    "expired",
+    "cancelled",
+    "done",
+)
 
 
 def public_state(message: str, requests: Sequence[str] = ()) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -43,6 +43,7 @@ class NewRequest:
     reason: str | None = None
     expires_at: datetime
     ordinal: int = 0
+    id: str = field(default_factory=new_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ def digest(spec: AutomationSpec, values: Mapping[str, Any], actor_id: str | None
 
 async def insert_request(conn: AsyncConnection, keyring: Keyring, new: NewRequest) -> str:
     """Insert a request; its id."""
-    request_id, at = new_id(), now()
+    request_id, at = new.id, now()
     values = {
         "id": request_id,
         "message_id": new.message_id,
@@ -97,17 +98,28 @@ async def insert_request(conn: AsyncConnection, keyring: Keyring, new: NewReques
 async def insert_run(conn: AsyncConnection, request_id: str) -> str:
     """Insert one more run of a request; its id is Prefect's idempotency key."""
     run_id = new_id()
-    values = {"id": run_id, "request_id": request_id, "epoch": 0, "state": "created", "said": 0, "created_at": now()}
+    values = {
+        "id": run_id,
+        "request_id": request_id,
+        "epoch": 0,
+        "state": "created",
+        "said": 0,
+        "created_at": now(),
+    }
     await conn.execute(sa.insert(schema.run).values(values))
     return run_id
 
 
-async def update_request(conn: AsyncConnection, request_id: str, *, where: tuple[str, ...] = OPEN, **values: Any) -> bool:
+async def update_request(
+    conn: AsyncConnection, request_id: str, *, where: tuple[str, ...] = OPEN, **values: Any
+) -> bool:
     """Change a request that is in one of these states; whether it was."""
     table = schema.request
     if values.get("state") and values["state"] not in OPEN:
         values.setdefault("ended_at", now())
-    done = await conn.execute(sa.update(table).where(table.c.id == request_id, table.c.state.in_(where)).values(values))
+    done = await conn.execute(
+        sa.update(table).where(table.c.id == request_id, table.c.state.in_(where)).values(values)
+    )
     return bool(done.rowcount)
 
 
@@ -121,7 +133,9 @@ def open_values(keyring: Keyring, row: Any) -> dict[str, Any]:
     """The parameters of a request's row."""
     if row.parameters_sealed is None:
         return {}
-    opened: dict[str, Any] = json.loads(keyring.open("request", "parameters_sealed", row.id, row.parameters_sealed))
+    opened: dict[str, Any] = json.loads(
+        keyring.open("request", "parameters_sealed", row.id, row.parameters_sealed)
+    )
     return opened
 
 
@@ -133,7 +147,9 @@ def run_token(keyring: Keyring, run_id: str) -> str:
 def outward(spec: AutomationSpec, request_id: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters as Prefect may see them: a `Sealed` one is only a reference."""
     hidden = spec.sealed_names
-    return {name: f"sealed:{request_id}:{name}" if name in hidden else value for name, value in values.items()}
+    return {
+        name: f"sealed:{request_id}:{name}" if name in hidden else value for name, value in values.items()
+    }
 
 
 async def principal_name(conn: AsyncConnection, principal_id: str | None) -> str:
@@ -141,7 +157,9 @@ async def principal_name(conn: AsyncConnection, principal_id: str | None) -> str
     if principal_id is None:
         return "-"
     table = schema.principal
-    return str((await conn.execute(sa.select(table.c.name).where(table.c.id == principal_id))).scalar() or "-")
+    return str(
+        (await conn.execute(sa.select(table.c.name).where(table.c.id == principal_id))).scalar() or "-"
+    )
 
 
 async def waiting_runs(conn: AsyncConnection, keyring: Keyring) -> list[QueuedRun]:

@@ -1,0 +1,263 @@
+"""Built-in commands: those that need no automation and no run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from parley.errors import BadArguments, Denied
+from parley.language.decision import Decision, Speaker
+from parley.language.dialogue import Dialogue
+from parley.language.grammar import Command
+from parley.language.help import help_one, help_overview
+from parley.language.names import unknown_command
+from parley.messages.inbox import Received
+from parley.messages.model import Assurance, Reply, Table, now
+from parley.people.rights import Origin, allows
+from parley.runs import failures
+from parley.runs.catalogue import AutomationSpec, Catalogue
+from parley.runs.requests import OPEN, QueuedRun, short
+from parley.runs.sentences import sentence
+from parley.store import schema
+from parley.store.engine import Store
+
+Verb = Callable[[Command, Received, Speaker], Awaitable[Decision]]
+
+_DURATION = re.compile(r"(\d{1,4})\s*(m|min|h|d)?", re.ASCII)
+
+
+class Builtins:
+    """`/help`, `/status`, `/runs`, `/cancel`, `/why`, `/whoami`, `/yes`, `/no`, `/ack`, `/silence`."""
+
+    def __init__(
+        self,
+        store: Store,
+        dialogue: Dialogue,
+        *,
+        catalogue: Callable[[], Catalogue],
+        status: Callable[[], Awaitable[dict[str, Any]]],
+        cancel: Callable[[str, str], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._dialogue = dialogue
+        self._catalogue = catalogue
+        self._status = status
+        self._cancel = cancel
+        self._verbs: dict[str, Verb] = {
+            "help": self._help,
+            "start": self._help,
+            "status": self._show_status,
+            "runs": self._runs,
+            "cancel": self._cancel_run,
+            "why": self._why,
+            "whoami": self._whoami,
+            "yes": self._yes,
+            "no": self._no,
+            "ack": self._ack,
+            "silence": self._silence,
+        }
+
+    def has(self, name: str) -> bool:
+        """Whether this is a built-in command."""
+        return name in self._verbs
+
+    async def run(self, command: Command, received: Received, speaker: Speaker) -> Decision:
+        """Carry out a built-in command. Raises `CommandError`."""
+        return await self._verbs[command.name](command, received, speaker)
+
+    def _may_run(self, speaker: Speaker) -> list[AutomationSpec]:
+        specs = self._catalogue().by_command().values()
+        return [spec for spec in specs if _may(speaker, spec)]
+
+    async def _help(self, command: Command, received: Received, speaker: Speaker) -> Decision:
+        specs = self._may_run(speaker)
+        if not command.positional:
+            return Decision(replies=[help_overview(specs, speaker.language)])
+        name = command.positional[0].lstrip("/")
+        spec = next(
+            (spec for spec in specs if spec.command == name.replace("_", "-") or spec.command == name), None
+        )
+        if spec is None:
+            raise unknown_command(name, [spec.command for spec in specs], speaker.language)
+        return Decision(replies=[help_one(spec, speaker.language)])
+
+    async def _show_status(self, command: Command, received: Received, speaker: Speaker) -> Decision:
+        status = await self._status()
+        queue = status["queue"]
+        lines = [
+            "**parley**: " + ", ".join(f"{p['role']} {p['state']}" for p in status["processes"]),
+            "accounts: " + (", ".join(f"{a['name']} {a['state']}" for a in status["accounts"]) or "-"),
+            f"waiting {queue['waiting']}, running {queue['running']}, undelivered {queue['undelivered']}",
+        ]
+        broken = self._catalogue().broken
+        if broken and speaker.principal.role == "owner":
+            lines += [f"{one.source}: {one.reason}" for one in broken]
+        return Decision.answer("\n".join(lines))
+
+    async def _runs(self, command: Command, received: Received, speaker: Speaker) -> Decision:
+        table = schema.request
+        query = (
+            sa.select(table)
+            .where(table.c.actor_id == speaker.principal.id)
+            .order_by(table.c.created_at.desc())
+            .limit(10)
+        )
+        rows = await self._store.read(lambda conn: _all(conn, query))
+        if not rows:
+            return Decision.answer(sentence("no-runs", speaker.language))
+        cells = tuple((short(row.id), "/" + row.automation, row.state, _ago(row.created_at)) for row in rows)
+        return Decision(replies=[Reply(table=Table(columns=("id", "command", "state", "when"), rows=cells))])
+
+    async def _cancel_run(self, command: Command, received: Received, speaker: Speaker) -> Decision:
+        row = await self._mine(command, received, speaker)
+        if row is None:
+            key = "no-such-run" if command.positional else "nothing-to-cancel"
+            return Decision.answer(sentence(key, speaker.language, id=" ".join(command.positional)))
+
+        async def cancel() -> None:
+            await self._cancel(row.id, speaker.principal.name)
+
+        text = sentence("cancel-requested", speaker.language, command=row.automation)
+        return Decision(replies=[Reply(text=text)], afterwards=[cancel])
+
+    async def _mine(self, command: Command, received: Received, speaker: Speaker) -> Any:
+        table = schema.request
+        query = sa.select(table).where(table.c.state.in_(OPEN)).order_by(table.c.created_at.desc()).limit(1)
+        if command.positional:
+            wanted = command.positional[0].lower().replace("-", "")
+            if not wanted.isalnum() or len(wanted) < 4:
+                return None
+            query = query.where(table.c.id.like(f"%{wanted}"))
+            if speaker.principal.role != "owner":
+                query = query.where(table.c.actor_id == speaker.principal.id)
+        else:
+            query = query.where(
+                table.c.actor_id == speaker.principal.id, table.c.conversation_id == received.conversation_id
+            )
+        return await self._store.read(lambda conn: _first(conn, query))
+
+    async def _why(self, command: Command, received: Received, speaker: Speaker) -> Decision:
+        table = schema.request
+        query = (
+            sa.select(table)
+            .where(table.c.actor_id == speaker.principal.id)
+            .order_by(table.c.created_at.desc())
+            .limit(1)
+        )
+        if command.positional:
+            wanted = command.positional[0].lower().replace("-", "")
+            if not wanted.isalnum():
+                return Decision.answer(sentence("no-such-run", speaker.language, id=command.positional[0]))
+            query = query.where(table.c.id.like(f"%{wanted}"))
+        else:
+            here = table.c.conversation_id == received.conversation_id
+            query = query.where(here, table.c.state.in_(("refused", "failed", "cancelled", "expired")))
+        row = await self._store.read(lambda conn: _first(conn, query))
+        if row is None:
+            return Decision.answer(sentence("nothing-refused", speaker.language))
+        return Decision.answer(
+            sentence(
+                "why",
+                speaker.language,
+                command=row.automation,
+                id=short(row.id),
+                state=row.state,
+                reason=row.reason or "-",
+            )
+        )
+
+    async def _whoami(self, command: Command, received: Received, speaker: Speaker) -> Decision:
+        event = received.event
+        return Decision.answer(
+            f"{speaker.principal.name} ({speaker.principal.role}) · {event.account}:{event.sender.id} ({event.sender.assurance})"
+        )
+
+    async def _yes(self, command: Command, received: Received, speaker: Speaker) -> Decision:
+        return await self._confirm(command, received, speaker, yes=True)
+
+    async def _no(self, command: Command, received: Received, speaker: Speaker) -> Decision:
+        return await self._confirm(command, received, speaker, yes=False)
+
+    async def _confirm(
+        self, command: Command, received: Received, speaker: Speaker, *, yes: bool
+    ) -> Decision:
+        if not command.positional:
+            word = "yes" if yes else "no"
+            answered = await self._dialogue.answer(received, speaker, word)
+            return answered or Decision.answer(sentence("nothing-open", speaker.language))
+        return await self._dialogue.confirm_by_id(command.positional[0], speaker, yes=yes)
+
+    async def _ack(self, command: Command, received: Received, speaker: Speaker) -> Decision:
+        name = self._alerted(command, speaker)
+        text = sentence("acknowledged", speaker.language, command=name, name=speaker.principal.name)
+
+        async def acknowledge(conn: AsyncConnection) -> list[QueuedRun]:
+            await failures.acknowledge(conn, name, speaker.principal.name)
+            return []
+
+        open_ones = await self._store.read(failures.alerting)
+        if name not in {row.automation for row in open_ones}:
+            return Decision.answer(sentence("no-alert", speaker.language, command=name))
+        return Decision(replies=[Reply(text=text)], changes=[acknowledge])
+
+    async def _silence(self, command: Command, received: Received, speaker: Speaker) -> Decision:
+        name = self._alerted(command, speaker)
+        until = now() + _duration(command.positional[1] if len(command.positional) > 1 else "1h")
+
+        async def silence(conn: AsyncConnection) -> list[QueuedRun]:
+            await failures.silence(conn, name, until)
+            return []
+
+        text = sentence("silenced", speaker.language, command=name, until=f"{until:%Y-%m-%d %H:%M}")
+        return Decision(replies=[Reply(text=text)], changes=[silence])
+
+    def _alerted(self, command: Command, speaker: Speaker) -> str:
+        if not command.positional:
+            raise BadArguments(f"Write which one: `/{command.name} NAME`.")
+        if speaker.principal.role not in ("owner", "operator") or speaker.assurance is not Assurance.VERIFIED:
+            raise Denied("Alerts are handled by operators and the owner.")
+        return command.positional[0].lstrip("/").lower().replace("_", "-")
+
+
+def _duration(text: str) -> timedelta:
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        raise BadArguments(f"`{text[:20]}` is not a duration: write 30m, 2h or 1d.")
+    amount, unit = int(found[1]), found[2] or "m"
+    return min(
+        timedelta(days=30),
+        {
+            "m": timedelta(minutes=1),
+            "min": timedelta(minutes=1),
+            "h": timedelta(hours=1),
+            "d": timedelta(days=1),
+        }[unit]
+        * amount,
+    )
+
+
+def _may(speaker: Speaker, spec: AutomationSpec) -> bool:
+    return allows(speaker.principal, spec.effect, spec.command, Origin.COMMAND, speaker.assurance).allowed
+
+
+def _ago(when: Any) -> str:
+    seconds = int((now() - when).total_seconds())
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
+
+
+async def _first(conn: AsyncConnection, query: Any) -> Any:
+    return (await conn.execute(query)).first()
+
+
+async def _all(conn: AsyncConnection, query: Any) -> Any:
+    return (await conn.execute(query)).all()
+
+
+__all__ = ["Builtins"]

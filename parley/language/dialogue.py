@@ -1,0 +1,283 @@
+"""What is open in a thread: a missing parameter, a confirmation, a question of a running automation.
+
+All of it is in the store, so that an answer finds its question after a restart. Only the person who was asked may
+answer; no value is guessed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from parley.errors import BadArguments
+from parley.language.asking import ask_parameter, confirm_text
+from parley.language.binding import read_value
+from parley.language.decision import Decision, Speaker
+from parley.language.characters import Language
+from parley.messages.inbox import Received
+from parley.messages.model import Button, Reply, now
+from parley.people.rights import Origin, allows
+from parley.people.sealing import Keyring
+from parley.runs.catalogue import AutomationSpec, Catalogue, Lane, Parameter
+from parley.runs.requests import QueuedRun, insert_run, open_values, seal_values, short, update_request
+from parley.runs.sentences import sentence
+from parley.store import schema
+from parley.store.engine import Store
+
+YES = frozenset(
+    {"yes", "y", "ok", "1", "confirm", "run", "go", "是", "是的", "好", "好的", "确认", "可以", "执行"}
+)
+NO = frozenset({"no", "n", "2", "cancel", "stop", "drop", "否", "不", "不要", "不用", "取消", "算了", "放弃"})
+
+
+class Dialogue:
+    """Reads answers to what is open."""
+
+    def __init__(
+        self,
+        store: Store,
+        keyring: Keyring,
+        *,
+        catalogue: Callable[[], Catalogue],
+        answered: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._catalogue = catalogue
+        self._answered = answered
+
+    async def answer(self, received: Received, speaker: Speaker, text: str) -> Decision | None:
+        """What this text answers here, or None when nothing that this person was asked is open here."""
+        question = await self._store.read(
+            lambda conn: _open_question(conn, received.conversation_id, speaker.principal.id)
+        )
+        if question is not None:
+            return self._to_question(question, text, speaker.language)
+        row = await self._store.read(
+            lambda conn: _open_request(conn, received.conversation_id, speaker.principal.id)
+        )
+        if row is None:
+            return None
+        spec = self._catalogue().find(row.automation)
+        if spec is None:
+            return None
+        word = text.strip().strip("。.!！").lower()
+        if row.state == "awaiting-approval":
+            return self._confirm(row, spec, speaker, word)
+        if word in NO and not _takes_text(spec, row):
+            return self._drop(row, speaker.language)
+        return self._parameter(row, spec, speaker, text)
+
+    async def confirm_by_id(self, identifier: str, speaker: Speaker, *, yes: bool) -> Decision:
+        """Answer a confirmation by the id on its button, wherever it is pressed."""
+        row = await self._store.read(lambda conn: _by_short_id(conn, identifier))
+        if row is None or row.state != "awaiting-approval":
+            return Decision.answer(sentence("nothing-open", speaker.language))
+        if row.actor_id != speaker.principal.id:
+            return Decision.answer(sentence("not-yours", speaker.language))
+        spec = self._catalogue().find(row.automation)
+        if spec is None:
+            return Decision.answer(sentence("not-in-catalogue", speaker.language, command=row.automation))
+        return self._confirm(row, spec, speaker, "yes" if yes else "no") or Decision.silent("answered")
+
+    # -- a request
+
+    def _confirm(self, row: Any, spec: AutomationSpec, speaker: Speaker, word: str) -> Decision | None:
+        if word in NO:
+            return self._drop(row, speaker.language)
+        if word not in YES:
+            return None
+        return self._queue(row, spec, open_values(self._keyring, row), speaker)
+
+    def _drop(self, row: Any, language: Language) -> Decision:
+        async def drop(conn: AsyncConnection) -> list[QueuedRun]:
+            await update_request(
+                conn, row.id, state="cancelled", reason="dropped by the person who asked", asking=None
+            )
+            return []
+
+        text = sentence("asking-ended", language, command=row.automation)
+        return Decision(replies=[Reply(text=text)], changes=[drop])
+
+    def _parameter(self, row: Any, spec: AutomationSpec, speaker: Speaker, text: str) -> Decision:
+        parameter = spec.parameter(row.asking["parameter"])
+        if parameter is None:
+            return self._drop(row, speaker.language)
+        try:
+            value = read_value(text, parameter, speaker.language)
+        except BadArguments as error:
+            return Decision.answer(f"{error}\n{sentence('how-to-drop', speaker.language)}")
+        values = open_values(self._keyring, row) | {parameter.name: value}
+        missing = next((p for p in spec.parameters if p.required and p.name not in values), None)
+        if missing is not None:
+            asking = dict(row.asking) | {"parameter": missing.name}
+            return self._keep(
+                row, values, "needs-input", asking, ask_parameter(missing, spec, speaker.language)
+            )
+        if row.asking.get("confirm"):
+            reply = confirm_reply(spec, values, row.id, speaker.language)
+            return self._keep(row, values, "awaiting-approval", {"kind": "confirm"}, reply)
+        return self._queue(row, spec, values, speaker)
+
+    def _keep(
+        self, row: Any, values: dict[str, Any], state: str, asking: dict[str, Any], reply: Reply
+    ) -> Decision:
+        async def keep(conn: AsyncConnection) -> list[QueuedRun]:
+            sealed = seal_values(self._keyring, row.id, values)
+            await update_request(conn, row.id, state=state, parameters_sealed=sealed, asking=asking)
+            return []
+
+        return Decision(replies=[reply], changes=[keep])
+
+    def _queue(self, row: Any, spec: AutomationSpec, values: dict[str, Any], speaker: Speaker) -> Decision:
+        # Typed or confirmed by this very person: what plain language only proposed is now a command.
+        allowed = allows(
+            speaker.principal, spec.effect, spec.command, Origin.COMMAND, speaker.assurance, speaker.language
+        )
+
+        async def queue(conn: AsyncConnection) -> list[QueuedRun]:
+            if not allowed.allowed:
+                await update_request(conn, row.id, state="refused", reason=allowed.reason, asking=None)
+                return []
+            sealed = seal_values(self._keyring, row.id, values)
+            changed = await update_request(
+                conn,
+                row.id,
+                where=("needs-input", "awaiting-approval"),
+                state="queued",
+                queued_at=now(),
+                parameters_sealed=sealed,
+                asking=None,
+            )
+            if not changed:
+                return []
+            return [
+                QueuedRun(
+                    run_id=await insert_run(conn, row.id),
+                    request_id=row.id,
+                    message_id=row.message_id,
+                    automation=spec.command,
+                    values=values,
+                    actor=speaker.principal.name,
+                    lane=Lane(row.lane),
+                )
+            ]
+
+        replies = [] if allowed.allowed else [Reply(text=allowed.reason)]
+        return Decision(replies=replies, changes=[queue])
+
+    # -- a running automation's question
+
+    def _to_question(self, question: Any, text: str, language: Language) -> Decision:
+        given = self._given(question)
+        parameters = question_parameters(question.json_schema)
+        parameter = next((p for p in parameters if p.name not in given), None)
+        if parameter is None:
+            return Decision.silent("the question was answered already")
+        try:
+            given[parameter.name] = read_value(text, parameter, language)
+        except BadArguments as error:
+            return Decision.answer(str(error))
+        following = next((p for p in parameters if p.name not in given), None)
+        sealed = self._keyring.seal("question", "answer_sealed", question.id, json.dumps(given).encode())
+        state = "open" if following else "answered"
+
+        async def keep(conn: AsyncConnection) -> list[QueuedRun]:
+            table = schema.question
+            await conn.execute(
+                sa.update(table).where(table.c.id == question.id).values(answer_sealed=sealed, state=state)
+            )
+            return []
+
+        async def wake() -> None:
+            self._answered(question.id)
+
+        replies = [] if following is None else [question_reply(following)]
+        return Decision(replies=replies, changes=[keep], afterwards=[wake])
+
+    def _given(self, question: Any) -> dict[str, Any]:
+        if question.answer_sealed is None:
+            return {}
+        opened: dict[str, Any] = json.loads(
+            self._keyring.open("question", "answer_sealed", question.id, question.answer_sealed)
+        )
+        return opened
+
+
+def confirm_reply(spec: AutomationSpec, values: dict[str, Any], request_id: str, language: Language) -> Reply:
+    """Ask whether this should run, with buttons that are bound to this very request."""
+    yes, no = ("运行", "取消") if language == "zh" else ("Run it", "Cancel")
+    buttons = (
+        Button(label=yes, value=f"/yes {short(request_id)}", style="primary"),
+        Button(label=no, value=f"/no {short(request_id)}"),
+    )
+    return Reply(text=confirm_text(spec, values, language), buttons=buttons)
+
+
+def question_parameters(json_schema: dict[str, Any]) -> tuple[Parameter, ...]:
+    """The properties of an object's schema as parameters, those with a default left out."""
+    definitions = {"$defs": json_schema["$defs"]} if "$defs" in json_schema else {}
+    return tuple(
+        Parameter(
+            name=name, json_schema=dict(schema_) | definitions, description=schema_.get("description", "")
+        )
+        for name, schema_ in json_schema.get("properties", {}).items()
+        if "default" not in schema_
+    )
+
+
+def question_reply(parameter: Parameter) -> Reply:
+    """Ask for one value; the allowed ones as buttons where they are few."""
+    choices = [str(choice) for choice in parameter.choices]
+    buttons = tuple(Button(label=choice[:75], value=choice[:255]) for choice in choices[:10] if choice)
+    return Reply(text=parameter.description or f"{parameter.name}?", buttons=buttons)
+
+
+def _takes_text(spec: AutomationSpec, row: Any) -> bool:
+    parameter = spec.parameter(row.asking.get("parameter", ""))
+    return bool(parameter and any(str(choice).lower() in NO for choice in parameter.choices))
+
+
+async def _open_request(conn: AsyncConnection, conversation_id: str, actor_id: str) -> Any:
+    table = schema.request
+    query = (
+        sa.select(table)
+        .where(
+            table.c.conversation_id == conversation_id,
+            table.c.actor_id == actor_id,
+            table.c.state.in_(("needs-input", "awaiting-approval")),
+            table.c.expires_at > now(),
+        )
+        .order_by(table.c.created_at.desc())
+        .limit(1)
+    )
+    return (await conn.execute(query)).first()
+
+
+async def _open_question(conn: AsyncConnection, conversation_id: str, principal_id: str) -> Any:
+    table = schema.question
+    query = (
+        sa.select(table)
+        .where(
+            table.c.conversation_id == conversation_id,
+            table.c.asked_of_id == principal_id,
+            table.c.state == "open",
+            table.c.expires_at > now(),
+        )
+        .order_by(table.c.created_at)
+        .limit(1)
+    )
+    return (await conn.execute(query)).first()
+
+
+async def _by_short_id(conn: AsyncConnection, identifier: str) -> Any:
+    table = schema.request
+    wanted = identifier.strip().lower().replace("-", "")[-8:]
+    if len(wanted) < 8 or not wanted.isalnum():
+        return None
+    query = sa.select(table).where(table.c.id.like(f"%{wanted}")).order_by(table.c.created_at.desc()).limit(1)
+    return (await conn.execute(query)).first()

@@ -1,0 +1,362 @@
+"""Reception: a stored event is understood, allowed, asked about, and becomes a request or an answer.
+
+Text only proposes; code decides. Everything that one event leads to is committed in one transaction, which also marks
+the event as handled, so that a hub that dies in between handles it again and a hub that did not cannot do it twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from parley.errors import CommandError
+from parley.language.binding import bind
+from parley.language.builtin import Builtins
+from parley.language.asking import ask_parameter, offer_text
+from parley.language.characters import Language, language_of
+from parley.language.decision import Decision, Speaker
+from parley.language.dialogue import Dialogue, confirm_reply
+from parley.language.grammar import Command, parse_command
+from parley.language.names import unknown_command
+from parley.language.understanding import Understander
+from parley.messages.inbox import Received
+from parley.messages.model import Action, Edit, Message, Reply, now
+from parley.messages.outbox import Delivery, Outbox
+from parley.messages.watch import Watch
+from parley.people import principals
+from parley.people.audit import Audit
+from parley.people.rights import Decision as Allowed
+from parley.people.rights import Origin, allows
+from parley.people.sealing import Keyring
+from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane
+from parley.runs.dispatch import Dispatcher
+from parley.runs.requests import NewRequest, QueuedRun, insert_request, insert_run, update_request
+from parley.runs.sentences import sentence
+from parley.settings import Limits
+from parley.store import schema
+from parley.store.engine import Store
+
+logger = logging.getLogger(__name__)
+
+MOST_UNDERSTOOD = 100_000
+"""Longest text that is looked at, in characters; a longer one is answered with how to send it."""
+
+
+class Reception:
+    """Handles stored events, one conversation at a time."""
+
+    def __init__(
+        self,
+        store: Store,
+        keyring: Keyring,
+        outbox: Outbox,
+        dispatcher: Dispatcher,
+        watch: Watch,
+        builtins: Builtins,
+        dialogue: Dialogue,
+        *,
+        catalogue: Callable[[], Catalogue],
+        understander: Callable[[], Understander],
+        limits: Callable[[], Limits],
+    ) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._outbox = outbox
+        self._dispatcher = dispatcher
+        self._watch = watch
+        self._builtins = builtins
+        self._dialogue = dialogue
+        self._catalogue = catalogue
+        self._understander = understander
+        self._limits = limits
+        self._audit = Audit(keyring)
+
+    async def handle(self, received: Received) -> None:
+        """Handle one event. An error of our own leaves an apology and a dead message, never a lost one."""
+        try:
+            decision = await self._decide(received)
+        except CommandError as error:
+            decision = Decision.answer(str(error))
+        except Exception:
+            logger.exception("message %s could not be handled", received.id)
+            decision = Decision.answer(
+                "Something went wrong on our side; the operator's log says what.", state="dead"
+            )
+        await self._commit(received, decision)
+
+    # -- deciding: reads only
+
+    async def _decide(self, received: Received) -> Decision:
+        event = received.event
+        if isinstance(event, Edit):
+            return Decision.silent("an edit changes nothing that was asked")
+        if isinstance(event, Message) and event.automatic:
+            return Decision.silent("automatic mail is never answered")
+        if event.sender.is_bot:
+            return Decision.silent("another bot is never answered")
+        speaker = await self._speaker(received)
+        if speaker is None:
+            return await self._stranger(received)
+        age = now() - event.sent_at
+        if age > timedelta(seconds=self._limits().message_age) or received.expires_at < now():
+            return Decision.answer(sentence("too-late", speaker.language, age=_spoken(age)), state="expired")
+        return await self._understand(received, speaker)
+
+    async def _speaker(self, received: Received) -> Speaker | None:
+        event = received.event
+        language = language_of(event.text) if isinstance(event, Message) and event.text else None
+
+        async def find(conn: AsyncConnection) -> principals.Link | None:
+            if received.principal_id:
+                logged_in = await principals.get(conn, received.principal_id)
+                return principals.Link(principal=logged_in, verified=True)
+            return await principals.find_by_identity(conn, event.account, event.sender.id)
+
+        link = await self._store.read(find)
+        if link is None or not link.principal.enabled:
+            return None
+        spoken: Language = "zh" if (language or link.principal.language) == "zh" else "en"
+        return Speaker(link.principal, link.assurance(event.sender.assurance), spoken)
+
+    async def _stranger(self, received: Received) -> Decision:
+        # One polite line a day at the most, so that an address cannot be made to talk.
+        sender = received.event.sender.id
+        since = now() - timedelta(days=1)
+        table = schema.message
+        query = sa.select(sa.func.count()).where(
+            table.c.account == received.event.account,
+            table.c.sender_id == sender,
+            table.c.received_at > since,
+            table.c.state == "handled",
+            table.c.reason == "unknown sender",
+        )
+        told = await self._store.read(lambda conn: _scalar(conn, query))
+        if told:
+            return Decision.silent("unknown sender, told today")
+        text = received.event.text if isinstance(received.event, Message) else ""
+        return Decision.answer(
+            sentence("unknown-sender", language_of(text), id=sender), reason="unknown sender"
+        )
+
+    async def _understand(self, received: Received, speaker: Speaker) -> Decision:
+        event = received.event
+        text = event.value if isinstance(event, Action) else _text_of(event)
+        if len(text) > MOST_UNDERSTOOD:
+            return Decision.answer(
+                sentence("too-long-text", speaker.language, length=len(text), most=MOST_UNDERSTOOD)
+            )
+        command = parse_command(text)
+        if command is None:
+            answered = await self._dialogue.answer(received, speaker, text)
+            if answered is not None:
+                return answered
+            if not text.strip():
+                return Decision.answer(sentence("empty", speaker.language))
+            return self._plain(received, speaker, text)
+        if self._builtins.has(command.name):
+            return await self._builtins.run(command, received, speaker)
+        spec = self._catalogue().find(command.name)
+        if spec is None:
+            raise unknown_command(command.name, self._known_to(speaker), speaker.language)
+        return self._command(received, speaker, spec, command)
+
+    def _command(
+        self, received: Received, speaker: Speaker, spec: AutomationSpec, command: Command
+    ) -> Decision:
+        decision = self._allowed(speaker, spec, Origin.COMMAND)
+        if not decision.allowed:
+            return self._refused(received, speaker, spec, {}, Origin.COMMAND, decision.reason)
+        bound = bind(command, spec, speaker.language)
+        return self.ask_or_queue(received, speaker, spec, bound.values, Origin.COMMAND)
+
+    def _plain(self, received: Received, speaker: Speaker, text: str) -> Decision:
+        understood = self._understander().understand(text, self._known_to(speaker))
+        if understood.sure is None:
+            if not understood.nearest:
+                return Decision.answer(sentence("not-understood", speaker.language))
+            return Decision(replies=[offer_text(understood.nearest, speaker.language)])
+        sure = understood.sure
+        return self.ask_or_queue(received, speaker, sure.spec, dict(sure.values), Origin.LANGUAGE)
+
+    def _known_to(self, speaker: Speaker) -> set[str]:
+        return {
+            spec.command for spec in self._catalogue() if self._allowed(speaker, spec, Origin.COMMAND).allowed
+        }
+
+    def _allowed(self, speaker: Speaker, spec: AutomationSpec, origin: Origin) -> Allowed:
+        who, language = speaker.principal, speaker.language
+        return allows(who, spec.effect, spec.command, origin, speaker.assurance, language)
+
+    def ask_or_queue(
+        self,
+        received: Received,
+        speaker: Speaker,
+        spec: AutomationSpec,
+        values: dict[str, Any],
+        origin: Origin,
+    ) -> Decision:
+        """A request for these values: asked about what is missing, confirmed where it must be, else queued."""
+        allowed = self._allowed(speaker, spec, origin)
+        if not allowed.allowed:
+            return self._refused(received, speaker, spec, values, origin, allowed.reason)
+        missing = next((p for p in spec.parameters if p.required and p.name not in values), None)
+        if missing is not None:
+            asking = {"kind": "parameter", "parameter": missing.name, "confirm": allowed.confirm}
+            request = self._request(received, speaker, spec, values, origin, "needs-input", asking=asking)
+            return Decision(replies=[ask_parameter(missing, spec, speaker.language)], request=request)
+        if allowed.confirm:
+            request = self._request(
+                received, speaker, spec, values, origin, "awaiting-approval", asking={"kind": "confirm"}
+            )
+            return Decision(
+                replies=[confirm_reply(spec, values, request.id, speaker.language)], request=request
+            )
+        return Decision(request=self._request(received, speaker, spec, values, origin, "queued"))
+
+    def _refused(
+        self,
+        received: Received,
+        speaker: Speaker,
+        spec: AutomationSpec,
+        values: dict[str, Any],
+        origin: Origin,
+        reason: str,
+    ) -> Decision:
+        request = self._request(received, speaker, spec, values, origin, "refused", reason=reason)
+        return Decision(replies=[Reply(text=reason)], request=request)
+
+    def _request(
+        self,
+        received: Received,
+        speaker: Speaker,
+        spec: AutomationSpec,
+        values: dict[str, Any],
+        origin: Origin,
+        state: str,
+        *,
+        asking: dict[str, Any] | None = None,
+        reason: str | None = None,
+    ) -> NewRequest:
+        return NewRequest(
+            spec=spec,
+            values=values,
+            origin=origin,
+            actor_id=speaker.principal.id,
+            state=state,
+            lane=spec.lane or Lane.PEOPLE,
+            route=received.event.route,
+            message_id=received.id,
+            conversation_id=received.conversation_id,
+            asking=asking,
+            reason=reason,
+            expires_at=now()
+            + timedelta(seconds=self._limits().ask_age if asking else self._limits().message_age),
+        )
+
+    # -- committing: everything or nothing
+
+    async def _commit(self, received: Received, decision: Decision) -> None:
+        async def transaction(conn: AsyncConnection) -> tuple[list[Delivery], list[QueuedRun]]:
+            if not await _mark_handled(conn, received.id, decision):
+                return [], []
+            queued: list[QueuedRun] = []
+            if decision.request:
+                queued += await self._insert(conn, decision.request)
+            for change in decision.changes:
+                queued += await change(conn)
+            source = f"message:{received.id}"
+            replies = [reply for reply in decision.replies if not reply.is_empty()]
+            written = await self._outbox.write(
+                conn, source, replies, received.event.route, message_id=received.id
+            )
+            return written, queued
+
+        deliveries, queued = await self._store.write(transaction)
+        self._outbox.send(deliveries)
+        for one in queued:
+            self._dispatcher.add(one)
+        self._watch.notify(received.id)
+        for act in decision.afterwards:
+            await act()
+
+    async def _insert(self, conn: AsyncConnection, new: NewRequest) -> list[QueuedRun]:
+        if new.asking is not None:
+            await _drop_older_questions(conn, new)
+        request_id = await insert_request(conn, self._keyring, new)
+        actor = (await principals.get(conn, new.actor_id)).name if new.actor_id else "-"
+        if new.spec.effect is not Effect.READ or new.state == "refused":
+            await self._audit_intent(conn, new, request_id, actor)
+        if new.state != "queued":
+            return []
+        return [await queue(conn, request_id, new, actor)]
+
+    async def _audit_intent(
+        self, conn: AsyncConnection, new: NewRequest, request_id: str, actor: str
+    ) -> None:
+        await self._audit.append(
+            conn,
+            action=f"run:{new.spec.command}",
+            phase="intent",
+            actor=actor,
+            subject=f"request:{request_id}",
+            details={"state": new.state, "origin": new.origin, "version": new.spec.version},
+        )
+
+
+async def queue(conn: AsyncConnection, request_id: str, new: NewRequest, actor: str) -> QueuedRun:
+    """A run for a request that is queued."""
+    return QueuedRun(
+        run_id=await insert_run(conn, request_id),
+        request_id=request_id,
+        message_id=new.message_id,
+        automation=new.spec.command,
+        values=new.values,
+        actor=actor,
+        lane=new.lane,
+    )
+
+
+async def _mark_handled(conn: AsyncConnection, message_id: str, decision: Decision) -> bool:
+    table = schema.message
+    values = {"state": decision.state, "reason": decision.reason, "handled_at": now()}
+    done = await conn.execute(
+        sa.update(table).where(table.c.id == message_id, table.c.state == "received").values(values)
+    )
+    return bool(done.rowcount)
+
+
+async def _drop_older_questions(conn: AsyncConnection, new: NewRequest) -> None:
+    # One open question a person and thread: a new command replaces what was being asked before.
+    table = schema.request
+    query = sa.select(table.c.id).where(
+        table.c.conversation_id == new.conversation_id,
+        table.c.actor_id == new.actor_id,
+        table.c.state.in_(("needs-input", "awaiting-approval")),
+    )
+    for row in (await conn.execute(query)).all():
+        await update_request(
+            conn, row.id, state="cancelled", reason="replaced by a newer request", asking=None
+        )
+
+
+def _text_of(event: Message | Edit) -> str:
+    if isinstance(event, Edit):
+        return ""
+    return event.text or (event.subject if event.subject.startswith(("/", "／")) else "")
+
+
+def _spoken(age: timedelta) -> str:
+    hours = age.total_seconds() / 3600
+    return f"{hours:.0f} h" if hours < 48 else f"{age.days} d"
+
+
+async def _scalar(conn: AsyncConnection, query: Any) -> Any:
+    return (await conn.execute(query)).scalar()
+
+
+__all__ = ["Reception", "queue"]

@@ -1,0 +1,231 @@
+"""Dispatch: a queued request becomes a Prefect flow run, in the order of its lane.
+
+The run's id is Prefect's idempotency key, so that a repeated creation finds the first one. With our own worker the
+flow run is created Pending and handed over at once; under stock workers it is created Scheduled and they poll for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from parley.errors import LinkError, ParleyError
+from parley.link.calls import CancelOrder, RunOrder
+from parley.link.server import Peer
+from parley.people.sealing import Keyring
+from parley.runs.catalogue import AutomationSpec, Catalogue, Lane
+from parley.runs.prefect_api import PrefectApi, PrefectRefused, PrefectUnavailable
+from parley.runs.requests import QueuedRun, outward, run_token, short
+
+logger = logging.getLogger(__name__)
+
+ORDER = (Lane.CONTROL, Lane.ALERTS, Lane.PEOPLE, Lane.SCHEDULES)
+URGENT = frozenset({Lane.CONTROL, Lane.ALERTS})
+KEPT_FOR_URGENT = 2
+"""Places beyond the ordinary ones that only control and alerts may take."""
+MOST_ATTEMPTS = 60
+
+
+@dataclass(slots=True)
+class InFlight:
+    """A run that was handed to Prefect and has not ended."""
+
+    queued: QueuedRun
+    flow_run_id: str | None = None
+    worker: Peer | None = None
+
+
+class Dispatcher:
+    """Hands runs over, as many at once as there is room for."""
+
+    def __init__(
+        self,
+        prefect: PrefectApi,
+        keyring: Keyring,
+        *,
+        catalogue: Callable[[], Catalogue],
+        workers: Callable[[], list[Peer]],
+        refused: Callable[[QueuedRun, str], Awaitable[None]],
+        room: int,
+        stock_environment: dict[str, str] | None = None,
+    ) -> None:
+        self._prefect = prefect
+        self._keyring = keyring
+        self._catalogue = catalogue
+        self._workers = workers
+        self._refused = refused
+        self._room = room
+        self._stock = stock_environment
+        self._lanes: dict[Lane, deque[QueuedRun]] = {lane: deque() for lane in ORDER}
+        self._known: set[str] = set()
+        self._flow_runs: dict[str, str] = {}
+        self._deployments: dict[str, str] = {}
+        self._awake = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._turn = 0
+        self.in_flight: dict[str, InFlight] = {}
+        self.prefect_down = False
+
+    def add(self, queued: QueuedRun) -> None:
+        """Take a run whose request is committed as queued; a second time changes nothing."""
+        if queued.run_id in self._known:
+            return
+        self._known.add(queued.run_id)
+        self._lanes[queued.lane].append(queued)
+        self._awake.set()
+
+    def ended(self, run_id: str) -> None:
+        """A run has come to its end, however: its place is free."""
+        self._known.discard(run_id)
+        flight = self.in_flight.pop(run_id, None)
+        if flight and flight.flow_run_id:
+            self._flow_runs.pop(flight.flow_run_id, None)
+        for lane in self._lanes.values():
+            for queued in [one for one in lane if one.run_id == run_id]:
+                lane.remove(queued)
+        self._awake.set()
+
+    def order_again(self, run_id: str) -> None:
+        """A run whose start was never granted is handed over once more."""
+        flight = self.in_flight.pop(run_id, None)
+        if flight:
+            self._lanes[flight.queued.lane].appendleft(
+                replace(flight.queued, attempt=flight.queued.attempt + 1)
+            )
+            self._awake.set()
+
+    def run_of(self, flow_run_id: str) -> str | None:
+        """Our run of this flow run, when it was dispatched by this hub."""
+        return self._flow_runs.get(flow_run_id)
+
+    def queue_sizes(self) -> dict[str, int]:
+        """How many wait, by lane."""
+        return {lane.value: len(queue) for lane, queue in self._lanes.items()}
+
+    def worker_changed(self) -> None:
+        """A worker came: what waited for one goes on."""
+        self._awake.set()
+
+    async def run(self) -> None:
+        """Dispatch until cancelled."""
+        try:
+            while True:
+                await self._awake.wait()
+                self._awake.clear()
+                while (queued := self._next()) is not None:
+                    self.in_flight[queued.run_id] = InFlight(queued)
+                    task = asyncio.create_task(self._hand_over(queued))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+        finally:
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def cancel(self, flow_run_id: str, reason: str) -> bool:
+        """Ask whoever runs it to end this flow run; whether one of our workers had it."""
+        for worker in self._workers():
+            try:
+                if await worker.call("cancel", CancelOrder(flow_run_id=flow_run_id), timeout=10):
+                    return True
+            except (LinkError, TimeoutError) as error:
+                logger.warning("%s did not answer a cancel: %s", worker, error)
+        await self._prefect.set_state(flow_run_id, "CANCELLING", "Cancelling", reason)
+        return False
+
+    def _next(self) -> QueuedRun | None:
+        busy = len(self.in_flight)
+        for lane in ORDER:
+            room = self._room + (KEPT_FOR_URGENT if lane in URGENT else 0)
+            if self._lanes[lane] and busy < room:
+                return self._lanes[lane].popleft()
+        return None
+
+    async def _hand_over(self, queued: QueuedRun) -> None:
+        try:
+            await self._order(queued)
+            self.prefect_down = False
+        except PrefectUnavailable as error:
+            self.prefect_down = True
+            await self._later(queued, str(error))
+        except (LinkError, TimeoutError) as error:
+            await self._later(queued, str(error))
+        except PrefectRefused as error:
+            await self._prefect_refused(queued, error)
+        except ParleyError as error:
+            await self._refused(queued, str(error))
+        except Exception:
+            logger.exception("run %s could not be handed over", queued.run_id)
+            await self._later(queued, "an error of our own; the hub's log says which")
+
+    async def _order(self, queued: QueuedRun) -> None:
+        spec = self._catalogue().find(queued.automation)
+        if spec is None:
+            raise PrefectRefused("not in the catalogue", 404)
+        flow_run = await self._create(queued, spec)
+        flight = self.in_flight.get(queued.run_id)
+        if flight is None:
+            return
+        flight.flow_run_id = str(flow_run["id"])
+        self._flow_runs[flight.flow_run_id] = queued.run_id
+        if self._stock is None and spec.wrapped:
+            await self._push(queued, spec, flight, flow_run)
+
+    async def _create(self, queued: QueuedRun, spec: AutomationSpec) -> dict[str, Any]:
+        if spec.deployment not in self._deployments:
+            self._deployments[spec.deployment] = await self._prefect.deployment_id(spec.deployment)
+        return await self._prefect.create_flow_run(
+            self._deployments[spec.deployment],
+            key=queued.run_id,
+            name=f"{spec.command}-{short(queued.run_id)}",
+            parameters=outward(spec, queued.request_id, queued.values),
+            tags=("parley", f"command:{spec.command}", f"by:{queued.actor}"),
+            pending=self._stock is None and spec.wrapped,
+            job_variables=self._job_variables(queued) if spec.wrapped else None,
+        )
+
+    def _job_variables(self, queued: QueuedRun) -> dict[str, Any] | None:
+        if self._stock is None:
+            return None
+        token = run_token(self._keyring, queued.run_id)
+        return {"env": self._stock | {"PARLEY_RUN_TOKEN": token}}
+
+    async def _push(
+        self, queued: QueuedRun, spec: AutomationSpec, flight: InFlight, flow_run: dict[str, Any]
+    ) -> None:
+        workers = self._workers()
+        if not workers:
+            raise LinkError("no worker is connected")
+        self._turn += 1
+        flight.worker = workers[self._turn % len(workers)]
+        order = RunOrder(
+            run_id=queued.run_id,
+            flow_run_id=str(flow_run["id"]),
+            automation=spec.name,
+            entrypoint=spec.entrypoint,
+            flow_run=flow_run,
+            token=run_token(self._keyring, queued.run_id),
+            time_limit=spec.time_limit,
+            urgent=queued.lane in URGENT,
+        )
+        await flight.worker.call("run", order, timeout=15)
+
+    async def _later(self, queued: QueuedRun, reason: str) -> None:
+        logger.info("run %s waits: %s", queued.run_id, reason)
+        wait = min(5.0, 0.2 * 2 ** min(queued.attempt, 5))
+        await asyncio.sleep(wait)
+        self.order_again(queued.run_id)
+
+    async def _prefect_refused(self, queued: QueuedRun, error: PrefectRefused) -> None:
+        # Just after a start the deployments may still be on their way; later their absence is an answer.
+        spec = self._catalogue().find(queued.automation)
+        if spec is not None:
+            self._deployments.pop(spec.deployment, None)
+        if error.status == 404 and queued.attempt < MOST_ATTEMPTS // 2:
+            await self._later(queued, str(error))
+            return
+        await self._refused(queued, str(error))

@@ -1,0 +1,562 @@
+"""The ledger: who may start a run, and what became of it. The hub's half of every run's life.
+
+Each run is granted one start by compare-and-set on (run, epoch), whatever Prefect, a worker or the network does, and
+its end is one transaction: the request is closed, its answer is in the outbox, failures are counted, the audit knows.
+Every call may come twice.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from parley.errors import StartRefused
+from parley.link.calls import (
+    AskCall,
+    BeatCall,
+    FinishCall,
+    LogActionCall,
+    RunEnded,
+    SayCall,
+    StartCall,
+    Started,
+)
+from parley.messages.model import Assurance, Message, Reply, Route, now
+from parley.messages.outbox import Delivery, Outbox
+from parley.messages.watch import Watch
+from parley.people import principals
+from parley.people.audit import Audit
+from parley.people.rights import Origin, allows
+from parley.people.sealing import Keyring
+from parley.runs import failures
+from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane
+from parley.runs.dispatch import Dispatcher
+from parley.runs.requests import QueuedRun, insert_run, open_values, run_token, short, update_request
+from parley.runs.sentences import sentence
+from parley.store import schema
+from parley.store.engine import Store
+
+logger = logging.getLogger(__name__)
+
+LEASE = 30.0
+"""Seconds that a run is taken to live on without a sign of life."""
+MOST_RUNS = 3
+"""Runs that one request gets at the most when processes die under it and it is declared idempotent."""
+
+
+@dataclass(slots=True)
+class _After:
+    """What is done once the transaction is committed."""
+
+    deliveries: list[Delivery] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    queued: list[QueuedRun] = field(default_factory=list)
+    changed: list[str | None] = field(default_factory=list)
+
+
+class Ledger:
+    """Starts, beats, progress, questions and ends of runs."""
+
+    def __init__(
+        self,
+        store: Store,
+        keyring: Keyring,
+        outbox: Outbox,
+        dispatcher: Dispatcher,
+        watch: Watch,
+        *,
+        catalogue: Callable[[], Catalogue],
+        duty: Callable[[AsyncConnection, str | None], Awaitable[Route | None]],
+        default_threshold: int,
+        unknown_run: Callable[[StartCall], Awaitable[str]],
+        assurance: Callable[[AsyncConnection, Any], Awaitable[Assurance]],
+    ) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._outbox = outbox
+        self._dispatcher = dispatcher
+        self._watch = watch
+        self._catalogue = catalogue
+        self._duty = duty
+        self._threshold = default_threshold
+        self._unknown_run = unknown_run
+        self._assurance = assurance
+        self._audit = Audit(keyring)
+
+    # -- start
+
+    async def start(self, call: StartCall) -> Started:
+        """Grant this start, or raise `StartRefused`. The same holder may ask again and gets the same answer."""
+        run_id = await self._run_of(call)
+        self._check_token(run_id, call.token)
+        row = await self._store.write(lambda conn: self._grant(conn, run_id, call))
+        if isinstance(row, str):
+            await self.refuse(run_id, row)
+            raise StartRefused(row)
+        self._watch.notify(row["message_id"])
+        return self._started(row, run_id)
+
+    async def _run_of(self, call: StartCall) -> str:
+        known = self._dispatcher.run_of(call.flow_run_id)
+        if known:
+            return known
+        query = sa.select(schema.run.c.id).where(schema.run.c.flow_run_id == call.flow_run_id)
+        stored = await self._store.read(lambda conn: _scalar(conn, query))
+        return str(stored) if stored else await self._unknown_run(call)
+
+    def _check_token(self, run_id: str, token: str) -> None:
+        if not hmac.compare_digest(run_token(self._keyring, run_id), token):
+            raise StartRefused("this token is not for this run.")
+
+    async def _grant(self, conn: AsyncConnection, run_id: str, call: StartCall) -> dict[str, Any] | str:
+        row = await _run_and_request(conn, run_id)
+        if row is None:
+            raise StartRefused("there is no such run.")
+        if row.run_state == "started" and row.holder == call.holder:
+            return await self._granted(conn, row, row.epoch)
+        _refuse_if_taken(row)
+        denied = await self._denied(conn, row)
+        if denied:
+            return denied
+        epoch = row.epoch + 1
+        table = schema.run
+        done = await conn.execute(
+            sa.update(table)
+            .where(table.c.id == run_id, table.c.epoch == row.epoch, table.c.state == row.run_state)
+            .values(
+                state="started",
+                epoch=epoch,
+                holder=call.holder,
+                flow_run_id=call.flow_run_id,
+                lease_until=now() + timedelta(seconds=LEASE),
+                started_at=now(),
+            )
+        )
+        if not done.rowcount:
+            raise StartRefused("another process has started this run.")
+        await update_request(conn, row.id, state="running", started_at=row.started_at or now())
+        return await self._granted(conn, row, epoch)
+
+    async def _denied(self, conn: AsyncConnection, row: Any) -> str | None:
+        # Rights may have changed while the request waited, so they are looked at once more.
+        spec = self._catalogue().find(row.automation)
+        if spec is None:
+            return sentence("not-in-catalogue", command=row.automation)
+        if row.expires_at < now():
+            return sentence("asked-expired", command=row.automation)
+        principal = await principals.get(conn, row.actor_id) if row.actor_id else None
+        decision = allows(
+            principal, spec.effect, spec.command, Origin(row.origin), await self._assurance(conn, row)
+        )
+        return None if decision.allowed else decision.reason
+
+    async def _granted(self, conn: AsyncConnection, row: Any, epoch: int) -> dict[str, Any]:
+        principal = await principals.get(conn, row.actor_id) if row.actor_id else None
+        event = None
+        if row.message_id:
+            query = sa.select(schema.message.c.event_sealed).where(schema.message.c.id == row.message_id)
+            event = await _scalar(conn, query)
+        return {
+            "epoch": epoch,
+            "message_id": row.message_id,
+            "command": row.automation,
+            "origin": row.origin,
+            "principal": principal.name if principal else "",
+            "language": (principal.language if principal else None) or "en",
+            "event": event,
+            "values": open_values(self._keyring, row),
+        }
+
+    def _started(self, row: dict[str, Any], run_id: str) -> Started:
+        spec = self._catalogue().find(row["command"])
+        hidden = spec.sealed_names if spec else frozenset()
+        return Started(
+            run_id=run_id,
+            epoch=row["epoch"],
+            token=run_token(self._keyring, run_id),
+            command=row["command"],
+            origin=row["origin"],
+            principal=row["principal"],
+            language=row["language"],
+            message=self._message(row["message_id"], row["event"]),
+            sealed={name: value for name, value in row["values"].items() if name in hidden},
+            lease=LEASE,
+        )
+
+    def _message(self, message_id: str | None, sealed: bytes | None) -> Message | None:
+        if message_id is None or sealed is None:
+            return None
+        body = self._keyring.open("message", "event_sealed", message_id, sealed)
+        return Message.model_validate_json(body) if b'"type":"message"' in body else None
+
+    # -- while it runs
+
+    async def beat(self, call: BeatCall) -> bool:
+        """Keep the lease; false once cancellation was asked for. Raises `StartRefused` when the epoch is over."""
+        self._check_token(call.run_id, call.token)
+
+        async def extend(conn: AsyncConnection) -> bool:
+            row = await self._fenced(conn, call.run_id, call.epoch)
+            values = {"lease_until": now() + timedelta(seconds=LEASE)}
+            await conn.execute(sa.update(schema.run).where(schema.run.c.id == call.run_id).values(values))
+            return row.cancel_requested_at is None
+
+        return await self._store.write(extend)
+
+    async def say(self, call: SayCall) -> None:
+        """Progress in the thread; a repeated ordinal says nothing."""
+        self._check_token(call.run_id, call.token)
+
+        async def write(conn: AsyncConnection) -> list[Delivery]:
+            row = await self._fenced(conn, call.run_id, call.epoch)
+            if row.route is None:
+                return []
+            route, first = Route.model_validate(row.route), call.ordinal * 100
+            return await self._outbox.write(
+                conn, f"run:{call.run_id}", [call.reply], route, message_id=row.message_id, first=first
+            )
+
+        self._outbox.send(await self._store.write(write))
+
+    async def log_action(self, call: LogActionCall) -> None:
+        """An audit row of the author's own."""
+        self._check_token(call.run_id, call.token)
+
+        async def write(conn: AsyncConnection) -> None:
+            row = await self._fenced(conn, call.run_id, call.epoch)
+            principal = await principals.get(conn, row.actor_id) if row.actor_id else None
+            await self._audit.append(
+                conn,
+                action=f"author:{call.action}"[:200],
+                phase="outcome",
+                actor=principal.name if principal else "-",
+                subject=f"run:{call.run_id}:{call.ordinal}",
+                details=call.details,
+            )
+
+        await self._store.write(write)
+
+    async def ask_route(self, call: AskCall) -> Any:
+        """The run's row, for a question; raises `StartRefused` when the epoch is over."""
+        self._check_token(call.run_id, call.token)
+        return await self._store.read(lambda conn: self._fenced(conn, call.run_id, call.epoch))
+
+    async def _fenced(self, conn: AsyncConnection, run_id: str, epoch: int) -> Any:
+        row = await _run_and_request(conn, run_id)
+        if row is None or row.epoch != epoch or row.run_state != "started":
+            raise StartRefused("this run was ended, or another process has it.")
+        return row
+
+    # -- the end
+
+    async def finish(self, call: FinishCall) -> None:
+        """Close the request and write its answer, once. Raises `StartRefused` when the epoch is over."""
+        self._check_token(call.run_id, call.token)
+        await self._apply(lambda conn, after: self._finish(conn, after, call))
+
+    async def _finish(self, conn: AsyncConnection, after: _After, call: FinishCall) -> None:
+        row = await _run_and_request(conn, call.run_id)
+        if row is None or row.epoch != call.epoch:
+            raise StartRefused("another process has this run.")
+        if row.run_state in ("finished", "suspended"):
+            return
+        if row.run_state == "lost":
+            raise StartRefused("this run was given up as lost; its answer comes too late.")
+        if call.outcome == "suspended":
+            await _set_run(conn, call.run_id, state="suspended", lease_until=None)
+            return
+        done = call.outcome == "done"
+        reply = call.reply if done else None
+        failure = (
+            None
+            if done
+            else call.reason or sentence("failed", command=row.automation, reason=call.kind or "error")
+        )
+        await self._close(
+            conn, after, row, failed=failure, kind=call.kind, reply=reply, fell_back=call.fell_back
+        )
+
+    async def _close(
+        self,
+        conn: AsyncConnection,
+        after: _After,
+        row: Any,
+        *,
+        failed: str | None,
+        kind: str = "error",
+        reply: Reply | None = None,
+        fell_back: bool = False,
+        state: str | None = None,
+        run_state: str = "finished",
+        text: str | None = None,
+    ) -> None:
+        """End run and request, answer, count, audit: what every end has in common."""
+        ending = state or ("failed" if failed else "done")
+        await _set_run(conn, row.run_id, state=run_state, outcome=ending, ended_at=now(), lease_until=None)
+        await update_request(conn, row.id, state=ending, reason=failed, fell_back=fell_back, asking=None)
+        language = await self._language(conn, row.actor_id)
+        answer = _answer(row.automation, language, failed, reply, text)
+        await self._deliver(conn, after, row, answer)
+        await self._count(conn, after, row, ending, failed, kind)
+        await self._audit_outcome(conn, row, ending)
+        after.ended.append(row.run_id)
+        after.changed.append(row.message_id)
+
+    async def _deliver(self, conn: AsyncConnection, after: _After, row: Any, answer: Reply) -> None:
+        route = Route.model_validate(row.route) if row.route else None
+        if route is None:
+            return
+        if answer.private:
+            route = route.model_copy(update={"private_to": await self._sender_of(conn, row.message_id)})
+        source = f"request:{row.id}"
+        after.deliveries += await self._outbox.write(
+            conn, source, [answer], route, message_id=row.message_id, first=row.epoch * 100
+        )
+
+    async def _sender_of(self, conn: AsyncConnection, message_id: str | None) -> str | None:
+        if message_id is None:
+            return None
+        sender: str | None = await _scalar(
+            conn, sa.select(schema.message.c.sender_id).where(schema.message.c.id == message_id)
+        )
+        return sender
+
+    async def _language(self, conn: AsyncConnection, principal_id: str | None) -> str:
+        principal = await principals.get(conn, principal_id) if principal_id else None
+        return (principal.language if principal else None) or "en"
+
+    async def _count(
+        self, conn: AsyncConnection, after: _After, row: Any, ending: str, failed: str | None, kind: str
+    ) -> None:
+        if ending == "done" and not row.fell_back:
+            notice = await failures.count_success(conn, row.automation)
+        elif ending == "failed" and kind != "arguments":
+            spec = self._catalogue().find(row.automation)
+            threshold = (spec.alert_after if spec else None) or self._threshold
+            notice = await failures.count_failure(conn, row.automation, failed or "", threshold)
+        else:
+            return
+        if notice:
+            after.deliveries += await self.tell_duty(
+                conn, notice, row.route["account"] if row.route else None
+            )
+
+    async def tell_duty(
+        self, conn: AsyncConnection, notice: failures.Notice, troubled: str | None = None
+    ) -> list[Delivery]:
+        """Tell the people on duty, on another platform than the troubled one where there is one."""
+        route = await self._duty(conn, troubled)
+        if route is None:
+            logger.error("nobody is on duty to be told: %s", sentence(notice.key, **notice.values))
+            return []
+        return await self._outbox.write(
+            conn, notice.source, [Reply(text=sentence(notice.key, **notice.values))], route
+        )
+
+    async def _audit_outcome(self, conn: AsyncConnection, row: Any, ending: str) -> None:
+        spec = self._catalogue().find(row.automation)
+        if spec is not None and spec.effect is Effect.READ:
+            return
+        principal = await principals.get(conn, row.actor_id) if row.actor_id else None
+        await self._audit.append(
+            conn,
+            action=f"run:{row.automation}",
+            phase="outcome",
+            actor=principal.name if principal else "-",
+            subject=f"request:{row.id}",
+            details={"state": ending, "run": row.run_id, "flow_run": row.flow_run_id or ""},
+        )
+
+    async def refuse(self, run_id: str, reason: str) -> None:
+        """End a run that may not start; the person is told why."""
+
+        async def close(conn: AsyncConnection, after: _After) -> None:
+            row = await _run_and_request(conn, run_id)
+            if row is not None and row.run_state in ("created", "suspended"):
+                await self._close(
+                    conn, after, row, failed=reason, kind="arguments", state="refused", text=reason
+                )
+
+        await self._apply(close)
+
+    async def fail(self, run_id: str, reason: str) -> None:
+        """End a run that could not be started at all."""
+
+        async def close(conn: AsyncConnection, after: _After) -> None:
+            row = await _run_and_request(conn, run_id)
+            if row is not None and row.run_state == "created":
+                await self._close(conn, after, row, failed=reason)
+
+        await self._apply(close)
+
+    async def cancelled(self, run_id: str) -> None:
+        """End a run because a person asked for it."""
+
+        async def close(conn: AsyncConnection, after: _After) -> None:
+            row = await _run_and_request(conn, run_id)
+            if row is not None and row.run_state in ("created", "started", "suspended"):
+                text = sentence("cancelled", await self._language(conn, row.actor_id), command=row.automation)
+                await self._close(
+                    conn, after, row, failed=text, kind="arguments", state="cancelled", text=text
+                )
+
+        await self._apply(close)
+
+    async def run_ended(self, call: RunEnded) -> str | None:
+        """What a worker says of a flow run's end; returns the run's id, None when it is not ours."""
+        run_id = self._dispatcher.run_of(call.flow_run_id)
+        if run_id is None:
+            query = sa.select(schema.run.c.id).where(schema.run.c.flow_run_id == call.flow_run_id)
+            run_id = await self._store.read(lambda conn: _scalar(conn, query))
+        if run_id is None:
+            return None
+        if call.how == "cancelled":
+            await self.cancelled(run_id)
+        elif call.how == "timed-out":
+            await self._timed_out(run_id)
+        else:
+            await self.process_ended(
+                run_id, call.reason or call.state or call.how, crashed=call.how == "crashed"
+            )
+        return run_id
+
+    async def _timed_out(self, run_id: str) -> None:
+        async def close(conn: AsyncConnection, after: _After) -> None:
+            row = await _run_and_request(conn, run_id)
+            if row is not None and row.run_state in ("created", "started"):
+                text = sentence("timed-out", await self._language(conn, row.actor_id), command=row.automation)
+                await self._close(conn, after, row, failed=text, kind="timeout", text=text)
+
+        await self._apply(close)
+
+    async def process_ended(self, run_id: str, reason: str, *, crashed: bool) -> None:
+        """The process that had this run is done with it. What was not started may be ordered again."""
+        row = await self._store.read(lambda conn: _run_and_request(conn, run_id))
+        if row is None or row.run_state in ("finished", "lost", "suspended"):
+            self._dispatcher.ended(run_id)
+            return
+        if row.run_state == "created":
+            self._dispatcher.order_again(run_id)
+            return
+        if crashed:
+            await self.lost(run_id, reason)
+        else:
+            await self._apply(lambda conn, after: self._engine_failed(conn, after, run_id, reason))
+
+    async def _engine_failed(self, conn: AsyncConnection, after: _After, run_id: str, reason: str) -> None:
+        row = await _run_and_request(conn, run_id)
+        if row is not None and row.run_state == "started":
+            await self._close(conn, after, row, failed=reason)
+
+    async def lost(self, run_id: str, reason: str) -> None:
+        """The process is gone in the middle. A new run only where that is declared safe; else people are asked."""
+        await self._apply(lambda conn, after: self._lost(conn, after, run_id, reason))
+
+    async def _lost(self, conn: AsyncConnection, after: _After, run_id: str, reason: str) -> None:
+        row = await _run_and_request(conn, run_id)
+        if row is None or row.run_state != "started":
+            return
+        spec = self._catalogue().find(row.automation)
+        if spec and spec.idempotent and await self._runs_of(conn, row.id) < MOST_RUNS:
+            await _set_run(conn, run_id, state="lost", outcome="lost", ended_at=now(), lease_until=None)
+            await update_request(conn, row.id, state="queued")
+            after.ended.append(run_id)
+            after.queued.append(await self._one_more(conn, row, spec))
+            return
+        text = sentence("lost", await self._language(conn, row.actor_id), command=row.automation)
+        await self._close(conn, after, row, failed=reason or text, run_state="lost", text=text)
+        notice = failures.Notice(
+            source=f"lost:{run_id}", key="lost-duty", values={"command": row.automation, "id": short(row.id)}
+        )
+        if spec is None or spec.effect is not Effect.READ:
+            after.deliveries += await self.tell_duty(conn, notice)
+
+    async def _runs_of(self, conn: AsyncConnection, request_id: str) -> int:
+        query = (
+            sa.select(sa.func.count()).select_from(schema.run).where(schema.run.c.request_id == request_id)
+        )
+        return int(await _scalar(conn, query))
+
+    async def _one_more(self, conn: AsyncConnection, row: Any, spec: AutomationSpec) -> QueuedRun:
+        principal = await principals.get(conn, row.actor_id) if row.actor_id else None
+        return QueuedRun(
+            run_id=await insert_run(conn, row.id),
+            request_id=row.id,
+            message_id=row.message_id,
+            automation=spec.command,
+            values=open_values(self._keyring, row),
+            actor=principal.name if principal else "-",
+            lane=Lane(row.lane),
+        )
+
+    async def _apply(self, change: Callable[[AsyncConnection, _After], Awaitable[None]]) -> None:
+        async def transaction(conn: AsyncConnection) -> _After:
+            after = _After()
+            await change(conn, after)
+            return after
+
+        after = await self._store.write(transaction)
+        self._outbox.send(after.deliveries)
+        for run_id in after.ended:
+            self._dispatcher.ended(run_id)
+        for queued in after.queued:
+            self._dispatcher.add(queued)
+        self._watch.notify(*after.changed)
+
+
+def _answer(command: str, language: str, failed: str | None, reply: Reply | None, text: str | None) -> Reply:
+    if text:
+        return Reply(text=text)
+    if failed is not None:
+        return Reply(text=sentence("failed", language, command=command, reason=failed))
+    if reply is None or reply.is_empty():
+        return Reply(text=sentence("done", language, command=command))
+    return reply
+
+
+def _refuse_if_taken(row: Any) -> None:
+    if row.run_state == "started":
+        raise StartRefused("another process has started this run.")
+    if row.run_state in ("finished", "lost"):
+        raise StartRefused(f"this run has ended already ({row.outcome}).")
+    if row.cancel_requested_at is not None:
+        raise StartRefused("this run was cancelled.")
+    if row.state not in ("queued", "running"):
+        raise StartRefused(f"the request is {row.state}.")
+
+
+async def _run_and_request(conn: AsyncConnection, run_id: str) -> Any:
+    run, request = schema.run, schema.request
+    query = (
+        sa.select(
+            request,
+            run.c.id.label("run_id"),
+            run.c.state.label("run_state"),
+            run.c.epoch,
+            run.c.holder,
+            run.c.flow_run_id,
+            run.c.outcome,
+            run.c.cancel_requested_at,
+        )
+        .join(request, request.c.id == run.c.request_id)
+        .where(run.c.id == run_id)
+    )
+    return (await conn.execute(query)).first()
+
+
+async def _set_run(conn: AsyncConnection, run_id: str, **values: Any) -> None:
+    await conn.execute(sa.update(schema.run).where(schema.run.c.id == run_id).values(values))
+
+
+async def _scalar(conn: AsyncConnection, query: Any) -> Any:
+    return (await conn.execute(query)).scalar()
+
+
+__all__ = ["LEASE", "Ledger"]
