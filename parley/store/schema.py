@@ -57,6 +57,11 @@ def _when(name: str, nullable: bool = True) -> sa.Column[datetime]:
     return sa.Column(name, UtcDateTime(), nullable=nullable)
 
 
+def _due(name: str, column: str, condition: str) -> sa.Index:
+    """An index for retention alone: it holds only what can still fall due, however long the table grows."""
+    return sa.Index(name, column, sqlite_where=sa.text(condition), postgresql_where=sa.text(condition))
+
+
 def _text(name: str, nullable: bool = True, **more: Any) -> sa.Column[str]:
     return sa.Column(name, sa.Text(), nullable=nullable, **more)
 
@@ -150,7 +155,7 @@ message = sa.Table(
     _when("forget_after", False),
     sa.UniqueConstraint("account", "native_id"),
     sa.Index("ix_message_state_received_at", "state", "received_at"),
-    sa.Index("ix_message_erase_after", "erase_after"),
+    _due("ix_message_erase_after", "erase_after", "event_sealed IS NOT NULL"),
     sa.Index("ix_message_forget_after", "forget_after"),
 )
 
@@ -192,6 +197,8 @@ request = sa.Table(
     sa.UniqueConstraint("message_id", "automation", "ordinal"),
     sa.Index("ix_request_state_lane_created_at", "state", "lane", "created_at"),
     sa.Index("ix_request_conversation_id_state", "conversation_id", "state"),
+    _due("ix_request_forget", "created_at", "message_id IS NULL"),
+    _due("ix_request_erase", "created_at", "message_id IS NULL AND parameters_sealed IS NOT NULL"),
 )
 
 run = sa.Table(
@@ -255,7 +262,8 @@ delivery = sa.Table(
     _when("erase_after", False),
     sa.UniqueConstraint("source", "ordinal"),
     sa.Index("ix_delivery_state_account_next_attempt_at", "state", "account", "next_attempt_at"),
-    sa.Index("ix_delivery_erase_after", "erase_after"),
+    _due("ix_delivery_erase_after", "erase_after", "body_sealed IS NOT NULL"),
+    _due("ix_delivery_forget", "created_at", "message_id IS NULL"),
 )
 
 approval = sa.Table(

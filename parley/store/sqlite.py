@@ -184,7 +184,9 @@ class _GroupCommit:
             await self._transaction(batch)
         except Exception as error:  # noqa: BLE001  whatever it was, nobody may be left waiting
             # When one job's error took the whole transaction with it, that one's words are the reason for all.
-            reason = next((job.error for job in batch if isinstance(job.error, StoreUnavailable)), _unavailable(error))
+            reason = next(
+                (job.error for job in batch if isinstance(job.error, StoreUnavailable)), _unavailable(error)
+            )
             for job in batch:
                 job.settle(StoreUnavailable(str(reason)))
         else:

@@ -167,7 +167,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_message")),
         sa.UniqueConstraint("account", "native_id", name=op.f("uq_message_account_native_id")),
     )
-    op.create_index("ix_message_erase_after", "message", ["erase_after"], unique=False)
+    op.create_index(
+        "ix_message_erase_after",
+        "message",
+        ["erase_after"],
+        unique=False,
+        sqlite_where=sa.text("event_sealed IS NOT NULL"),
+        postgresql_where=sa.text("event_sealed IS NOT NULL"),
+    )
     op.create_index("ix_message_forget_after", "message", ["forget_after"], unique=False)
     op.create_index("ix_message_state_received_at", "message", ["state", "received_at"], unique=False)
     op.create_table(
@@ -214,7 +221,22 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_delivery")),
         sa.UniqueConstraint("source", "ordinal", name=op.f("uq_delivery_source_ordinal")),
     )
-    op.create_index("ix_delivery_erase_after", "delivery", ["erase_after"], unique=False)
+    op.create_index(
+        "ix_delivery_erase_after",
+        "delivery",
+        ["erase_after"],
+        unique=False,
+        sqlite_where=sa.text("body_sealed IS NOT NULL"),
+        postgresql_where=sa.text("body_sealed IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_delivery_forget",
+        "delivery",
+        ["created_at"],
+        unique=False,
+        sqlite_where=sa.text("message_id IS NULL"),
+        postgresql_where=sa.text("message_id IS NULL"),
+    )
     op.create_index(op.f("ix_delivery_message_id"), "delivery", ["message_id"], unique=False)
     op.create_index(
         "ix_delivery_state_account_next_attempt_at",
@@ -268,6 +290,22 @@ def upgrade() -> None:
         ),
     )
     op.create_index("ix_request_conversation_id_state", "request", ["conversation_id", "state"], unique=False)
+    op.create_index(
+        "ix_request_erase",
+        "request",
+        ["created_at"],
+        unique=False,
+        sqlite_where=sa.text("message_id IS NULL AND parameters_sealed IS NOT NULL"),
+        postgresql_where=sa.text("message_id IS NULL AND parameters_sealed IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_request_forget",
+        "request",
+        ["created_at"],
+        unique=False,
+        sqlite_where=sa.text("message_id IS NULL"),
+        postgresql_where=sa.text("message_id IS NULL"),
+    )
     op.create_index(
         "ix_request_state_lane_created_at", "request", ["state", "lane", "created_at"], unique=False
     )

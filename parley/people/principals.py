@@ -1,0 +1,224 @@
+"""Principals: people and services, the platform identities that are linked to them, and their roles.
+
+Everything here runs within a write (`Store.write`) or a read; who may call it is decided by the caller, and audited.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from parley.errors import PolicyError
+from parley.messages.model import Assurance
+from parley.store.ids import new_id
+from parley.store.schema import identity, principal, token
+
+
+class PrincipalKind(StrEnum):
+    """A human being, or a machine such as an alert source."""
+
+    PERSON = "person"
+    SERVICE = "service"
+
+
+class Role(StrEnum):
+    """What a principal may run, before `automations` narrows it; see parley.people.rights."""
+
+    OWNER = "owner"
+    OPERATOR = "operator"
+    USER = "user"
+    AUDITOR = "auditor"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """A person or a service. `automations` are globs over names; none means all that the role may run."""
+
+    id: str
+    name: str
+    kind: PrincipalKind
+    role: Role
+    automations: tuple[str, ...] = ()
+    language: str | None = None
+    time_zone: str | None = None
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """Who stands behind a platform's user id.
+
+    `verified`: the owner says that this account's claims about this sender are checked (DKIM, SASL account, client
+    certificate), so that they count although the platform alone only claims them.
+    """
+
+    principal: Principal
+    verified: bool
+
+    def assurance(self, declared: Assurance) -> Assurance:
+        """How well we know the sender, given what the connector declares."""
+        return Assurance.VERIFIED if self.verified else declared
+
+
+async def ensure_owner(conn: AsyncConnection, name: str) -> str:
+    """The id of an enabled owner; made with this name when there is none."""
+    wanted = sa.select(principal.c.id).where(principal.c.role == Role.OWNER, principal.c.enabled)
+    found = await conn.scalar(wanted.order_by(principal.c.created_at, principal.c.id).limit(1))
+    return str(found) if found else await add_principal(conn, name, role=Role.OWNER)
+
+
+async def add_principal(
+    conn: AsyncConnection,
+    name: str,
+    *,
+    kind: PrincipalKind = PrincipalKind.PERSON,
+    role: Role = Role.NONE,
+    automations: Sequence[str] = (),
+    language: str | None = None,
+    time_zone: str | None = None,
+) -> str:
+    """A new principal's id. Raises PolicyError when the name is taken or cannot be one."""
+    name = clean_name(name)
+    if await conn.scalar(sa.select(principal.c.id).where(principal.c.name == name)):
+        raise PolicyError(f"There is already somebody called {name}.")
+    row = {
+        "id": new_id(),
+        "name": name,
+        "kind": PrincipalKind(kind),
+        "role": Role(role),
+        "automations": list(automations),
+        "language": language,
+        "time_zone": time_zone,
+        "enabled": True,
+        "created_at": datetime.now(UTC),
+    }
+    await conn.execute(sa.insert(principal).values(row))
+    return str(row["id"])
+
+
+async def link_identity(
+    conn: AsyncConnection, principal_id: str, account: str, native_user_id: str, *, verified: bool = False
+) -> None:
+    """Let this user id of this account be this principal. Raises PolicyError when it is somebody else's already."""
+    await get(conn, principal_id)
+    found = await find_by_identity(conn, account, native_user_id)
+    if found is not None and found.principal.id != principal_id:
+        raise PolicyError(f"This sender is linked to {found.principal.name} already; unlink it there first.")
+    if found is not None:
+        await conn.execute(sa.update(identity).where(_is(account, native_user_id)).values(verified=verified))
+        return
+    row = {
+        "id": new_id(),
+        "principal_id": principal_id,
+        "account": account,
+        "native_user_id": native_user_id,
+        "verified": verified,
+        "created_at": datetime.now(UTC),
+    }
+    await conn.execute(sa.insert(identity).values(row))
+
+
+async def unlink(conn: AsyncConnection, account: str, native_user_id: str) -> bool:
+    """Let this user id be nobody again; whether it was somebody."""
+    return (await conn.execute(sa.delete(identity).where(_is(account, native_user_id)))).rowcount == 1
+
+
+async def find_by_identity(conn: AsyncConnection, account: str, native_user_id: str) -> Link | None:
+    """Who this user id of this account is. Ids are compared byte for byte, never display names."""
+    wanted = sa.select(principal, identity.c.verified).join_from(identity, principal)
+    row = (await conn.execute(wanted.where(_is(account, native_user_id)))).first()
+    return Link(principal=_principal(row), verified=row.verified) if row else None
+
+
+async def get(conn: AsyncConnection, principal_id: str) -> Principal:
+    """The principal with this id. Raises PolicyError when there is none."""
+    return await _one(conn, principal.c.id == principal_id)
+
+
+async def get_by_name(conn: AsyncConnection, name: str) -> Principal:
+    """The principal of this name. Raises PolicyError when there is none."""
+    return await _one(conn, principal.c.name == clean_name(name))
+
+
+async def list_principals(conn: AsyncConnection) -> list[Principal]:
+    """All of them, by name."""
+    return [_principal(row) for row in await conn.execute(sa.select(principal).order_by(principal.c.name))]
+
+
+async def set_role(
+    conn: AsyncConnection, principal_id: str, role: Role, *, automations: Sequence[str] | None = None
+) -> None:
+    """Change the role, and the globs when given. Raises PolicyError when no owner would be left."""
+    if role is not Role.OWNER:
+        await _keep_an_owner(conn, principal_id)
+    values: dict[str, Any] = {"role": Role(role)}
+    if automations is not None:
+        values["automations"] = list(automations)
+    await _update(conn, principal_id, values)
+
+
+async def disable(conn: AsyncConnection, principal_id: str) -> None:
+    """Take every right away, and every token and session. Raises PolicyError when no owner would be left."""
+    await _keep_an_owner(conn, principal_id)
+    await _update(conn, principal_id, {"enabled": False})
+    live = sa.and_(token.c.principal_id == principal_id, token.c.revoked_at.is_(None))
+    await conn.execute(sa.update(token).where(live).values(revoked_at=datetime.now(UTC)))
+
+
+async def enable(conn: AsyncConnection, principal_id: str) -> None:
+    """Give the rights back; tokens and sessions stay revoked."""
+    await _update(conn, principal_id, {"enabled": True})
+
+
+def clean_name(name: str) -> str:
+    """The one spelling of a name. Raises PolicyError when it is empty, too long or holds what cannot be seen."""
+    name = unicodedata.normalize("NFKC", name).strip()
+    if not 0 < len(name) <= 64 or not name.isprintable():
+        raise PolicyError("A name has 1 to 64 characters, all of them visible.")
+    return name
+
+
+def _is(account: str, native_user_id: str) -> sa.ColumnElement[bool]:
+    return sa.and_(identity.c.account == account, identity.c.native_user_id == native_user_id)
+
+
+def _principal(row: sa.Row[Any]) -> Principal:
+    return Principal(
+        id=row.id,
+        name=row.name,
+        kind=PrincipalKind(row.kind),
+        role=Role(row.role),
+        automations=tuple(row.automations),
+        language=row.language,
+        time_zone=row.time_zone,
+        enabled=row.enabled,
+    )
+
+
+async def _one(conn: AsyncConnection, condition: sa.ColumnElement[bool]) -> Principal:
+    row = (await conn.execute(sa.select(principal).where(condition))).first()
+    if row is None:
+        raise PolicyError("There is nobody of that name.")
+    return _principal(row)
+
+
+async def _update(conn: AsyncConnection, principal_id: str, values: dict[str, Any]) -> None:
+    done = await conn.execute(sa.update(principal).where(principal.c.id == principal_id).values(values))
+    if done.rowcount != 1:
+        raise PolicyError("There is nobody of that name.")
+
+
+async def _keep_an_owner(conn: AsyncConnection, leaving: str) -> None:
+    others = sa.select(sa.func.count()).where(
+        principal.c.role == Role.OWNER, principal.c.enabled, principal.c.id != leaving
+    )
+    if (await get(conn, leaving)).role is Role.OWNER and not await conn.scalar(others):
+        raise PolicyError("This is the last owner: make somebody else an owner first.")
