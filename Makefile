@@ -7,7 +7,8 @@ SET_UP := .venv/.set-up
 SOURCES = $(wildcard parley connectors blocks flows deployments benchmarks tests scripts)
 TYPED := parley connectors blocks
 
-.PHONY: help up test test-servers bench check lock clean
+.PHONY: help up test test-servers bench lock clean
+.PHONY: check check-format check-lint check-types check-public-types check-lock check-scan
 
 help:
 	@echo "make up            set up and run everything on this machine; Ctrl-C ends it"
@@ -33,13 +34,26 @@ test-servers:
 bench: $(SET_UP)
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
-check: $(SET_UP)
+# Each check is a target of its own: `make -k check` runs those after a failed one too.
+check: check-format check-lint check-types check-public-types check-lock check-scan
+
+check-format: $(SET_UP)
 	$(BIN)/ruff format --check .
+
+check-lint: $(SET_UP)
 	$(BIN)/ruff check .
+
+check-types: $(SET_UP)
 	$(BIN)/mypy $(SOURCES)
+
+check-public-types: $(SET_UP)
 	$(BIN)/python scripts/verify_types.py $(TYPED)
-	sh scripts/lock.sh --check
-	sh scripts/scan.sh
+
+check-lock: $(SET_UP)
+	@sh scripts/lock.sh --check
+
+check-scan:
+	@sh scripts/scan.sh
 
 lock: $(SET_UP)
 	sh scripts/lock.sh $(if $(UPGRADE),--upgrade)
