@@ -1,0 +1,170 @@
+"""`@automation`: a Prefect flow becomes something that people can ask for."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeVar
+
+from prefect import Flow
+from prefect.schedules import Schedule
+
+from parley.errors import ConfigurationError
+from parley.runs.catalogue import Effect, Lane
+from parley.runs.guard import Body, guard
+from parley.runs.parameters import Parameters
+
+F = TypeVar("F", bound=Flow[..., Any])
+
+_COMMAND: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_SLOT: Final = re.compile(r"\{([^{}]*)\}")
+_ATTRIBUTE: Final = "__parley_automation__"
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What an author declared about one automation."""
+
+    command: str
+    summary: str
+    examples: tuple[str, ...]
+    effect: Effect
+    idempotent: bool
+    alert_after: int | None
+    time_limit: float | None
+    lane: Lane | None
+    isolation: str
+    schedules: tuple[Schedule, ...]
+    body: Body
+
+
+def automation(
+    *,
+    command: str | None = None,
+    summary: str = "",
+    examples: Iterable[str] = (),
+    effect: Effect | Literal["read", "write", "dangerous"] = "read",
+    idempotent: bool = False,
+    alert_after: int | None = None,
+    fallback: Callable[..., Any] | None = None,
+    lane: Lane | Literal["control", "alerts", "people", "schedules"] | None = None,
+    time_limit: float | None = None,
+    isolation: Literal["process"] = "process",
+    schedules: Iterable[Schedule] = (),
+) -> Callable[[F], F]:
+    """Offer a flow in the chat; returns the same flow, which can be run, deployed and tested as before.
+
+    `command` is what people type after the slash (by default the function's name) and `summary` what the help says of
+    it (by default the first line of the docstring). `examples` are sentences with `{parameter}` in them. `effect`
+    decides confirmation and approval. Only with `idempotent` is a lost run started again by itself. `alert_after` is
+    the number of consecutive failures after which the people on duty are told. `fallback` is called once, with the same
+    parameters by name, when the function raised; the answer then says so. After `time_limit` seconds Prefect ends the
+    flow, and the worker its process. `schedules` are Prefect's, each with a `slug`.
+
+    Raises `ConfigurationError` for what cannot be offered, naming how to mend it.
+    """
+
+    def offer(flow: F) -> F:
+        _check_flow(flow)
+        body = _body(flow, fallback)
+        declaration = Declaration(
+            command=_checked_command(command or flow.fn.__name__.replace("_", "-").lower()),
+            summary=summary or _first_line(flow.description),
+            examples=_checked_examples(tuple(examples), body.parameters),
+            effect=Effect(effect),
+            idempotent=idempotent,
+            alert_after=_at_least_one(alert_after),
+            time_limit=_limited(flow, time_limit),
+            lane=Lane(lane) if lane else None,
+            isolation=isolation,
+            schedules=_checked_schedules(tuple(schedules)),
+            body=body,
+        )
+        flow.fn = guard(body)
+        setattr(flow.fn, _ATTRIBUTE, declaration)
+        # The guard validates, after the start: before it nothing sealed is open and nobody could be told what is wrong.
+        flow.should_validate_parameters = False
+        return flow
+
+    return offer
+
+
+def declaration_of(flow: object) -> Declaration | None:
+    """What was declared about this flow; None when it is no automation."""
+    found = getattr(getattr(flow, "fn", None), _ATTRIBUTE, None)
+    return found if isinstance(found, Declaration) else None
+
+
+def _check_flow(flow: object) -> None:
+    if not isinstance(flow, Flow):
+        name = getattr(flow, "__name__", type(flow).__name__)
+        raise ConfigurationError(
+            f"@automation has to stand above @flow: {name} is a {type(flow).__name__}, not a flow."
+        )
+    if declaration_of(flow):
+        raise ConfigurationError(f"the flow {flow.name!r} is an automation already.")
+    if flow.isgenerator:
+        raise ConfigurationError(f"the flow {flow.name!r} yields: collect what it yields and return it.")
+    if flow.retries:
+        raise ConfigurationError(
+            f"the flow {flow.name!r} has retries={flow.retries}: repeated from the top it would repeat what "
+            "it has done. Put what may fail into steps (@step), which are retried one by one."
+        )
+
+
+def _body(flow: Flow[..., Any], fallback: Callable[..., Any] | None) -> Body:
+    parameters = Parameters(flow.fn)
+    if fallback is not None and not flow.isasync and _is_async(fallback):
+        raise ConfigurationError(f"the flow {flow.name!r} is not async, so its fallback must not be either.")
+    return Body(flow.fn, fallback, parameters, validate=flow.should_validate_parameters)
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    return bool(getattr(function, "isasync", False)) or inspect.iscoroutinefunction(function)
+
+
+def _checked_command(command: str) -> str:
+    if not _COMMAND.fullmatch(command):
+        raise ConfigurationError(
+            f"the command {command!r} cannot be typed: use a-z, 0-9, - and _, at most 64 of them."
+        )
+    return command
+
+
+def _checked_examples(examples: tuple[str, ...], parameters: Parameters) -> tuple[str, ...]:
+    names = {declared.name for declared in parameters}
+    for example in examples:
+        unknown = [slot for slot in _SLOT.findall(example) if slot not in names]
+        if unknown:
+            raise ConfigurationError(f"the example {example!r} names {unknown[0]!r}, which is no parameter.")
+    return examples
+
+
+def _checked_schedules(schedules: tuple[Schedule, ...]) -> tuple[Schedule, ...]:
+    # Without a slug Prefect replaces a schedule at each deployment, and un-pauses what somebody had paused.
+    slugs = [schedule.slug for schedule in schedules]
+    if not all(slugs) or len(set(slugs)) < len(slugs):
+        raise ConfigurationError(
+            'each schedule needs a slug of its own, as in Cron("0 8 * * *", slug="morning").'
+        )
+    return schedules
+
+
+def _at_least_one(count: int | None) -> int | None:
+    if count is not None and count < 1:
+        raise ConfigurationError("alert_after counts failures: give 1 or more.")
+    return count
+
+
+def _limited(flow: Flow[..., Any], time_limit: float | None) -> float | None:
+    if time_limit is not None and time_limit <= 0:
+        raise ConfigurationError("time_limit is in seconds: give more than 0.")
+    if time_limit is not None and flow.timeout_seconds is None:
+        flow.timeout_seconds = float(time_limit)
+    return time_limit if time_limit is not None else flow.timeout_seconds
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().partition("\n")[0].strip()
