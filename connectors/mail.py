@@ -1,0 +1,172 @@
+"""Mail: IMAP in, SMTP out. The sender of a mail is claimed, never proven.
+
+What is taken, and once: a mail whose INTERNALDATE is not before the account was connected, and that does not carry our
+keyword `$ParleyTaken` (where the server permits no keywords: that is unread). The keyword is set after `accept`
+returned, so a crash in between has the mail delivered again under the same native id: its Message-ID, or, where it has
+none, one derived from account, UIDVALIDITY and UID. Two mails with the same Message-ID are one mail that came twice,
+by a mailing list and directly, or because the mailbox was restored; the second one does nothing.
+
+Where answers go: to the address in From and to no other. Reply-To is ignored on purpose: the sender is claimed, and
+whoever forges a From would choose who reads the answer. To the owner of the forged address it does no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, ClassVar
+from uuid import uuid4
+
+from connectors._mail_imap import Inbox
+from connectors._mail_parse import Arrival, parse
+from connectors._mail_render import Writer, own_id, recipient, render
+from connectors._mail_settings import MailSettings
+from connectors._mail_smtp import Outgoing
+from parley.errors import ConfigurationError, ParleyError, Rejected, Unreachable, Unsupported
+from parley.messages import (
+    Accept,
+    Assurance,
+    Capabilities,
+    Connector,
+    Message,
+    Receipt,
+    Reply,
+    Route,
+    derived_id,
+)
+
+if TYPE_CHECKING:
+    from connectors._mail_imap import Mail as Fetched
+
+__all__ = ["CONNECTOR", "Arrival", "Mail", "MailSettings", "parse", "render"]
+
+MOST_WAIT = 60.0
+"""Longest pause, in seconds, between two attempts to connect or to store."""
+
+_log = logging.getLogger(__name__)
+
+
+class Mail(Connector):
+    """One mail account."""
+
+    name: ClassVar[str] = "mail"
+    assurance: ClassVar[Assurance] = Assurance.CLAIMED
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        max_text=100_000,
+        markup="markdown",
+        threads=True,
+        private=True,  # a mail has one reader
+        max_file=15 * 1024 * 1024,  # as base64 it is a third more, and many servers refuse beyond 25 MB
+    )
+
+    def __init__(self, account: str, settings: MailSettings) -> None:
+        super().__init__(account)
+        for module in ("imapclient", "aiosmtplib", "bs4", "lxml"):
+            if find_spec(module) is None:
+                raise ConfigurationError(f'Mail needs {module}: pip install "prefect-parley[mail]"')
+        self.settings = settings.checked()
+        self._outgoing = Outgoing(self.settings)
+
+    async def listen(self, accept: Accept) -> None:
+        """Receive until cancelled; ends by itself only with `AuthError`."""
+        failures = 0
+        while True:
+            try:
+                inbox = await Inbox.open(self.settings)
+                try:
+                    failures = 0
+                    await self._follow(inbox, accept)
+                finally:
+                    await inbox.close()
+            except Unreachable as error:
+                failures += 1
+                _log.warning("mail account %s: %s", self.account, error)
+                await asyncio.sleep(_pause(failures))
+
+    async def send_message(self, reply: Reply, route: Route, *, token: str = "") -> Receipt:
+        """Send one mail to the person of this route, as an answer to their mail."""
+        if route.account != self.account:
+            raise Rejected("The route belongs to another account.")
+        writer = Writer(self.settings.address, self.settings.display_name)
+        mail = render(
+            reply, route, writer, token=token or derived_id(reply.model_dump_json(), route.model_dump_json())
+        )
+        await self._outgoing.send(mail, recipient(route, self.settings.address))
+        return Receipt(native_ids=(str(mail["Message-ID"]),))
+
+    async def check(self) -> None:
+        """Log in to both servers and select the folder."""
+        inbox = await Inbox.open(self.settings)
+        await inbox.close()
+        await self._outgoing.check()
+
+    async def aclose(self) -> None:
+        """End the connection to the SMTP server."""
+        await self._outgoing.close()
+
+    async def _follow(self, inbox: Inbox, accept: Accept) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._take_new(inbox, accept)
+            except ParleyError as error:
+                if not error.retryable or isinstance(error, Unreachable):
+                    raise
+                # Not stored, so not flagged: the same mail is the next one again.
+                failures += 1
+                _log.warning("mail account %s: a mail could not be stored: %s", self.account, error)
+                await asyncio.sleep(_pause(failures))
+                await inbox.call(inbox.probe)
+                continue
+            failures = 0
+            await self._wait(inbox)
+
+    async def _wait(self, inbox: Inbox) -> None:
+        if inbox.can_idle:
+            await inbox.call(inbox.wait)
+        else:
+            await asyncio.sleep(self.settings.poll)
+            await inbox.call(inbox.probe)
+
+    async def _take_new(self, inbox: Inbox, accept: Accept) -> None:
+        for uid in await inbox.call(inbox.pending):
+            fetched = await inbox.call(lambda uid=uid: inbox.fetch(uid))  # type: ignore[misc]
+            if fetched is not None:
+                message = await inbox.call(lambda mail=fetched: self._read(inbox, mail))  # type: ignore[misc]
+                if message is not None:
+                    await accept(message)
+                await inbox.call(lambda uid=uid: inbox.take(uid))  # type: ignore[misc]
+            inbox.done_up_to(uid)
+
+    def _read(self, inbox: Inbox, mail: Fetched) -> Message | None:
+        arrival = Arrival(
+            account=self.account,
+            own_address=self.settings.address,
+            uid_validity=inbox.uid_validity,
+            uid=mail.uid,
+            received=mail.received,
+            cut_from=mail.size if mail.is_cut else 0,
+        )
+        try:
+            message = parse(mail.raw, arrival)
+        except Exception:  # noqa: BLE001 - one mail that nobody foresaw must not hold up all that follow
+            _log.exception("mail account %s: the mail with UID %d could not be read", self.account, mail.uid)
+            return None
+        if message is None:
+            _log.warning(
+                "mail account %s: the mail with UID %d names no single sender", self.account, mail.uid
+            )
+        return message
+
+
+def _written(reply: Reply, route: Route, writer: Writer, token: str) -> bytes:
+    return render(reply, route, writer, token=token).as_bytes()
+
+
+def _pause(failures: int) -> float:
+    return min(MOST_WAIT, 0.5 * float(2 ** min(failures, 10))) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
+
+
+CONNECTOR = Mail
