@@ -240,3 +240,16 @@ class AdminCall(Model):
 
     verb: str
     arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+# -- worker -> hub, after each (re)connection
+
+
+class Holding(Model):
+    """`holding` -> None: the flow runs that are at this worker now, in a child or waiting for one.
+
+    An order that went to this worker earlier and is not among them never reached it, or has ended (its `run_ended`
+    follows, or came before), or runs on in a child whose worker was killed: the lease of a granted start tells which.
+    """
+
+    flow_run_ids: tuple[str, ...] = ()
