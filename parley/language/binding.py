@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jsonschema.exceptions import SchemaError, ValidationError
+from jsonschema.exceptions import SchemaError, UnknownType, ValidationError
 from referencing.exceptions import Unresolvable
 
 from parley.errors import BadArguments
@@ -39,6 +39,7 @@ MAX_NODES = 10_000
 MAX_DEPTH = 32
 """Deepest nesting of a structured value."""
 
+_BROKEN_SCHEMA = (re.error, RecursionError, SchemaError, UnknownType, Unresolvable)
 _MARKERS = ("__prefect_kind", "$ref")
 
 
@@ -86,7 +87,7 @@ def read_value(text: str, parameter: Parameter, language: Language = "en") -> An
         value = read(text, parameter.json_schema, parameter.json_schema)
     except Unreadable as error:
         raise _wrong(text, parameter, language) from error
-    except (re.error, RecursionError) as error:
+    except _BROKEN_SCHEMA as error:
         raise BadArguments(phrase("unchecked", language, name=parameter.name)) from error
     check_value(value, parameter, language)
     return value
@@ -98,7 +99,7 @@ def check_value(value: Any, parameter: Parameter, language: Language = "en") -> 
     _refuse_unkeepable(value, parameter, language)
     try:
         error = next(violations(value, parameter.json_schema, parameter.json_schema), None)
-    except (re.error, RecursionError, SchemaError, Unresolvable) as broken:
+    except _BROKEN_SCHEMA as broken:
         raise BadArguments(phrase("unchecked", language, name=parameter.name)) from broken
     if error is not None:
         raise _violated(error, parameter, language)

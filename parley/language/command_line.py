@@ -8,11 +8,11 @@ from typing import Any
 
 from parley.language.characters import narrow_words
 from parley.language.grammar import refuse_unusable
-from parley.language.reading import Unreadable, parse_json
+from parley.language.reading import NOTHING, Unreadable, parse_json
 from parley.language.schemas import kind_of, kinds, single, written
 from parley.runs.catalogue import AutomationSpec, Parameter
 
-_BARE = re.compile(r"[^\W_][\w.:/@%+-]*+|-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+_BARE = re.compile(r"[^\W_][\w.:/@%+,-]*+|-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 _BARE_ITEM = re.compile(r"[\w.:/@%+-]++")
 _PLAIN_ITEMS = frozenset({"string", "integer", "choice"})
 
@@ -71,7 +71,9 @@ def _is_json(text: str) -> bool:
 
 
 def _is_bare_item(item: Any) -> bool:
-    return isinstance(item, str | int) and _BARE_ITEM.fullmatch(written(item)) is not None
+    if not isinstance(item, str | int) or written(item).lower() in NOTHING:
+        return False
+    return _BARE_ITEM.fullmatch(written(item)) is not None
 
 
 def _plain_items(parameter: Parameter) -> bool:

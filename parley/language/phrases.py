@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from parley.language.characters import Language
 
-_PHRASES: dict[str, tuple[str, str]] = {
+PHRASES: dict[str, tuple[str, str]] = {
     # grammar
     "run-what": (
         "Write what to run: `/run NAME ...`. `/help` lists the names.",
@@ -152,9 +152,10 @@ _PHRASES: dict[str, tuple[str, str]] = {
         "我不知道怎么做这件事。`/help` 会列出您可以运行的命令。",
     ),
 }
+"""By key: English, Chinese."""
 
 
 def phrase(key: str, language: Language, /, **slots: object) -> str:
     """The sentence of this key in this language, with its slots filled."""
-    english, chinese = _PHRASES[key]
+    english, chinese = PHRASES[key]
     return (chinese if language == "zh" else english).format(**slots)

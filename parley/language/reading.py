@@ -23,7 +23,9 @@ _YES = "true yes on y 1 是 是的 开 打开 对 好 好的 要 真"
 _TRUE = frozenset(_YES.split())
 _NO = "false no off n 0 否 不 不是 关 关闭 不要 不用 假"
 _FALSE = frozenset(_NO.split())
-_NOTHING = frozenset({"null", "none", "nothing", "无", "没有", "空"})
+NOTHING = frozenset({"null", "none", "nothing", "无", "没有", "空"})
+"""Words for no value, where that is allowed."""
+
 _INTEGER = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 _NUMBER = re.compile(
     r"[+-]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:e[+-]?\d{1,3})?", re.ASCII | re.IGNORECASE
@@ -58,9 +60,9 @@ def read(text: str, schema: Any, root: Schema, lists: int = 0) -> Any:
 
 
 def _read_any_of(text: str, options: tuple[Schema, ...], root: Schema, lists: int) -> Any:
-    # Plain text would take everything, so it comes last; "none" and "无" are texts too, only `null` is not.
+    # Plain text takes everything, a list nearly so: they come last. "none" and "无" are texts too, only `null` is not.
     text_too = any(_is_plain_text(option) for option in options)
-    for option in sorted(options, key=_is_plain_text):
+    for option in sorted(options, key=_readiness):
         if text_too and kind_of(option) == "null" and text != "null":
             continue
         try:
@@ -73,6 +75,13 @@ def _read_any_of(text: str, options: tuple[Schema, ...], root: Schema, lists: in
     if len(others) == 1:  # so that the rule that is broken can be named
         return read(text, others[0], root, lists)
     raise Unreadable
+
+
+def _readiness(schema: Schema) -> int:
+    """How readily a schema takes just any text."""
+    if _is_plain_text(schema):
+        return 3
+    return {"null": 0, "array": 2}.get(kind_of(schema), 1)
 
 
 def _is_plain_text(schema: Schema) -> bool:
@@ -96,7 +105,7 @@ def folded(text: str) -> str:
 
 
 def _read_null(text: str, _schema: Schema) -> None:
-    if _plain(text).lower() not in _NOTHING:
+    if _plain(text).lower() not in NOTHING:
         raise Unreadable
 
 

@@ -16,7 +16,9 @@ _TOKEN = re.compile(
     rf"(?P<number>\d+)|(?P<han>[{_HAN}])|(?P<word>[^\W\d_{_HAN}]+(?:'[^\W\d_{_HAN}]+)?)|(?P<mark>[^\s\u200b\ufeff])"
 )
 _OPENERS = frozenset("#([{<\"'“‘「『《:=,，、")
-_END_MARKS = frozenset(".?!,;:~…。、·\"'“”‘’()")
+_END_MARKS = frozenset(
+    ".?!,;:~…。、·"
+)  # no quotes: they belong to a value, or the whole is quoted and no request
 
 
 @dataclass(frozen=True, slots=True)
