@@ -121,6 +121,7 @@ _TS = re.compile(r"\d{1,10}\.\d{1,9}")
 # Lone surrogates are no text, and no database takes a NUL.
 _UNTEXT = re.compile("[\x00\ud800-\udfff]")
 _ANGLES = re.compile(r"<([^<>\n]*)>")
+_SPOKEN = {"message", "app_mention"}
 _SPOKEN_SUBTYPES = {"", "file_share", "thread_broadcast", "me_message", "bot_message"}
 _KINDS = {
     "im": ConversationKind.DIRECT,
@@ -277,7 +278,7 @@ def _is_own(event: Json, me: Me) -> bool:
 
 def _is_spoken(event: Json) -> bool:
     subtype = _text(event.get("subtype"))
-    return event.get("type") in {"message", "app_mention"} and subtype in _SPOKEN_SUBTYPES
+    return _text(event.get("type")) in _SPOKEN and subtype in _SPOKEN_SUBTYPES
 
 
 def _mentions(text: str, me: Me) -> bool:
@@ -733,7 +734,7 @@ class Slack(Connector):
         """The payload with its conversation's type, which `app_mention` lacks: both reports of a mention must agree."""
         event = _object(data.get("event"))
         channel = _id(event.get("channel"))
-        if not channel or channel.startswith("D") or event.get("type") not in {"message", "app_mention"}:
+        if not channel or channel.startswith("D") or _text(event.get("type")) not in _SPOKEN:
             return data
         if stated := _text(event.get("channel_type")):
             self._types[channel] = stated

@@ -7,6 +7,7 @@ envelope id at each redelivery. `tests/fakes/test_slack_fake.py` proves it by dr
 from __future__ import annotations
 
 import asyncio
+import copy
 import hashlib
 import hmac
 import itertools
@@ -238,7 +239,8 @@ class SlackFake:
     async def tell(self, event: Json) -> Envelope:
         """Deliver one event of the Events API."""
         payload = {
-            "token": "legacy", "team_id": TEAM, "api_app_id": APP_ID, "event": event, "type": "event_callback",
+            "token": "legacy", "team_id": TEAM, "api_app_id": APP_ID, "event": copy.deepcopy(event),
+            "type": "event_callback",
             "event_id": f"Ev{next(self._numbers):08d}", "event_time": self._clock,
             "authorizations": [{"team_id": TEAM, "user_id": BOT_USER, "is_bot": True, "is_enterprise_install": False}],
         }  # fmt: skip

@@ -1,0 +1,1 @@
+"""Blocks: what Prefect asks of them, and the connectors that they make."""
