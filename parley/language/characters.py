@@ -27,11 +27,6 @@ def narrow_words(text: str) -> str:
     return text if text.isascii() else text.translate(_WORDS)
 
 
-def is_han(character: str) -> bool:
-    """Whether this is a Chinese character."""
-    return _HAN.match(character) is not None
-
-
 def language_of(text: str) -> Language:
     """The language to answer in: Chinese as soon as there is one Chinese character, else English."""
     return "zh" if not text.isascii() and _HAN.search(text) else "en"

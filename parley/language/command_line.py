@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -45,7 +46,9 @@ def quoted(text: str) -> str:
 def _text_of(value: Any, parameter: Parameter) -> str:
     root = parameter.json_schema
     if isinstance(value, str):
-        return _json_text(value) if "any" in kinds(root, root) and _is_json(value) else value
+        return (
+            json.dumps(value, ensure_ascii=False) if "any" in kinds(root, root) and _is_json(value) else value
+        )
     if (
         isinstance(value, list)
         and value
@@ -54,12 +57,6 @@ def _text_of(value: Any, parameter: Parameter) -> str:
     ):
         return ",".join(written(item) for item in value)
     return written(value)
-
-
-def _json_text(value: str) -> str:
-    return (
-        '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
-    )
 
 
 def _is_json(text: str) -> bool:

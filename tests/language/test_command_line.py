@@ -40,6 +40,13 @@ def test_writes_what_a_person_would(spec: AutomationSpec, values: dict[str, Any]
     assert read_back(line, spec) == values
 
 
+@pytest.mark.parametrize(
+    "value", ["5", "null", '{"a":1}', '"x"', "true", 'a"b', "[1]", "x", "", 5, None, [1, "5"]]
+)
+def test_text_that_looks_like_json_stays_text(value: object) -> None:
+    assert read_back(command_line(ANYTHING, {"free": value}), ANYTHING) == {"free": value}
+
+
 def test_a_control_character_has_no_command_line() -> None:
     with pytest.raises(BadArguments, match=r"U\+0007"):
         command_line(REMEMBER, {"subject": "\x07", "note": "x"})

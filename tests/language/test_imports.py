@@ -10,7 +10,6 @@ from pathlib import Path
 def test_language_loads_no_prefect() -> None:
     script = "import sys, parley.language; assert not [name for name in sys.modules if name.split('.')[0] == 'prefect']"
     root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, timeout=60, check=False
-    )
+    argv = [sys.executable, "-c", script]
+    done = subprocess.run(argv, cwd=root, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
