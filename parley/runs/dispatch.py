@@ -173,7 +173,15 @@ class Dispatcher:
         flight.flow_run_id = str(flow_run["id"])
         self._flow_runs[flight.flow_run_id] = queued.run_id
         if self._stock is None and spec.wrapped:
-            await self._push(queued, spec, flight, flow_run)
+            await self._push(queued, spec, flight, await self._startable(flow_run))
+
+    async def _startable(self, flow_run: dict[str, Any]) -> dict[str, Any]:
+        # Found again after its process died before our start was granted: Prefect may hold it for crashed.
+        state = (flow_run.get("state") or {}).get("type")
+        if state in ("PENDING", "SCHEDULED"):
+            return flow_run
+        await self._prefect.set_state(str(flow_run["id"]), "PENDING", "Pending", "handed over once more")
+        return await self._prefect.flow_run(str(flow_run["id"]))
 
     async def _create(self, queued: QueuedRun, spec: AutomationSpec) -> dict[str, Any]:
         if spec.deployment not in self._deployments:

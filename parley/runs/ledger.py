@@ -75,7 +75,7 @@ class Ledger:
         catalogue: Callable[[], Catalogue],
         duty: Callable[[AsyncConnection, str | None], Awaitable[Route | None]],
         default_threshold: int,
-        unknown_run: Callable[[StartCall], Awaitable[str]],
+        unknown_run: Callable[[str], Awaitable[str]],
         assurance: Callable[[AsyncConnection, Any], Awaitable[Assurance]],
     ) -> None:
         self._store = store
@@ -92,10 +92,14 @@ class Ledger:
 
     # -- start
 
-    async def start(self, call: StartCall) -> Started:
-        """Grant this start, or raise `StartRefused`. The same holder may ask again and gets the same answer."""
+    async def start(self, call: StartCall, *, trusted: bool = False) -> Started:
+        """Grant this start, or raise `StartRefused`. The same holder may ask again and gets the same answer.
+
+        `trusted`: the caller proved the worker's role, so that a run which Prefect started by itself needs no token.
+        """
         run_id = await self._run_of(call)
-        self._check_token(run_id, call.token)
+        if not trusted:
+            self._check_token(run_id, call.token)
         row = await self._store.write(lambda conn: self._grant(conn, run_id, call))
         if isinstance(row, str):
             await self.refuse(run_id, row)
@@ -109,7 +113,7 @@ class Ledger:
             return known
         query = sa.select(schema.run.c.id).where(schema.run.c.flow_run_id == call.flow_run_id)
         stored = await self._store.read(lambda conn: _scalar(conn, query))
-        return str(stored) if stored else await self._unknown_run(call)
+        return str(stored) if stored else await self._unknown_run(call.flow_run_id)
 
     def _check_token(self, run_id: str, token: str) -> None:
         if not hmac.compare_digest(run_token(self._keyring, run_id), token):
@@ -393,6 +397,19 @@ class Ledger:
             row = await _run_and_request(conn, run_id)
             if row is not None and row.run_state == "created":
                 await self._close(conn, after, row, failed=reason)
+
+        await self._apply(close)
+
+    async def external_ended(self, run_id: str, flow_run_id: str, done: bool, message: str, report: str) -> None:
+        """End a run of an existing deployment, whose outcome was read from Prefect."""
+
+        async def close(conn: AsyncConnection, after: _After) -> None:
+            row = await _run_and_request(conn, run_id)
+            if row is None or row.run_state not in ("created", "started"):
+                return
+            await _set_run(conn, run_id, flow_run_id=flow_run_id)
+            reply = Reply(text=report) if report else None
+            await self._close(conn, after, row, failed=None if done else message or "failed", reply=reply)
 
         await self._apply(close)
 

@@ -1,0 +1,61 @@
+"""The intake: stored events are handled in order within their conversation, and conversations side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable
+
+from parley.messages.inbox import Received
+
+logger = logging.getLogger(__name__)
+
+SIDE_BY_SIDE = 32
+
+
+class Intake:
+    """Gives each event to `handle`, one at a time a conversation."""
+
+    def __init__(self, handle: Callable[[Received], Awaitable[None]]) -> None:
+        self._handle = handle
+        self._queues: dict[str, deque[Received]] = defaultdict(deque)
+        self._known: set[str] = set()
+        self._room = asyncio.Semaphore(SIDE_BY_SIDE)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, received: Received) -> None:
+        """Take an event; a second time changes nothing."""
+        if received.id in self._known:
+            return
+        self._known.add(received.id)
+        queue = self._queues[received.conversation_id]
+        queue.append(received)
+        if len(queue) == 1:
+            task = asyncio.create_task(self._work_on(received.conversation_id))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    async def _work_on(self, conversation: str) -> None:
+        queue = self._queues[conversation]
+        while queue:
+            async with self._room:
+                await self._handle_one(queue[0])
+            self._known.discard(queue.popleft().id)
+        del self._queues[conversation]
+
+    async def _handle_one(self, received: Received) -> None:
+        # What cannot be committed now (a full disk) stays received: it is taken up again by the reconciler.
+        try:
+            await self._handle(received)
+        except Exception:
+            logger.exception("message %s could not be handled now; it stays in the inbox", received.id)
+
+    async def aclose(self) -> None:
+        """Stop; what was not handled stays in the inbox."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

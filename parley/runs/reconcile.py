@@ -1,0 +1,201 @@
+"""The reconciler: every few seconds it compares what our store says with what is really there, and mends it.
+
+It finds what killed processes left: runs without a sign of life, orders that nobody took, Prefect states that were
+never closed, questions that waited too long, messages that could not be handled. It only calls what the ordinary way
+calls too, so that everything it does may happen twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from parley.errors import ParleyError
+from parley.messages.model import Reply, Route, now
+from parley.messages.outbox import Delivery, Outbox
+from parley.runs.catalogue import Catalogue
+from parley.runs.dispatch import Dispatcher
+from parley.runs.ledger import LEASE, Ledger
+from parley.runs.prefect_api import PrefectApi
+from parley.runs.requests import update_request
+from parley.runs.sentences import sentence
+from parley.store import schema
+from parley.store.engine import Store
+
+logger = logging.getLogger(__name__)
+
+EVERY = 3.0
+GRACE = 2 * LEASE
+"""Seconds after a start of the hub before a silent run counts as lost: its process needs time to find us again."""
+UNSTARTED = 15.0
+"""Seconds after which an order that nobody started is looked into."""
+CLOSING = timedelta(minutes=30)
+"""How far back ended runs are looked at whose Prefect state may still be open."""
+
+TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
+
+
+class Reconciler:
+    """Looks, and mends; `run` until cancelled."""
+
+    def __init__(
+        self,
+        store: Store,
+        prefect: PrefectApi,
+        dispatcher: Dispatcher,
+        ledger: Ledger,
+        outbox: Outbox,
+        *,
+        catalogue: Callable[[], Catalogue],
+        take_up_messages: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._prefect = prefect
+        self._dispatcher = dispatcher
+        self._ledger = ledger
+        self._outbox = outbox
+        self._catalogue = catalogue
+        self._take_up_messages = take_up_messages
+        self._closed: set[str] = set()
+
+    async def run(self) -> None:
+        """Mend until cancelled; one step that fails does not stop the others."""
+        await self._extend_leases()
+        while True:
+            for step in (
+                self._take_up_messages,
+                self._silent_runs,
+                self._unstarted_runs,
+                self._external_runs,
+                self._open_states,
+                self._expired_requests,
+            ):
+                try:
+                    await step()
+                except ParleyError as error:
+                    logger.info("%s: %s", step.__name__, error)
+                except Exception:
+                    logger.exception("%s failed", step.__name__)
+            await asyncio.sleep(EVERY)
+
+    async def _extend_leases(self) -> None:
+        # While the hub was away nobody could beat: runs get the grace period to report.
+        values = {"lease_until": now() + timedelta(seconds=GRACE)}
+
+        async def extend(conn: AsyncConnection) -> None:
+            await conn.execute(sa.update(schema.run).where(schema.run.c.state == "started").values(values))
+
+        await self._store.write(extend)
+
+    async def _silent_runs(self) -> None:
+        table = schema.run
+        query = sa.select(table).where(table.c.state == "started", table.c.lease_until < now())
+        for row in await self._rows(query):
+            logger.warning("run %s shows no sign of life", row.id)
+            await self._ledger.lost(row.id, "")
+            if row.flow_run_id:
+                await self._prefect.set_state(row.flow_run_id, "CRASHED", "Crashed", "no sign of life from its process")
+
+    async def _unstarted_runs(self) -> None:
+        table = schema.run
+        before = now() - timedelta(seconds=UNSTARTED)
+        query = sa.select(table).where(table.c.state == "created", table.c.created_at < before)
+        rows = await self._rows(query)
+        ids = {self._flow_run_of(row): row.id for row in rows if self._flow_run_of(row)}
+        for flow_run in await self._prefect.flow_runs(list(ids)[:200]):
+            await self._unstarted(ids[str(flow_run["id"])], flow_run)
+
+    def _flow_run_of(self, row: Any) -> str:
+        flight = self._dispatcher.in_flight.get(row.id)
+        return (flight.flow_run_id if flight else None) or row.flow_run_id or ""
+
+    async def _unstarted(self, run_id: str, flow_run: dict[str, Any]) -> None:
+        kind = (flow_run.get("state") or {}).get("type")
+        if kind == "CANCELLED":
+            await self._ledger.cancelled(run_id)
+        elif kind in TERMINAL:
+            await self._ledger.fail(run_id, _message(flow_run))
+        elif kind == "PENDING" and self._dispatcher.run_of(str(flow_run["id"])):
+            # The worker that was to run it forgot it, or died with it: the start guard makes a second order safe.
+            self._dispatcher.order_again(run_id)
+
+    async def _external_runs(self) -> None:
+        flights = {
+            flight.flow_run_id: flight
+            for flight in self._dispatcher.in_flight.values()
+            if flight.flow_run_id and self._is_external(flight.queued.automation)
+        }
+        for flow_run in await self._prefect.flow_runs(list(flights)[:200]):
+            state = flow_run.get("state") or {}
+            if state.get("type") in TERMINAL:
+                await self._external_ended(flights[str(flow_run["id"])].queued.run_id, flow_run)
+
+    def _is_external(self, automation: str) -> bool:
+        spec = self._catalogue().find(automation)
+        return spec is not None and not spec.wrapped
+
+    async def _external_ended(self, run_id: str, flow_run: dict[str, Any]) -> None:
+        kind = flow_run["state"]["type"]
+        if kind == "CANCELLED":
+            await self._ledger.cancelled(run_id)
+            return
+        artifacts = await self._prefect.artifacts(str(flow_run["id"])) if kind == "COMPLETED" else []
+        await self._ledger.external_ended(run_id, str(flow_run["id"]), kind == "COMPLETED", _message(flow_run), _reports(artifacts))
+
+    async def _open_states(self) -> None:
+        table = schema.run
+        after, before = now() - CLOSING, now() - timedelta(seconds=10)
+        query = sa.select(table).where(table.c.state.in_(("finished", "lost")), table.c.ended_at.between(after, before))
+        rows = {row.flow_run_id: row for row in await self._rows(query) if row.flow_run_id and row.id not in self._closed}
+        for flow_run in await self._prefect.flow_runs(list(rows)[:200]):
+            row = rows[str(flow_run["id"])]
+            if (flow_run.get("state") or {}).get("type") not in TERMINAL:
+                kind, name = _closing_state(row)
+                await self._prefect.set_state(row.flow_run_id, kind, name, "closed after its process had ended")
+            self._closed.add(row.id)
+
+    async def _expired_requests(self) -> None:
+        table = schema.request
+        waiting = table.c.state.in_(("needs-input", "awaiting-approval"))
+        for row in await self._rows(sa.select(table).where(waiting, table.c.expires_at < now()).limit(100)):
+            self._outbox.send(await self._store.write(lambda conn, row=row: self._expire(conn, row)))
+
+    async def _expire(self, conn: AsyncConnection, row: Any) -> list[Delivery]:
+        if not await update_request(conn, row.id, state="expired", reason="not answered in time", asking=None) or not row.route:
+            return []
+        text, route = sentence("asked-expired", command=row.automation), Route.model_validate(row.route)
+        return await self._outbox.write(
+            conn, f"request:{row.id}", [Reply(text=text)], route, message_id=row.message_id, first=99
+        )
+
+    async def _rows(self, query: Any) -> Sequence[Any]:
+        async def fetch(conn: AsyncConnection) -> Sequence[Any]:
+            return (await conn.execute(query)).all()
+
+        return await self._store.read(fetch)
+
+
+def _closing_state(row: Any) -> tuple[str, str]:
+    return {
+        "done": ("COMPLETED", "Completed"),
+        "cancelled": ("CANCELLED", "Cancelled"),
+        "lost": ("CRASHED", "Crashed"),
+    }.get(row.outcome, ("CRASHED", "Crashed") if row.state == "lost" else ("FAILED", "Failed"))
+
+
+def _message(flow_run: dict[str, Any]) -> str:
+    state = flow_run.get("state") or {}
+    return str(state.get("message") or state.get("name") or "")[:500]
+
+
+def _reports(artifacts: Sequence[dict[str, Any]]) -> str:
+    return "\n\n".join(str(one["data"]) for one in artifacts if one.get("type") == "markdown" and one.get("data"))[:20_000]
+
+
+__all__ = ["Reconciler"]

@@ -1,0 +1,120 @@
+"""What the web needs of the hub. The hub implements it; the web knows nothing else of the hub."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from pydantic import AwareDatetime
+
+from parley.messages.model import Accepted, File, HookRequest, HookResponse, Model, Reply, Route
+from parley.people.principals import Principal
+from parley.runs.catalogue import AutomationSpec
+
+
+class ReplyView(Model):
+    """One reply to a message, as it was written; `state` is its delivery's."""
+
+    id: str
+    reply: Reply
+    state: str
+    created_at: AwareDatetime
+
+
+class MessageView(Model):
+    """A message and what became of it. `state` is the public state, `final` whether it can still change by itself."""
+
+    id: str
+    state: str
+    final: bool
+    run_id: str | None = None
+    flow_run_id: str | None = None
+    automation: str | None = None
+    reason: str | None = None
+    replies: tuple[ReplyView, ...] = ()
+    received_at: AwareDatetime
+    timings: dict[str, float] = {}
+
+
+class RunView(Model):
+    """One request and its latest run."""
+
+    id: str
+    automation: str
+    state: str
+    origin: str
+    actor: str
+    reason: str | None = None
+    flow_run_id: str | None = None
+    created_at: AwareDatetime
+    ended_at: AwareDatetime | None = None
+
+
+class Front(Protocol):
+    """The hub, seen from the web. Every method checks the rights of the principal it is given."""
+
+    async def principal_of(self, secret: str, *, session: bool) -> Principal | None:
+        """Whose bearer token (or browser session) this is."""
+
+    async def log_in(self, secret: str) -> str | None:
+        """Turn a one-time login secret or a bearer token into a new session's secret; None when it is not good."""
+
+    async def log_out(self, secret: str) -> None:
+        """End a session."""
+
+    async def say(
+        self,
+        principal: Principal,
+        text: str,
+        *,
+        files: Sequence[File] = (),
+        native_id: str | None = None,
+        thread: str | None = None,
+        acting_as: str | None = None,
+    ) -> Accepted:
+        """Store a message of this principal. `native_id` is the Idempotency-Key, scoped to the caller.
+
+        `acting_as`: a name to speak for. Raises `Denied`, `StoreUnavailable`.
+        """
+
+    async def press(self, principal: Principal, value: str, *, thread: str | None = None) -> Accepted:
+        """A button of a reply was pressed."""
+
+    async def message(self, principal: Principal, message_id: str) -> MessageView | None:
+        """A message of one's own (any, for the owner and auditors)."""
+
+    async def wait_for(self, principal: Principal, message_id: str, seconds: float) -> MessageView | None:
+        """As `message`, after waiting until it is final or the time is over."""
+
+    async def reply_file(self, principal: Principal, message_id: str, reply_id: str, index: int) -> File | None:
+        """One file of a reply to a message of one's own."""
+
+    async def start_automation(
+        self, principal: Principal, name: str, values: dict[str, Any], *, native_id: str | None = None
+    ) -> Accepted:
+        """Ask for one automation with typed values. Raises `UnknownCommand`, `BadArguments`, `Denied`."""
+
+    def automations(self, principal: Principal) -> list[AutomationSpec]:
+        """What this principal may run."""
+
+    async def runs(self, principal: Principal, *, limit: int, before: str | None) -> list[RunView]:
+        """One's own requests (all, for the owner and auditors), newest first, older than the id `before`."""
+
+    async def cancel(self, principal: Principal, request_id: str) -> bool:
+        """Ask for the end of a request of one's own; whether there was one that is open."""
+
+    async def history(self, principal: Principal, *, limit: int = 50) -> list[dict[str, Any]]:
+        """The console conversation of this principal, oldest first: {"who": "me" | "parley", "text", ...}."""
+
+    def console(self, principal: Principal) -> AbstractAsyncContextManager[AsyncIterator[tuple[Reply, Route, str]]]:
+        """Replies in the console conversation of this principal from now on: (reply, route, id)."""
+
+    async def hook(self, account: str, request: HookRequest) -> HookResponse:
+        """A request for `/hooks/<account>`: 404 unknown account, 401 bad signature, 503 no holder or store."""
+
+    async def status(self) -> dict[str, Any]:
+        """`parley status --json`: processes, accounts, queue."""
+
+    async def ready(self) -> dict[str, bool]:
+        """Which of store, prefect, worker, listeners are ready."""
