@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from parley.errors import ParleyError
     from parley.messages.model import Button, File, Message, Reply, Table
     from parley.runs.automation import automation
-    from parley.runs.context import AutomationError, Question, ask, current_message, log_action, say
+    from parley.runs.context import (
+        AutomationError,
+        Question,
+        ask,
+        current_language,
+        current_message,
+        log_action,
+        say,
+    )
     from parley.runs.report import Report
     from parley.runs.sealed import Sealed
     from parley.runs.step import step
@@ -31,6 +39,7 @@ __all__ = [
     "Table",
     "ask",
     "automation",
+    "current_language",
     "current_message",
     "log_action",
     "say",
@@ -50,6 +59,7 @@ _HOMES = {
     "Table": "parley.messages.model",
     "ask": "parley.runs.context",
     "automation": "parley.runs.automation",
+    "current_language": "parley.runs.context",
     "current_message": "parley.runs.context",
     "log_action": "parley.runs.context",
     "say": "parley.runs.context",

@@ -37,6 +37,7 @@ class Declaration:
     lane: Lane | None
     isolation: str
     schedules: tuple[Schedule, ...]
+    revision: str
     body: Body
 
 
@@ -53,6 +54,7 @@ def automation(
     time_limit: float | None = None,
     isolation: Literal["process"] = "process",
     schedules: Iterable[Schedule] = (),
+    revision: str = "",
 ) -> Callable[[F], F]:
     """Offer a flow in the chat; returns the same flow, which can be run, deployed and tested as before.
 
@@ -61,7 +63,8 @@ def automation(
     decides confirmation and approval. Only with `idempotent` is a lost run started again by itself. `alert_after` is
     the number of consecutive failures after which the people on duty are told. `fallback` is called once, with the same
     parameters by name, when the function raised; the answer then says so. After `time_limit` seconds Prefect ends the
-    flow, and the worker its process. `schedules` are Prefect's, each with a `slug`.
+    flow, and the worker its process. `schedules` are Prefect's, each with a `slug`. A change of the module's source, of
+    the parameters or of `revision` is another version of the automation, for which approvals are given anew.
 
     Raises `ConfigurationError` for what cannot be offered, naming how to mend it.
     """
@@ -80,6 +83,7 @@ def automation(
             lane=Lane(lane) if lane else None,
             isolation=isolation,
             schedules=_checked_schedules(tuple(schedules)),
+            revision=revision,
             body=body,
         )
         flow.fn = guard(body)

@@ -246,6 +246,12 @@ def current_message() -> Message | None:
     return run.started.message if run else None
 
 
+def current_language() -> str:
+    """The language of the person who asked, as in "en" or "zh"; English outside a run."""
+    run = _current.get()
+    return run.started.language if run else "en"
+
+
 def log_action(action: str, details: dict[str, Any] | None = None) -> None:
     """Leave a row in the audit log; a run cannot end as done when its row was not written.
 

@@ -109,7 +109,6 @@ def _guard_sync(body: Body) -> Callable[..., Any]:
             try:
                 value = _call_sync(body, body.checked(given, run.started.sealed))
                 reply = _reply(value, run)
-                _publish(value)
             except BaseException as error:
                 if call := _ending(error, run, place.timeout_of(error, run)):
                     with _ending_of(run, failed=True):
@@ -119,6 +118,7 @@ def _guard_sync(body: Body) -> Callable[..., Any]:
                 raise
             with _ending_of(run, failed=False):
                 run.finish(_done(run, reply)).result()
+            _publish(value)
             return value
 
     return guarded
@@ -137,7 +137,6 @@ def _guard_async(body: Body) -> Callable[..., Awaitable[Any]]:
             try:
                 value = await _call_async(body, body.checked(given, run.started.sealed))
                 reply = _reply(value, run)
-                await _apublish(value)
             except BaseException as error:
                 if call := _ending(error, run, place.timeout_of(error, run)):
                     with _ending_of(run, failed=True):
@@ -148,6 +147,7 @@ def _guard_async(body: Body) -> Callable[..., Awaitable[Any]]:
                 raise
             with _ending_of(run, failed=False):
                 await _awaited(run.finish(_done(run, reply)))
+            await _apublish(value)
             return value
 
     return guarded
@@ -372,7 +372,7 @@ def _ending_of(run: Run, *, failed: bool) -> Iterator[None]:
         logger.warning("the hub could not be told how run %s ended: %s", run.started.run_id, error)
 
 
-# -- reports
+# -- reports, kept after the answer has left: nobody waits for them
 
 
 def _publish(value: Any) -> None:

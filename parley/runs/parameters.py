@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
@@ -83,11 +83,9 @@ class Parameters:
     """All parameters of one function, in order. Raises `ConfigurationError` for what a message cannot fill."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        hints = _hints(function)
-        signature = inspect.signature(function)
         self._declared = {
-            name: _declared(parameter, hints.get(name, Any))
-            for name, parameter in signature.parameters.items()
+            name: _declared(parameter, Any if parameter.annotation is _MISSING else parameter.annotation)
+            for name, parameter in _signature(function).parameters.items()
         }
 
     def __iter__(self) -> Iterator[Declared]:
@@ -151,9 +149,9 @@ def _declared(parameter: inspect.Parameter, annotation: Any) -> Declared:
     return Declared(name, annotation, default)
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
     try:
-        return get_type_hints(function, include_extras=True)
+        return inspect.signature(function, eval_str=True)
     except NameError as error:
         raise ConfigurationError(
             f"a type hint of {function.__name__}() cannot be read ({error}): import the type for real."

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pytest
 from prefect import Flow, flow
 from prefect.exceptions import Abort
-from prefect.flow_runs import suspend_flow_run
+from prefect.flow_runs import asuspend_flow_run
 from prefect.states import Failed
 from pydantic import AfterValidator, Field
 
@@ -110,7 +110,7 @@ async def waiting() -> None:
 @automation(command="pausing")
 @flow(persist_result=True)
 async def pausing() -> None:
-    await suspend_flow_run(timeout=600)
+    await asuspend_flow_run(timeout=600)
 
 
 @automation(command="stated")
@@ -224,7 +224,7 @@ def test_all_public_names_are_there() -> None:
     assert all(getattr(parley, name) for name in parley.__all__)
     assert set(parley.__all__) <= set(dir(parley))
     with pytest.raises(AttributeError, match="nothing"):
-        _ = parley.nothing  # type: ignore[attr-defined]
+        _ = parley.nothing
 
 
 class TestInPrefect:
