@@ -179,7 +179,9 @@ async def test_closing_commits_what_was_asked_for_and_leaves_nothing_behind(stor
     assert len(await asyncio.gather(*writes)) == 20
     with pytest.raises(StoreUnavailable, match="closed"):
         await store.write(add("late"))
-    assert {thread for thread in threading.enumerate() if thread.is_alive()} <= threads
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(5)  # it said that it has closed, and is on its last line
+        assert not thread.is_alive()
     assert asyncio.all_tasks() == {asyncio.current_task()}
     again = await Store.open(store_url)
     assert len(await again.read(names)) == 20

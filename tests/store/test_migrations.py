@@ -53,8 +53,10 @@ async def test_the_steps_build_the_schemas_check_constraints(store: Store) -> No
 
 
 def test_head_is_the_newest_step() -> None:
-    with sa.create_engine("sqlite://").connect() as connection:
+    engine = sa.create_engine("sqlite://")
+    with engine.connect() as connection:
         assert ScriptDirectory.from_config(configured(connection)).get_heads() == [HEAD]
+    engine.dispose()
 
 
 async def test_opening_again_changes_nothing_and_keeps_what_is_there(store_url: str) -> None:
