@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -824,6 +825,19 @@ async def test_slack_insists_and_the_message_is_stored_once(inbox: Inbox) -> Non
     assert inbox.texts() == ["keep me"]
 
 
+async def test_neither_texts_nor_tickets_are_logged(
+    fake: SlackFake, connector: Slack, inbox: Inbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    inbox.down = True
+    async with listening(connector, inbox):
+        await fake.say("heard words")
+        await connector.send_message(Reply(text="spoken words"), ROUTE)
+        await eventually(lambda: "not acknowledged" in caplog.text, "the warning")
+    for hidden in ("heard words", "spoken words", "ticket=one"):
+        assert hidden not in caplog.text
+
+
 # --- files in --------------------------------------------------------------------------------------------------------
 
 FILE = File(name="a/b\\c.txt", media_type="text/plain", content=b"abc")
@@ -843,9 +857,10 @@ async def test_a_file_that_may_not_be_read_is_left_out(
 ) -> None:
     fake.scopes_missing.add("files")
     async with listening(connector, inbox):
-        await fake.say("see", files=(FILE,))
+        await fake.say("see", files=(FILE, FILE.model_copy(update={"media_type": "text/html"})))
         await settled(fake)
     assert [event.files for event in inbox.events if isinstance(event, Message)] == [()]
+    assert "login" not in [method for method, _ in fake.calls]
 
 
 async def test_a_file_that_cannot_be_read_now_comes_with_the_next_attempt(

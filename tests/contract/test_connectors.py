@@ -66,11 +66,14 @@ class Inbox:
         self.events: list[Event] = []
         self.attempts = 0
         self.down = False
+        self.stuck = False
 
     async def accept(self, event: Event) -> Accepted:
         self.attempts += 1
         if self.down:
             raise StoreUnavailable("down")
+        if self.stuck:
+            await asyncio.Event().wait()
         new = event.native_id not in {known.native_id for known in self.events}
         if new:
             self.events.append(event)
@@ -217,7 +220,7 @@ async def test_it_is_there_again_after_a_cut(driver: Driver, connector: Connecto
 async def test_cancelling_leaves_no_task_and_no_socket(driver: Driver, inbox: Inbox) -> None:
     tasks, sockets = asyncio.all_tasks(), _sockets()
     connector = driver.connector(ACCOUNT)
-    inbox.down = True
+    inbox.stuck = True
     async with listening(connector, inbox):
         await driver.person_says("hello")
         await eventually(lambda: inbox.attempts, "the message")

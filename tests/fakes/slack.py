@@ -116,6 +116,7 @@ class SlackFake:
         app.router.add_get("/link", self._link)
         app.router.add_post("/upload/{id}", self._take_upload)
         app.router.add_get("/files/{id}/{name}", self._give_file)
+        app.router.add_get("/login", self._login)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -570,6 +571,10 @@ class SlackFake:
         if file is None or file.content is None:
             return web.Response(status=404)
         return web.Response(body=file.content, content_type=file.media_type)
+
+    async def _login(self, _: web.Request) -> web.Response:
+        self.calls.append(("login", {}))
+        return web.Response(text="<html>Sign in to Slack</html>", content_type="text/html")
 
     def _host(self, file: File) -> Json:
         stored = Stored(
