@@ -78,8 +78,10 @@ class Front(Protocol):
         `acting_as`: a name to speak for. Raises `Denied`, `StoreUnavailable`.
         """
 
-    async def press(self, principal: Principal, value: str, *, thread: str | None = None) -> Accepted:
-        """A button of a reply was pressed."""
+    async def press(
+        self, principal: Principal, value: str, *, thread: str | None = None, native_id: str | None = None
+    ) -> Accepted:
+        """A button of a reply was pressed. `native_id` as in `say`: the page presses again when a connection broke."""
 
     async def message(self, principal: Principal, message_id: str) -> MessageView | None:
         """A message of one's own (any, for the owner and auditors)."""
@@ -87,8 +89,13 @@ class Front(Protocol):
     async def wait_for(self, principal: Principal, message_id: str, seconds: float) -> MessageView | None:
         """As `message`, after waiting until it is final or the time is over."""
 
-    async def reply_file(self, principal: Principal, message_id: str, reply_id: str, index: int) -> File | None:
-        """One file of a reply to a message of one's own."""
+    async def reply_file(
+        self, principal: Principal, message_id: str | None, reply_id: str, index: int
+    ) -> File | None:
+        """One file of a reply to a message of one's own; without `message_id`, of any reply in one's own console.
+
+        The second is for what nobody asked for, such as a scheduled report: it answers no message.
+        """
 
     async def start_automation(
         self, principal: Principal, name: str, values: dict[str, Any], *, native_id: str | None = None
@@ -105,10 +112,17 @@ class Front(Protocol):
         """Ask for the end of a request of one's own; whether there was one that is open."""
 
     async def history(self, principal: Principal, *, limit: int = 50) -> list[dict[str, Any]]:
-        """The console conversation of this principal, oldest first: {"who": "me" | "parley", "text", ...}."""
+        """The console conversation of this principal, oldest first.
+
+        `{"who": "me", "id": <message>, "text", "at"}` or `{"who": "parley", "id": <reply>, "reply": Reply, "at",
+        "message_id"}`; `at` is ISO 8601.
+        """
 
     def console(self, principal: Principal) -> AbstractAsyncContextManager[AsyncIterator[tuple[Reply, Route, str]]]:
-        """Replies in the console conversation of this principal from now on: (reply, route, id)."""
+        """Replies in the console conversation of this principal from now on: (reply, route, id of the reply).
+
+        The id is the one that `history` and `ReplyView` give the same reply, so that a page shows it once.
+        """
 
     async def hook(self, account: str, request: HookRequest) -> HookResponse:
         """A request for `/hooks/<account>`: 404 unknown account, 401 bad signature, 503 no holder or store."""
