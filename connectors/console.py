@@ -111,14 +111,14 @@ class Console(Connector):
         idempotent_send=True,
     )
 
-    def __init__(self, account: str, desk: Desk) -> None:
+    def __init__(self, account: str, desk: Desk | None = None) -> None:
         super().__init__(account)
-        self._desk = desk
+        self.desk = desk or Desk()
 
     async def listen(self, accept: Accept) -> None:
         """Take what is said, one after the other; each is answered after its commit."""
         while True:
-            raw, taken = await self._desk.next()
+            raw, taken = await self.desk.next()
             task = asyncio.create_task(self._take(raw, taken, accept))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
@@ -134,12 +134,12 @@ class Console(Connector):
 
     async def send_message(self, reply: Reply, route: Route, *, token: str = "") -> Receipt:
         """Show a reply in its conversation."""
-        self._desk.post(render(reply, route, token))
+        self.desk.post(render(reply, route, token))
         return Receipt(native_ids=(token,))
 
     async def check(self) -> None:
         """The desk is in this process: it is there."""
-        if not self._desk.open:
+        if not self.desk.open:
             raise Unreachable("the console is closed")
 
 

@@ -73,6 +73,15 @@ class OpenSecret(Model):
     sealed: str
 
 
+class SealSecret(Model):
+    """`seal_secret` -> str: a field that was typed in clear into the Prefect UI, sealed."""
+
+    block_type: str
+    block_name: str
+    field: str
+    clear: str
+
+
 # -- hub -> listeners
 
 

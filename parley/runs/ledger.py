@@ -51,6 +51,9 @@ MOST_RUNS = 3
 """Runs that one request gets at the most when processes die under it and it is declared idempotent."""
 
 
+_WITHOUT_MESSAGE = frozenset({"schedule", "prefect"})
+
+
 @dataclass(slots=True)
 class _After:
     """What is done once the transaction is committed."""
@@ -155,6 +158,8 @@ class Ledger:
             return sentence("not-in-catalogue", command=row.automation)
         if row.expires_at < now():
             return sentence("asked-expired", command=row.automation)
+        if row.origin in _WITHOUT_MESSAGE and await has_grant(conn, spec.command, row.actor_id):
+            return None
         principal = await principals.get(conn, row.actor_id) if row.actor_id else None
         decision = allows(
             principal, spec.effect, spec.command, Origin(row.origin), await self._assurance(conn, row)
@@ -453,6 +458,12 @@ class Ledger:
 
         await self._apply(close)
 
+    async def ordered_in_vain(self, run_id: str) -> None:
+        """An order that went to a worker which is gone: again, unless its start was granted meanwhile."""
+        row = await self._store.read(lambda conn: _run_and_request(conn, run_id))
+        if row is not None and row.run_state == "created":
+            self._dispatcher.order_again(run_id)
+
     async def process_ended(self, run_id: str, reason: str, *, crashed: bool) -> None:
         """The process that had this run is done with it. What was not started may be ordered again."""
         row = await self._store.read(lambda conn: _run_and_request(conn, run_id))
@@ -570,6 +581,14 @@ async def _run_and_request(conn: AsyncConnection, run_id: str) -> Any:
 
 async def _set_run(conn: AsyncConnection, run_id: str, **values: Any) -> None:
     await conn.execute(sa.update(schema.run).where(schema.run.c.id == run_id).values(values))
+
+
+async def has_grant(conn: AsyncConnection, automation: str, principal_id: str) -> bool:
+    """Whether the owner lets this service start this automation outside of a chat, now."""
+    table = schema.grant
+    live = sa.and_(table.c.revoked_at.is_(None), sa.or_(table.c.expires_at.is_(None), table.c.expires_at > now()))
+    same = sa.and_(table.c.automation == automation, table.c.principal_id == principal_id)
+    return bool(await _scalar(conn, sa.select(sa.func.count()).select_from(table).where(same, live)))
 
 
 async def _scalar(conn: AsyncConnection, query: Any) -> Any:

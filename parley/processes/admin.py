@@ -1,0 +1,291 @@
+"""What only the person at the machine may do, through the command line. Every change leaves an audit row."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from parley.errors import ConfigurationError, LinkError, PolicyError
+from parley.messages.model import ConversationKind, now
+from parley.people import audit, principals, tokens
+from parley.people.principals import PrincipalKind, Role
+from parley.people.sealing import Keyring
+from parley.people.tokens import TokenKind
+from parley.processes.accounts import Accounts
+from parley.runs.adopt import SERVICE, route_from
+from parley.runs.catalogue import Catalogue
+from parley.store import schema
+from parley.store.engine import Store
+from parley.store.ids import new_id
+
+Verb = Callable[..., Awaitable[Any]]
+
+ACTOR = "command line"
+LOGIN = timedelta(minutes=15)
+
+
+class Admin:
+    """The administrative verbs; `run` carries one out."""
+
+    def __init__(
+        self,
+        store: Store,
+        keyring: Keyring,
+        accounts: Accounts,
+        *,
+        owner_id: str,
+        console_url: str,
+        catalogue: Callable[[], Catalogue],
+        accounts_changed: Callable[[], Awaitable[None]],
+        status: Callable[[], Awaitable[dict[str, Any]]],
+        doctor: Callable[[], Awaitable[list[dict[str, Any]]]],
+    ) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._accounts = accounts
+        self._owner_id = owner_id
+        self._console_url = console_url
+        self._catalogue = catalogue
+        self._accounts_changed = accounts_changed
+        self._audit = audit.Audit(keyring)
+        self._verbs: dict[str, Verb] = {
+            "status": status,
+            "doctor": doctor,
+            **{verb: getattr(self, method) for verb, method in _OWN.items()},
+        }
+
+    async def run(self, verb: str, arguments: dict[str, Any]) -> Any:
+        """Carry out one verb. Raises `LinkError` for an unknown one or wrong arguments, else what the verb raises."""
+        act = self._verbs.get(verb)
+        if act is None:
+            raise LinkError(f"there is no administrative verb {verb!r}.")
+        try:
+            return await act(**arguments)
+        except TypeError as error:
+            raise LinkError(f"{verb}: wrong arguments ({error}).") from None
+
+    async def _change(
+        self, action: str, subject: str, change: Callable[[AsyncConnection], Awaitable[Any]]
+    ) -> Any:
+        async def write(conn: AsyncConnection) -> Any:
+            result = await change(conn)
+            await self._audit.append(conn, action=action, phase="outcome", actor=ACTOR, subject=subject)
+            return result
+
+        return await self._store.write(write)
+
+    # -- tokens
+
+    async def _token(
+        self,
+        as_name: str | None = None,
+        label: str | None = None,
+        days: float | None = None,
+        kind: str = "bearer",
+    ) -> dict[str, str]:
+        async def issue(conn: AsyncConnection) -> str:
+            holder = (await principals.get_by_name(conn, as_name)).id if as_name else self._owner_id
+            ttl = timedelta(days=days) if days else None
+            return await tokens.issue(conn, holder, TokenKind(kind), label, ttl)
+
+        return {"token": await self._change("token-issued", f"person:{as_name or 'owner'}", issue)}
+
+    async def _login_link(self) -> dict[str, str]:
+        secret = await self._store.write(
+            lambda conn: tokens.issue(conn, self._owner_id, TokenKind.LOGIN, "link", LOGIN)
+        )
+        return {"url": f"{self._console_url}/login?code={secret}"}
+
+    # -- accounts
+
+    async def _seal(self, block_type: str, block_name: str, field: str, value: str) -> dict[str, str]:
+        return {"sealed": self._keyring.seal_text(block_type, block_name, field, value)}
+
+    async def _add_account(self, name: str, platform: str, block: str) -> None:
+        await self._accounts.add(name, platform, block)
+        await self._change("account-added", f"account:{name}", _nothing)
+        await self._accounts_changed()
+
+    async def _show_accounts(self) -> list[dict[str, Any]]:
+        return self._accounts.states()
+
+    # -- people
+
+    async def _people(self) -> list[dict[str, Any]]:
+        async def fetch(conn: AsyncConnection) -> list[dict[str, Any]]:
+            links = (await conn.execute(sa.select(schema.identity))).all()
+            return [_person(one, links) for one in await principals.list_principals(conn)]
+
+        return await self._store.read(fetch)
+
+    async def _person_add(
+        self, name: str, role: str = "user", automations: list[str] | None = None, kind: str = "person"
+    ) -> None:
+        async def add(conn: AsyncConnection) -> str:
+            return await principals.add_principal(
+                conn, name, kind=PrincipalKind(kind), role=_role(role), automations=tuple(automations or ())
+            )
+
+        await self._change("person-added", f"person:{name}", add)
+
+    async def _person_role(self, name: str, role: str, automations: list[str] | None = None) -> None:
+        async def change(conn: AsyncConnection) -> None:
+            found = await principals.get_by_name(conn, name)
+            await principals.set_role(conn, found.id, _role(role), automations=automations)
+
+        await self._change(f"person-role:{role}", f"person:{name}", change)
+
+    async def _person_link(self, name: str, account: str, user_id: str, verified: bool = False) -> None:
+        if not self._accounts.knows(account):
+            raise ConfigurationError(f"there is no account {account!r}: `parley accounts` lists them.")
+
+        async def link(conn: AsyncConnection) -> None:
+            found = await principals.get_by_name(conn, name)
+            await principals.link_identity(conn, found.id, account, user_id, verified=verified)
+
+        await self._change("person-linked", f"person:{name}", link)
+
+    async def _person_unlink(self, account: str, user_id: str) -> bool:
+        return bool(
+            await self._change(
+                "person-unlinked",
+                f"account:{account}",
+                lambda conn: principals.unlink(conn, account, user_id),
+            )
+        )
+
+    async def _person_disable(self, name: str) -> None:
+        async def disable(conn: AsyncConnection) -> None:
+            await principals.disable(conn, (await principals.get_by_name(conn, name)).id)
+
+        await self._change("person-disabled", f"person:{name}", disable)
+
+    # -- grants for runs that nobody asked for in a chat
+
+    async def _grant(
+        self, automation: str, as_name: str | None = None, to: str | None = None, days: float | None = None
+    ) -> None:
+        spec = self._catalogue().find(automation)
+        if spec is None:
+            raise ConfigurationError(
+                f"there is no automation {automation!r}: `parley automations` lists them."
+            )
+
+        async def grant(conn: AsyncConnection) -> None:
+            service = await self._service(conn, as_name or SERVICE)
+            kind = ConversationKind.DIRECT if (to or "").startswith("console:") else ConversationKind.CHANNEL
+            row = {
+                "id": new_id(),
+                "automation": spec.command,
+                "principal_id": service,
+                "granted_by_id": self._owner_id,
+                "route": route_from(to, kind).model_dump(mode="json") if to else None,
+                "created_at": now(),
+                "expires_at": now() + timedelta(days=days) if days else None,
+            }
+            await conn.execute(sa.insert(schema.grant).values(row))
+
+        await self._change("granted", f"automation:{spec.command}", grant)
+
+    async def _service(self, conn: AsyncConnection, name: str) -> str:
+        # A grant is the owner's word for this automation: the service gets just what it needs, by name.
+        try:
+            return (await principals.get_by_name(conn, name)).id
+        except PolicyError:
+            return await principals.add_principal(conn, name, kind=PrincipalKind.SERVICE, role=Role.USER)
+
+    async def _ungrant(self, automation: str) -> int:
+        table = schema.grant
+
+        async def revoke(conn: AsyncConnection) -> int:
+            live = sa.and_(table.c.automation == automation, table.c.revoked_at.is_(None))
+            return (await conn.execute(sa.update(table).where(live).values(revoked_at=now()))).rowcount
+
+        return int(await self._change("grant-revoked", f"automation:{automation}", revoke))
+
+    async def _grants(self) -> list[dict[str, Any]]:
+        table, person = schema.grant, schema.principal
+        query = sa.select(table, person.c.name).join(person, person.c.id == table.c.principal_id)
+
+        async def fetch(conn: AsyncConnection) -> list[dict[str, Any]]:
+            rows = (await conn.execute(query.where(table.c.revoked_at.is_(None)))).all()
+            return [{"automation": row.automation, "as": row.name, "to": row.route} for row in rows]
+
+        return await self._store.read(fetch)
+
+    # -- audit, keys, catalogue
+
+    async def _audit_show(self, limit: int = 50) -> list[dict[str, Any]]:
+        query = sa.select(schema.audit).order_by(schema.audit.c.sequence.desc()).limit(limit)
+
+        async def fetch(conn: AsyncConnection) -> list[dict[str, Any]]:
+            rows = (await conn.execute(query)).mappings().all()
+            return [dict(row) | {"at": row["at"].isoformat()} for row in reversed(rows)]
+
+        return await self._store.read(fetch)
+
+    async def _audit_verify(self) -> dict[str, Any]:
+        async def fetch(conn: AsyncConnection) -> list[audit.AuditRow]:
+            rows = (await conn.execute(sa.select(schema.audit).order_by(schema.audit.c.sequence))).all()
+            return [audit.AuditRow.of(row) for row in rows]
+
+        rows = await self._store.read(fetch)
+        return {"rows": len(rows), "problems": self._audit.verify(rows)}
+
+    async def _keys(self) -> dict[str, str]:
+        return {"newest": self._keyring.newest}
+
+    async def _show_catalogue(self) -> dict[str, Any]:
+        return self._catalogue().model_dump(mode="json")
+
+
+_OWN = {
+    "token": "_token",
+    "login_link": "_login_link",
+    "seal": "_seal",
+    "add_account": "_add_account",
+    "people": "_people",
+    "person_add": "_person_add",
+    "person_role": "_person_role",
+    "person_link": "_person_link",
+    "person_unlink": "_person_unlink",
+    "person_disable": "_person_disable",
+    "grant": "_grant",
+    "ungrant": "_ungrant",
+    "grants": "_grants",
+    "audit_show": "_audit_show",
+    "audit_verify": "_audit_verify",
+    "keys": "_keys",
+    "accounts": "_show_accounts",
+    "catalogue": "_show_catalogue",
+}
+
+
+def _role(text: str) -> Role:
+    try:
+        return Role(text)
+    except ValueError:
+        raise ConfigurationError(
+            f"{text!r} is not a role: choose {', '.join(role.value for role in Role)}."
+        ) from None
+
+
+def _person(one: principals.Principal, links: Any) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "kind": one.kind.value,
+        "role": one.role.value,
+        "automations": list(one.automations),
+        "enabled": one.enabled,
+        "identities": [
+            f"{link.account}:{link.native_user_id}" for link in links if link.principal_id == one.id
+        ],
+    }
+
+
+async def _nothing(conn: AsyncConnection) -> None:
+    return None

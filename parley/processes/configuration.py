@@ -1,0 +1,57 @@
+"""parley.toml while the stack runs: a change is taken up, audited; a bad file is refused whole and the old one stays."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from parley.errors import ConfigurationError
+from parley.settings import File, Settings, read_file
+
+logger = logging.getLogger(__name__)
+
+EVERY = 2.0
+
+Changed = Callable[[File, File], Awaitable[None]]
+Refused = Callable[[str], Awaitable[None]]
+
+
+class Configuration:
+    """The file as it was last read whole."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._path: Path = settings.config
+        self._stamp = _stamp(self._path)
+        self.file: File = settings.file
+        self.refused: str | None = None
+
+    async def watch(self, changed: Changed, refused: Refused) -> None:
+        """Look every two seconds until cancelled."""
+        while True:
+            await asyncio.sleep(EVERY)
+            stamp = await asyncio.to_thread(_stamp, self._path)
+            if stamp != self._stamp:
+                self._stamp = stamp
+                await self._read(changed, refused)
+
+    async def _read(self, changed: Changed, refused: Refused) -> None:
+        try:
+            new = await asyncio.to_thread(read_file, self._path)
+        except ConfigurationError as error:
+            self.refused = str(error)
+            logger.error("%s The settings of before stay in force.", error)
+            await refused(str(error))
+            return
+        old, self.file, self.refused = self.file, new, None
+        if new != old:
+            await changed(old, new)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size

@@ -1,0 +1,66 @@
+"""`parley doctor`: what is not as it should be, and how to mend each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from parley.errors import ParleyError
+
+if TYPE_CHECKING:
+    from parley.processes.hub import Hub
+
+
+async def diagnosis(hub: Hub) -> list[dict[str, Any]]:
+    """One row a check: {"check", "ok", "says", "mend"}."""
+    rows = [
+        _row(
+            "configuration",
+            hub.configuration.refused is None,
+            hub.configuration.refused or "parley.toml is in force",
+            "mend the file",
+        ),
+        _row("key", True, f"{hub.settings.key_file} opens the store", "-"),
+        *[
+            _row(f"automation {one.source}", False, one.reason, "mend the module; it is read again at once")
+            for one in hub.catalogue.broken
+        ],
+        *_processes(await hub.ready()),
+        *[
+            _row(
+                f"account {one['name']}",
+                one["state"] == "listening",
+                one["reason"] or one["state"],
+                "check the Block's credentials",
+            )
+            for one in hub.accounts.states()
+        ],
+    ]
+    return rows + await _deployments(hub)
+
+
+def _processes(ready: dict[str, bool]) -> list[dict[str, Any]]:
+    return [
+        _row(name, answers, "answers" if answers else "does not answer", "see its log under `logs/`")
+        for name, answers in ready.items()
+    ]
+
+
+async def _deployments(hub: Hub) -> list[dict[str, Any]]:
+    rows = []
+    for spec in hub.catalogue:
+        try:
+            await hub.prefect.deployment_id(spec.deployment)
+        except ParleyError as error:
+            rows.append(
+                _row(
+                    f"deployment {spec.deployment}",
+                    False,
+                    str(error),
+                    "run `prefect deploy --all`, or restart the worker",
+                )
+            )
+    return rows or [_row("deployments", True, "every automation has one", "-")]
+
+
+def _row(check: str, ok: bool, says: str, mend: str) -> dict[str, Any]:
+    return {"check": check, "ok": ok, "says": says, "mend": "-" if ok else mend}

@@ -1,0 +1,259 @@
+"""The hub as the web sees it: the console's desk, messages, runs, hooks. Implements `parley.web.front.Front`."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from parley.errors import Denied, UnknownCommand
+from parley.language.binding import bind_json
+from parley.language.command_line import command_line
+from parley.language.names import unknown_command
+from parley.messages.model import Accepted, Assurance, File, HookRequest, HookResponse, Reply, Route
+from parley.messages.watch import Watch
+from parley.people import tokens
+from parley.people.audit import Audit
+from parley.people.principals import Principal, Role, get_by_name
+from parley.people.rights import Origin, allows
+from parley.people.sealing import Keyring
+from parley.people.tokens import TokenKind
+from parley.processes import views
+from parley.processes.accounts import CONSOLE, Accounts
+from parley.runs.catalogue import AutomationSpec, Catalogue
+from parley.runs.requests import OPEN
+from parley.store import schema
+from parley.store.engine import Store
+from parley.store.ids import new_id
+from parley.web.front import MessageView, RunView
+
+SESSION = timedelta(days=7)
+
+
+class Desk(Protocol):
+    """What the console's platform must offer; `connectors.console.Desk` does."""
+
+    async def say(self, raw: dict[str, Any]) -> Accepted: ...
+
+    def watching(self, conversation: str) -> Any: ...
+
+
+class HubFront:
+    """Checks rights, and hands on."""
+
+    def __init__(
+        self,
+        store: Store,
+        keyring: Keyring,
+        desk: Desk,
+        accounts: Accounts,
+        watch: Watch,
+        *,
+        catalogue: Callable[[], Catalogue],
+        cancel: Callable[[str, str], Awaitable[None]],
+        status: Callable[[], Awaitable[dict[str, Any]]],
+        ready: Callable[[], Awaitable[dict[str, bool]]],
+    ) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._desk = desk
+        self._accounts = accounts
+        self._watch = watch
+        self._catalogue = catalogue
+        self._cancel = cancel
+        self._audit = Audit(keyring)
+        self.status = status
+        self.ready = ready
+
+    # -- logging in
+
+    async def principal_of(self, secret: str, *, session: bool) -> Principal | None:
+        kinds = {TokenKind.SESSION} if session else {TokenKind.BEARER}
+        return await self._store.read(lambda conn: tokens.resolve(conn, secret, kinds))
+
+    async def log_in(self, secret: str) -> str | None:
+        async def exchange(conn: AsyncConnection) -> str | None:
+            principal = await tokens.redeem(conn, secret, TokenKind.LOGIN)
+            principal = principal or await tokens.resolve(conn, secret, {TokenKind.BEARER})
+            if principal is None:
+                return None
+            await self._audit.append(
+                conn, action="log-in", phase="outcome", actor=principal.name, subject=CONSOLE
+            )
+            return await tokens.issue(conn, principal.id, TokenKind.SESSION, "browser", SESSION)
+
+        return await self._store.write(exchange)
+
+    async def log_out(self, secret: str) -> None:
+        await self._store.write(lambda conn: tokens.revoke(conn, secret))
+
+    # -- messages
+
+    async def say(
+        self,
+        principal: Principal,
+        text: str,
+        *,
+        files: Sequence[File] = (),
+        native_id: str | None = None,
+        thread: str | None = None,
+        acting_as: str | None = None,
+    ) -> Accepted:
+        speaker = await self._speaker(principal, acting_as)
+        event = self._event(principal, speaker, native_id, thread) | {
+            "type": "message",
+            "text": text,
+            "files": tuple(files),
+        }
+        return await self._desk.say(event)
+
+    async def press(self, principal: Principal, value: str, *, thread: str | None = None) -> Accepted:
+        return await self._desk.say(
+            self._event(principal, principal, None, thread) | {"type": "action", "value": value}
+        )
+
+    async def _speaker(self, principal: Principal, acting_as: str | None) -> Principal:
+        if not acting_as or acting_as == principal.name:
+            return principal
+        if principal.role is not Role.OWNER:
+            raise Denied("only the owner may speak for somebody else.")
+
+        async def act(conn: AsyncConnection) -> Principal:
+            other = await get_by_name(conn, acting_as)
+            await self._audit.append(
+                conn,
+                action="speak-for",
+                phase="outcome",
+                actor=principal.name,
+                subject=f"person:{other.name}",
+            )
+            return other
+
+        return await self._store.write(act)
+
+    @staticmethod
+    def _event(
+        principal: Principal, speaker: Principal, native_id: str | None, thread: str | None
+    ) -> dict[str, Any]:
+        # The caller's own id is part of the key, so that nobody can take another's Idempotency-Key.
+        native = f"{principal.id}:{_key(native_id)}" if native_id else f"{principal.id}:{new_id()}"
+        acting = {"acting_as": principal.id} if speaker.id != principal.id else {}
+        return {
+            "native_id": native,
+            "sender": {"id": speaker.id, "name": speaker.name, "assurance": Assurance.VERIFIED},
+            "route": Route(account=CONSOLE, conversation=speaker.name, thread=thread, context=acting),
+        }
+
+    async def message(self, principal: Principal, message_id: str) -> MessageView | None:
+        found = await self._store.read(lambda conn: views.message_view(conn, self._keyring, message_id))
+        if found is None:
+            return None
+        view, owner = found
+        return view if owner == principal.id or _sees_all(principal) else None
+
+    async def wait_for(self, principal: Principal, message_id: str, seconds: float) -> MessageView | None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        async with self._watch.on(message_id) as changed:
+            while True:
+                changed.clear()
+                view = await self.message(principal, message_id)
+                left = deadline - loop.time()
+                if view is None or view.final or left <= 0:
+                    return view
+                try:
+                    await asyncio.wait_for(changed.wait(), left)
+                except TimeoutError:
+                    return await self.message(principal, message_id)
+
+    async def reply_file(
+        self, principal: Principal, message_id: str, reply_id: str, index: int
+    ) -> File | None:
+        view = await self.message(principal, message_id)
+        replies = [one.reply for one in view.replies if one.id == reply_id] if view else []
+        if not replies or not 0 <= index < len(replies[0].files):
+            return None
+        return replies[0].files[index]
+
+    # -- automations and runs
+
+    async def start_automation(
+        self, principal: Principal, name: str, values: dict[str, Any], *, native_id: str | None = None
+    ) -> Accepted:
+        spec = self._catalogue().find(name)
+        if spec is None or not self._may(principal, spec).allowed:
+            known = [one.command for one in self.automations(principal)]
+            raise (
+                UnknownCommand(f"there is no automation {name!r} that you may run.")
+                if spec
+                else unknown_command(name, known, "zh" if principal.language == "zh" else "en")
+            )
+        bound = bind_json(values, spec)
+        return await self.say(principal, command_line(spec, bound.values), native_id=native_id)
+
+    def automations(self, principal: Principal) -> list[AutomationSpec]:
+        return [
+            spec for spec in self._catalogue().by_command().values() if self._may(principal, spec).allowed
+        ]
+
+    @staticmethod
+    def _may(principal: Principal, spec: AutomationSpec) -> Any:
+        return allows(principal, spec.effect, spec.command, Origin.REST, Assurance.VERIFIED)
+
+    async def runs(self, principal: Principal, *, limit: int, before: str | None) -> list[RunView]:
+        whose = None if _sees_all(principal) else principal.id
+        return await self._store.read(
+            lambda conn: views.run_views(conn, actor_id=whose, limit=limit, before=before)
+        )
+
+    async def cancel(self, principal: Principal, request_id: str) -> bool:
+        table = schema.request
+        query = sa.select(table.c.actor_id).where(table.c.id == request_id, table.c.state.in_(OPEN))
+
+        async def fetch(conn: AsyncConnection) -> Any:
+            return (await conn.execute(query)).first()
+
+        row = await self._store.read(fetch)
+        if row is None or (row.actor_id != principal.id and principal.role is not Role.OWNER):
+            return False
+        await self._cancel(request_id, principal.name)
+        return True
+
+    # -- the console page
+
+    async def history(self, principal: Principal, *, limit: int = 50) -> list[dict[str, Any]]:
+        return await self._store.read(
+            lambda conn: views.history(conn, self._keyring, CONSOLE, principal.name, limit)
+        )
+
+    @asynccontextmanager
+    async def console(self, principal: Principal) -> AsyncIterator[AsyncIterator[tuple[Reply, Route, str]]]:
+        async with self._desk.watching(principal.name) as queue:
+
+            async def posts() -> AsyncIterator[tuple[Reply, Route, str]]:
+                while True:
+                    post = await queue.get()
+                    yield post.reply, post.route, post.id
+
+            yield posts()
+
+    async def hook(self, account: str, request: HookRequest) -> HookResponse:
+        return await self._accounts.hook(account, request)
+
+
+def _sees_all(principal: Principal) -> bool:
+    return principal.role in (Role.OWNER, Role.AUDITOR)
+
+
+def _key(native_id: str) -> str:
+    return (
+        native_id
+        if len(native_id) <= 200 and native_id.isprintable()
+        else hashlib.sha256(native_id.encode()).hexdigest()
+    )

@@ -1,0 +1,651 @@
+"""The hub: the only process that opens our store and holds the sealing key. `python -m parley.processes.hub`.
+
+It is put together here from the stations of a message's way; nothing is decided in this file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from parley import metrics
+from parley.errors import ConfigurationError, LinkError, ParleyError
+from parley.language.builtin import Builtins
+from parley.language.dialogue import Dialogue
+from parley.language.reception import Reception
+from parley.language.understanding import Understander
+from parley.link.calls import (
+    AcceptCall,
+    AccountState,
+    AdminCall,
+    AskCall,
+    BeatCall,
+    CommandMenu,
+    FinishCall,
+    LogActionCall,
+    OpenSecret,
+    RegisterRun,
+    Role,
+    RunEnded,
+    SayCall,
+    SealSecret,
+    StartCall,
+)
+from parley.link.connection import Handler
+from parley.link.server import LinkServer, Peer, make_tokens
+from parley.messages.connector import Connector
+from parley.messages.inbox import Inbox, Received
+from parley.messages.intake import Intake
+from parley.messages.model import Accepted, Assurance, ConversationKind, Event, Route, now
+from parley.messages.outbox import Delivery, Outbox
+from parley.messages.watch import Watch
+from parley.messages import registry
+from parley.people.audit import Audit
+from parley.people.principals import ensure_owner, find_by_identity
+from parley.people.sealing import Keyring
+from parley.processes.accounts import CONSOLE, Accounts
+from parley.processes import memory
+from parley.processes.admin import Admin
+from parley.processes.configuration import Configuration
+from parley.processes.diagnosis import diagnosis
+from parley.processes.front import Desk, HubFront
+from parley.runs.adopt import Adopter
+from parley.runs.catalogue import AutomationSpec, Catalogue
+from parley.runs.dispatch import Dispatcher
+from parley.runs.ledger import Ledger
+from parley.runs.prefect_api import PrefectApi
+from parley.runs.questions import Questions
+from parley.runs.reconcile import Reconciler
+from parley.runs.requests import QueuedRun, run_token, update_request, waiting_runs
+from parley.settings import File, Settings, load
+from parley.store import schema
+from parley.store.engine import Store
+from parley.store.retention import Kept, sweep
+from parley.store.sealed import holds_sealed_rows, refuse_wrong_key
+from parley.web.serve import serve
+
+logger = logging.getLogger(__name__)
+
+
+class Hub:
+    """Everything that the hub is made of, put together."""
+
+    def __init__(self, settings: Settings, store: Store, keyring: Keyring, owner_id: str) -> None:
+        self.settings = settings
+        self.store = store
+        self.keyring = keyring
+        self.owner_id = owner_id
+        self.configuration = Configuration(settings)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.catalogue = _kept_catalogue(settings)
+        self.understander = Understander(self.catalogue)
+        self.watch = Watch()
+        self.audit = Audit(keyring)
+        self.prefect = PrefectApi(settings.api_url, os.environ.get("PREFECT_API_AUTH_STRING", ""))
+        self.console = registry.connector_class(CONSOLE)(CONSOLE)
+        self.accounts = Accounts(store, lambda: self.file, self.console, came_back=self._account_is_back)
+        self.inbox = Inbox(store, keyring, self.file.limits, self.file.retention, self._arrived)
+        self.outbox = Outbox(
+            store,
+            keyring,
+            self.file.retention,
+            holder_of=self.accounts.holder,
+            capabilities_of=self.accounts.capabilities,
+            changed=self._delivery_changed,
+        )
+        self.dispatcher = Dispatcher(
+            self.prefect,
+            keyring,
+            catalogue=lambda: self.catalogue,
+            workers=lambda: self.link.by_role(Role.WORKER),
+            refused=self._run_refused,
+            room=self.file.worker.children if self._own_worker else 50,
+            stock_environment=None if self._own_worker else _stock_environment(settings),
+        )
+        self.adopter = Adopter(
+            store, keyring, self.prefect, catalogue=lambda: self.catalogue, route_to=self._route_to
+        )
+        self.ledger = Ledger(
+            store,
+            keyring,
+            self.outbox,
+            self.dispatcher,
+            self.watch,
+            catalogue=lambda: self.catalogue,
+            duty=self._duty,
+            default_threshold=self.file.duty.alert_after,
+            unknown_run=self.adopter.adopt,
+            assurance=self._assurance,
+        )
+        self.questions = Questions(store, keyring, self.outbox, self.ledger, self.watch, self.file.limits)
+        dialogue = Dialogue(
+            store, keyring, catalogue=lambda: self.catalogue, answered=self.questions.answered
+        )
+        builtins = Builtins(
+            store, dialogue, catalogue=lambda: self.catalogue, status=self.status, cancel=self.cancel
+        )
+        self.reception = Reception(
+            store,
+            keyring,
+            self.outbox,
+            self.dispatcher,
+            self.watch,
+            builtins,
+            dialogue,
+            catalogue=lambda: self.catalogue,
+            understander=lambda: self.understander,
+            limits=lambda: self.file.limits,
+        )
+        self.intake = Intake(self.reception.handle)
+        self.reconciler = Reconciler(
+            store,
+            self.prefect,
+            self.dispatcher,
+            self.ledger,
+            self.outbox,
+            catalogue=lambda: self.catalogue,
+            take_up_messages=self._take_up_messages,
+        )
+        self.front = HubFront(
+            store,
+            keyring,
+            _desk_of(self.console),
+            self.accounts,
+            self.watch,
+            catalogue=lambda: self.catalogue,
+            cancel=self.cancel,
+            status=self.status,
+            ready=self.ready,
+        )
+        self.admin = Admin(
+            store,
+            keyring,
+            self.accounts,
+            owner_id=owner_id,
+            console_url=_console_url(settings),
+            catalogue=lambda: self.catalogue,
+            accounts_changed=self._accounts_changed,
+            status=self.status,
+            doctor=self.doctor,
+        )
+        self.link = LinkServer(make_tokens(settings.run_folder), self._handlers, joined=self._joined)
+
+    @property
+    def file(self) -> File:
+        """parley.toml as it is in force."""
+        return self.configuration.file
+
+    @property
+    def _own_worker(self) -> bool:
+        return self.settings.file.prefect.worker == "parley"
+
+    # -- messages
+
+    def _arrived(self, received: Received) -> None:
+        metrics.message_received(self.accounts.platform_of(received.event.account), received.event.type)
+        self.intake.add(received)
+
+    async def accept_at_desk(self, event: Event) -> Accepted:
+        """Accept what a person who is logged in said: the sender's id is the principal's own."""
+        acting_for = event.route.context.get("acting_as")
+        return await self.inbox.accept(event, principal_id=event.sender.id, acting_for_id=acting_for)
+
+    async def _take_up_messages(self) -> None:
+        for received in await self.inbox.unhandled():
+            self.intake.add(received)
+
+    async def _account_is_back(self, account: str) -> None:
+        await self.outbox.account_is_back(account)
+
+    async def _delivery_changed(self, one: Delivery, state: str) -> None:
+        metrics.delivery_settled(self.accounts.platform_of(one.route.account), state)
+        self.watch.notify(one.message_id)
+
+    async def _run_refused(self, queued: QueuedRun, reason: str) -> None:
+        await self.ledger.fail(queued.run_id, reason)
+
+    # -- where things go
+
+    async def _duty(self, conn: AsyncConnection, troubled: str | None) -> Route | None:
+        routes = [
+            route for text in self.file.duty.conversations if (route := await self._route_to(conn, text))
+        ]
+        reachable = [route for route in routes if self.accounts.holder(route.account)]
+        elsewhere = [route for route in reachable if route.account != troubled]
+        return next(iter(elsewhere or reachable or routes), None)
+
+    async def _route_to(self, conn: AsyncConnection, text: str) -> Route | None:
+        account, _, conversation = text.partition(":")
+        if not conversation or not self.accounts.knows(account):
+            return None
+        kind = (await conn.execute(_kind_of(account, conversation))).scalar()
+        guess = ConversationKind.MAIL if "@" in conversation else ConversationKind.CHANNEL
+        if account == CONSOLE:
+            guess = ConversationKind.DIRECT
+        return Route(
+            account=account, conversation=conversation, kind=ConversationKind(kind) if kind else guess
+        )
+
+    async def _assurance(self, conn: AsyncConnection, row: Any) -> Assurance:
+        route = row.route or {}
+        account = route.get("account")
+        if account in (None, CONSOLE) or row.message_id is None:
+            return Assurance.VERIFIED
+        sender = (
+            await conn.execute(
+                sa.select(schema.message.c.sender_id).where(schema.message.c.id == row.message_id)
+            )
+        ).scalar()
+        link = await find_by_identity(conn, account, sender or "")
+        declared = _declared_assurance(self.accounts.platform_of(account))
+        return link.assurance(declared) if link else Assurance.CLAIMED
+
+    # -- runs
+
+    async def cancel(self, request_id: str, by: str) -> None:
+        """Ask for the end of a request: at once when nothing has started, else by ending its process."""
+        table = schema.run
+        query = (
+            sa.select(table)
+            .where(table.c.request_id == request_id)
+            .order_by(table.c.created_at.desc())
+            .limit(1)
+        )
+
+        async def mark(conn: AsyncConnection) -> Any:
+            row = (await conn.execute(query)).first()
+            await self.audit.append(
+                conn, action="cancel", phase="intent", actor=by, subject=f"request:{request_id}"
+            )
+            if row is not None:
+                await conn.execute(
+                    sa.update(table).where(table.c.id == row.id).values(cancel_requested_at=now())
+                )
+            else:
+                await _cancel_unstarted(conn, request_id)
+            return row
+
+        row = await self.store.write(mark)
+        if row is None:
+            return
+        flight = self.dispatcher.in_flight.get(row.id)
+        flow_run_id = row.flow_run_id or (flight.flow_run_id if flight else None)
+        if row.state == "created":
+            await self.ledger.cancelled(row.id)
+        if flow_run_id:
+            await self.dispatcher.cancel(flow_run_id, f"cancelled by {by}")
+
+    async def register(self, call: RegisterRun) -> dict[str, Any]:
+        """A flow run that Prefect handed to our worker by itself: who it is, and the token for its start."""
+        run_id = self.dispatcher.run_of(call.flow_run_id) or await self.adopter.adopt(call.flow_run_id)
+        spec = await self._spec_of(run_id)
+        return {
+            "run_id": run_id,
+            "flow_run_id": call.flow_run_id,
+            "automation": spec.name,
+            "entrypoint": spec.entrypoint,
+            "flow_run": {},
+            "token": run_token(self.keyring, run_id),
+            "time_limit": spec.time_limit,
+            "urgent": False,
+        }
+
+    async def _spec_of(self, run_id: str) -> AutomationSpec:
+        run, request = schema.run, schema.request
+        query = (
+            sa.select(request.c.automation)
+            .join(run, run.c.request_id == request.c.id)
+            .where(run.c.id == run_id)
+        )
+
+        async def fetch(conn: AsyncConnection) -> str:
+            return str((await conn.execute(query)).scalar())
+
+        spec = self.catalogue.find(await self.store.read(fetch))
+        if spec is None:
+            raise LinkError("this automation is no longer in the catalogue.")
+        return spec
+
+    def publish(self, catalogue: Catalogue) -> None:
+        """Take a new catalogue; what was known before stays until then."""
+        if catalogue == self.catalogue:
+            return
+        self.catalogue = catalogue
+        self.understander = Understander(catalogue)
+        _keep_catalogue(self.settings, catalogue)
+        for one in catalogue.broken:
+            logger.warning("automation %s is not offered: %s", one.source, one.reason)
+        self._later(self._send_menus())
+
+    async def _send_menus(self) -> None:
+        menu = CommandMenu(commands=tuple((spec.command, spec.summary) for spec in self.catalogue))
+        await self._tell(Role.LISTENERS, "command_menu", menu)
+
+    # -- the link
+
+    def _handlers(self, peer: Peer) -> Mapping[str, Handler]:
+        run = {
+            "start": lambda args: self.ledger.start(StartCall.model_validate(args)),
+            "beat": lambda args: self.ledger.beat(BeatCall.model_validate(args)),
+            "say": lambda args: self.ledger.say(SayCall.model_validate(args)),
+            "ask": lambda args: self.questions.ask(AskCall.model_validate(args)),
+            "finish": lambda args: self.ledger.finish(FinishCall.model_validate(args)),
+            "log_action": lambda args: self.ledger.log_action(LogActionCall.model_validate(args)),
+        }
+        if peer.role is Role.RUN:
+            return run
+        if peer.role is Role.WORKER:
+            return run | self._worker_handlers()
+        if peer.role is Role.LISTENERS:
+            return self._listener_handlers(peer)
+        return {"admin": self._run_admin}
+
+    def _worker_handlers(self) -> dict[str, Handler]:
+        async def publish(args: dict[str, Any]) -> None:
+            self.publish(Catalogue.model_validate(args))
+
+        async def ended(args: dict[str, Any]) -> None:
+            await self.ledger.run_ended(RunEnded.model_validate(args))
+
+        async def holding(args: dict[str, Any]) -> None:
+            held = set(args.get("flow_run_ids", ()))
+            for run_id, flight in list(self.dispatcher.in_flight.items()):
+                if (
+                    flight.worker is not None
+                    and flight.worker.gone.is_set()
+                    and flight.flow_run_id not in held
+                ):
+                    await self.ledger.ordered_in_vain(run_id)
+
+        return {
+            "start": lambda args: self.ledger.start(StartCall.model_validate(args), trusted=True),
+            "publish_catalogue": publish,
+            "run_ended": ended,
+            "holding": holding,
+            "register": lambda args: self.register(RegisterRun.model_validate(args)),
+        }
+
+    def _listener_handlers(self, peer: Peer) -> Mapping[str, Handler]:
+        async def accept(args: dict[str, Any]) -> Accepted:
+            return await self.inbox.accept(AcceptCall.model_validate(args).event)
+
+        async def held(args: dict[str, Any]) -> Any:
+            return self.accounts.all()
+
+        async def open_secret(args: dict[str, Any]) -> str:
+            call = OpenSecret.model_validate(args)
+            return self.keyring.open_text(call.block_type, call.block_name, call.field, call.sealed)
+
+        async def seal_secret(args: dict[str, Any]) -> str:
+            call = SealSecret.model_validate(args)
+            return self.keyring.seal_text(call.block_type, call.block_name, call.field, call.clear)
+
+        return {
+            "accept": accept,
+            "held_accounts": held,
+            "open_secret": open_secret,
+            "seal_secret": seal_secret,
+            "account_state": lambda args: self.accounts.state(peer, AccountState.model_validate(args)),
+        }
+
+    async def _run_admin(self, args: dict[str, Any]) -> Any:
+        call = AdminCall.model_validate(args)
+        return await self.admin.run(call.verb, call.arguments)
+
+    def _joined(self, peer: Peer) -> None:
+        logger.info("%r is connected", peer)
+        if peer.role is Role.WORKER:
+            self.dispatcher.worker_changed()
+
+    async def _tell(self, role: Role, name: str, args: Any = None) -> None:
+        for peer in self.link.by_role(role):
+            try:
+                await peer.call(name, args, timeout=10)
+            except (ParleyError, TimeoutError) as error:
+                logger.warning("%r did not take %s: %s", peer, name, error)
+
+    async def _accounts_changed(self) -> None:
+        await self._tell(Role.LISTENERS, "accounts_changed")
+
+    # -- looking at it
+
+    async def status(self) -> dict[str, Any]:
+        """What `parley status --json` prints."""
+        return {
+            "processes": await asyncio.to_thread(memory.processes, self.settings.home),
+            "accounts": self.accounts.states(),
+            "queue": {
+                "waiting": sum(self.dispatcher.queue_sizes().values()),
+                "lanes": self.dispatcher.queue_sizes(),
+                "running": len(self.dispatcher.in_flight),
+                "unhandled": len(self.intake),
+                "undelivered": await self._count(schema.delivery, ("pending", "sending")),
+                "ambiguous": await self._count(schema.delivery, ("ambiguous",)),
+            },
+            "prefect": {"url": self.settings.api_url, "reachable": await self.prefect.healthy()},
+            "configuration": self.configuration.refused or "in force",
+        }
+
+    async def _count(self, table: sa.Table, states: tuple[str, ...]) -> int:
+        query = sa.select(sa.func.count()).select_from(table).where(table.c.state.in_(states))
+
+        async def fetch(conn: AsyncConnection) -> int:
+            return int((await conn.execute(query)).scalar() or 0)
+
+        return await self.store.read(fetch)
+
+    async def ready(self) -> dict[str, bool]:
+        """Which parts answer."""
+        own_worker = bool(self.link.by_role(Role.WORKER)) if self._own_worker else True
+        return {
+            "store": await self._store_answers(),
+            "prefect": await self.prefect.healthy(),
+            "worker": own_worker,
+            "listeners": bool(self.link.by_role(Role.LISTENERS)),
+            "catalogue": bool(self.catalogue.automations),
+        }
+
+    async def _store_answers(self) -> bool:
+        try:
+            await self._count(schema.delivery, ())
+        except ParleyError:
+            return False
+        return True
+
+    async def doctor(self) -> list[dict[str, Any]]:
+        """What is not as it should be, and how to mend it."""
+        return await diagnosis(self)
+
+    # -- living
+
+    def _later(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @asynccontextmanager
+    async def living(self) -> AsyncIterator[None]:
+        """Everything runs; at the end it stops taking, settles what it can, and closes."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.prefect.aclose)
+            stack.push_async_callback(self.outbox.aclose)
+            stack.push_async_callback(self.intake.aclose)
+            await self.accounts.load()
+            await self._take_up()
+            await stack.enter_async_context(self.link.listen(self.settings.socket))
+            await stack.enter_async_context(serve(self.front, self.settings))
+            for work in (
+                self.dispatcher.run(),
+                self.reconciler.run(),
+                self.console.listen(self.accept_at_desk),
+                self.configuration.watch(self._file_changed, self._file_refused),
+                self._keep_house(),
+            ):
+                self._later(work)
+            stack.push_async_callback(self._stop_tasks)
+            yield
+
+    async def _take_up(self) -> None:
+        # What an earlier hub left: queued runs, unsent answers, unhandled messages.
+        for queued in await self.store.read(lambda conn: waiting_runs(conn, self.keyring)):
+            self.dispatcher.add(queued)
+        await self.outbox.resume()
+        await self._take_up_messages()
+
+    async def _stop_tasks(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(3600)
+            try:
+                await self._erase()
+            except ParleyError as error:
+                logger.warning("retention: %s", error)
+
+    async def _erase(self) -> None:
+        days = self.file.retention
+        kept = Kept(bodies=timedelta(days=days.bodies_days), keys=timedelta(days=days.keys_days))
+        erased = await sweep(self.store, now(), kept)
+        logger.info("retention: %s", erased)
+
+    async def _file_changed(self, old: File, new: File) -> None:
+        changed = [name for name in File.model_fields if getattr(old, name) != getattr(new, name)]
+        logger.info("parley.toml changed: %s", ", ".join(changed))
+        await self._audit_file("configuration-changed", {"sections": ", ".join(changed)})
+        if "accounts" in changed:
+            await self._accounts_changed()
+        if {"automations", "scripts", "worker"} & set(changed):
+            await self._tell(Role.WORKER, "reload")
+
+    async def _file_refused(self, reason: str) -> None:
+        await self._audit_file("configuration-refused", {"reason": reason[:500]})
+
+    async def _audit_file(self, action: str, details: dict[str, Any]) -> None:
+        await self.store.write(
+            lambda conn: self.audit.append(
+                conn, action=action, phase="outcome", actor="file", subject="parley.toml", details=details
+            )
+        )
+
+
+async def open_hub(settings: Settings) -> Hub:
+    """Open store and key, and make sure that there is an owner. Raises `ConfigurationError`."""
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = await Store.open(settings.database_url or settings.home / "parley.db")
+    try:
+        sealed = await store.read(holds_sealed_rows)
+        keyring = Keyring.load_or_create(settings.key_file, home=settings.home, sealed_rows=sealed)
+        await store.read(lambda conn: refuse_wrong_key(conn, keyring))
+        owner_id = await store.write(lambda conn: ensure_owner(conn, settings.file.owner.name))
+    except BaseException:
+        await store.aclose()
+        raise
+    return Hub(settings, store, keyring, owner_id)
+
+
+async def run(settings: Settings) -> None:
+    """Be the hub until SIGTERM or SIGINT."""
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, ended.set)
+    hub = await open_hub(settings)
+    try:
+        async with hub.living():
+            logger.info("the hub is ready")
+            await ended.wait()
+    finally:
+        await hub.store.aclose()
+
+
+def main() -> int:
+    """Start the hub; 2 when it cannot start as it is configured."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        asyncio.run(run(load()))
+    except ConfigurationError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+def _console_url(settings: Settings) -> str:
+    scheme = "https" if settings.file.web.certificate else "http"
+    return f"{scheme}://{settings.file.web.host}:{settings.port}"
+
+
+def _stock_environment(settings: Settings) -> dict[str, str]:
+    return (
+        {"PARLEY_HOME": str(settings.home), "PARLEY_CONFIG": str(settings.config)}
+        if settings.config.exists()
+        else {"PARLEY_HOME": str(settings.home)}
+    )
+
+
+def _catalogue_file(settings: Settings) -> Path:
+    return settings.home / "catalogue.json"
+
+
+def _kept_catalogue(settings: Settings) -> Catalogue:
+    # What the last worker published, so that a hub that starts anew can understand before the worker is back.
+    try:
+        return Catalogue.model_validate_json(_catalogue_file(settings).read_bytes())
+    except (OSError, ValidationError):
+        return Catalogue()
+
+
+def _keep_catalogue(settings: Settings, catalogue: Catalogue) -> None:
+    path = _catalogue_file(settings)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(catalogue.model_dump_json())
+    fresh.replace(path)
+
+
+def _kind_of(account: str, conversation: str) -> Any:
+    table = schema.conversation
+    return (
+        sa.select(table.c.kind).where(table.c.account == account, table.c.native_id == conversation).limit(1)
+    )
+
+
+@cache
+def _declared_assurance(platform: str) -> Assurance:
+    try:
+        return registry.connector_class(platform).assurance
+    except ConfigurationError:
+        return Assurance.CLAIMED
+
+
+def _desk_of(console: Connector) -> Desk:
+    # The engine knows connectors by their contract only; that the console has a desk is a matter between the two.
+    desk: Desk = getattr(console, "desk")  # noqa: B009
+    return desk
+
+
+async def _cancel_unstarted(conn: AsyncConnection, request_id: str) -> None:
+    await update_request(
+        conn, request_id, state="cancelled", reason="cancelled by the person who asked", asking=None
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""Reading the store for people: messages with their answers, requests, the console's conversation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from parley.messages.model import Reply
+from parley.messages.state import FINAL, public_state
+from parley.people.sealing import Keyring
+from parley.store import schema
+from parley.web.front import MessageView, ReplyView, RunView
+
+
+async def message_view(
+    conn: AsyncConnection, keyring: Keyring, message_id: str
+) -> tuple[MessageView, str | None] | None:
+    """A message as people see it, and whose it is."""
+    table = schema.message
+    row = (await conn.execute(sa.select(table).where(table.c.id == message_id))).first()
+    if row is None:
+        return None
+    request = schema.request
+    requests = (
+        await conn.execute(
+            sa.select(request).where(request.c.message_id == message_id).order_by(request.c.ordinal)
+        )
+    ).all()
+    state = public_state(row.state, [one.state for one in requests])
+    run = await _latest_run(conn, requests)
+    replies = await _replies(conn, keyring, message_id)
+    view = MessageView(
+        id=message_id,
+        state=state,
+        final=state in FINAL,
+        run_id=run.id if run else None,
+        flow_run_id=run.flow_run_id if run else None,
+        automation=requests[-1].automation if requests else None,
+        reason=requests[-1].reason if requests else row.reason,
+        replies=replies,
+        received_at=row.received_at,
+        timings=_timings(row, requests, run),
+    )
+    return view, row.principal_id
+
+
+async def _latest_run(conn: AsyncConnection, requests: Sequence[Any]) -> Any:
+    if not requests:
+        return None
+    table = schema.run
+    query = (
+        sa.select(table)
+        .where(table.c.request_id == requests[-1].id)
+        .order_by(table.c.created_at.desc())
+        .limit(1)
+    )
+    return (await conn.execute(query)).first()
+
+
+async def _replies(conn: AsyncConnection, keyring: Keyring, message_id: str) -> tuple[ReplyView, ...]:
+    table = schema.delivery
+    query = sa.select(table).where(table.c.message_id == message_id).order_by(table.c.created_at, table.c.id)
+    return tuple(
+        ReplyView(id=row.id, reply=_opened(keyring, row), state=row.state, created_at=row.created_at)
+        for row in (await conn.execute(query)).all()
+    )
+
+
+def _opened(keyring: Keyring, row: Any) -> Reply:
+    if row.body_sealed is None:
+        return Reply(text="(erased)")
+    return Reply.model_validate_json(keyring.open("delivery", "body_sealed", row.id, row.body_sealed))
+
+
+def _timings(message: Any, requests: Sequence[Any], run: Any) -> dict[str, float]:
+    # Each station's end, in milliseconds after the message was received.
+    ends = {"handled_ms": message.handled_at}
+    if run is not None:
+        ends |= {"queued_ms": requests[-1].queued_at, "started_ms": run.started_at}
+    last = requests[-1].ended_at if requests else message.handled_at
+    ends["total_ms"] = last or (requests[-1].created_at if requests and requests[-1].state in FINAL else None)
+    return {
+        name: round((at - message.received_at).total_seconds() * 1000, 1) for name, at in ends.items() if at
+    }
+
+
+async def run_views(
+    conn: AsyncConnection, *, actor_id: str | None, limit: int, before: str | None
+) -> list[RunView]:
+    """Requests, newest first."""
+    request, principal = schema.request, schema.principal
+    query = sa.select(request, principal.c.name.label("actor")).outerjoin(
+        principal, principal.c.id == request.c.actor_id
+    )
+    if actor_id:
+        query = query.where(request.c.actor_id == actor_id)
+    if before:
+        query = query.where(request.c.id < before)
+    rows = (await conn.execute(query.order_by(request.c.id.desc()).limit(limit))).all()
+    flow_runs = await _flow_runs(conn, [row.id for row in rows])
+    return [
+        RunView(
+            id=row.id,
+            automation=row.automation,
+            state=row.state,
+            origin=row.origin,
+            actor=row.actor or "-",
+            reason=row.reason,
+            flow_run_id=flow_runs.get(row.id),
+            created_at=row.created_at,
+            ended_at=row.ended_at,
+        )
+        for row in rows
+    ]
+
+
+async def _flow_runs(conn: AsyncConnection, requests: list[str]) -> dict[str, str]:
+    table = schema.run
+    query = (
+        sa.select(table.c.request_id, table.c.flow_run_id)
+        .where(table.c.request_id.in_(requests))
+        .order_by(table.c.created_at)
+    )
+    return {row.request_id: row.flow_run_id for row in (await conn.execute(query)).all() if row.flow_run_id}
+
+
+async def history(
+    conn: AsyncConnection, keyring: Keyring, account: str, conversation: str, limit: int
+) -> list[dict[str, Any]]:
+    """The last things said in a conversation, oldest first."""
+    place = sa.select(schema.conversation.c.id).where(
+        schema.conversation.c.account == account, schema.conversation.c.native_id == conversation
+    )
+    said = await _said(conn, keyring, place, limit)
+    answered = await _answered(conn, keyring, place, limit)
+    return sorted(said + answered, key=lambda one: one["at"])[-limit:]
+
+
+async def _said(conn: AsyncConnection, keyring: Keyring, place: Any, limit: int) -> list[dict[str, Any]]:
+    table = schema.message
+    query = (
+        sa.select(table)
+        .where(table.c.conversation_id.in_(place))
+        .order_by(table.c.received_at.desc())
+        .limit(limit)
+    )
+    rows = []
+    for row in (await conn.execute(query)).all():
+        if row.event_sealed is None:
+            continue
+        event = json.loads(keyring.open("message", "event_sealed", row.id, row.event_sealed))
+        text = event.get("text") or event.get("value") or ""
+        rows.append({"who": "me", "id": row.id, "text": text, "at": row.received_at.isoformat()})
+    return rows
+
+
+async def _answered(conn: AsyncConnection, keyring: Keyring, place: Any, limit: int) -> list[dict[str, Any]]:
+    table = schema.delivery
+    query = (
+        sa.select(table)
+        .where(table.c.conversation_id.in_(place))
+        .order_by(table.c.created_at.desc())
+        .limit(limit)
+    )
+    return [
+        {
+            "who": "parley",
+            "id": row.id,
+            "message_id": row.message_id,
+            "reply": _opened(keyring, row),
+            "at": row.created_at.isoformat(),
+        }
+        for row in (await conn.execute(query)).all()
+    ]
