@@ -17,8 +17,6 @@ a thread only where the person began one. Slash commands have no thread: their a
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import json
 import logging
 import math
@@ -26,19 +24,34 @@ import random
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
-from pydantic import ValidationError
-
+from connectors._slack_read import (
+    SPOKEN,
+    Json,
+    Me,
+    hook_payload,
+    id_of,
+    is_own,
+    loaded,
+    mentions,
+    moment_of,
+    object_of,
+    objects_of,
+    parse,
+    text_of,
+    ts_of,
+    verify,
+)
+from connectors._slack_write import MAX_BUTTONS, render
 from parley.errors import (
     AuthError,
-    BadSignature,
     ConfigurationError,
     ConnectorError,
     RateLimited,
@@ -51,8 +64,6 @@ from parley.errors import (
 from parley.messages import (
     MAX_FILE,
     Accept,
-    Action,
-    Button,
     Capabilities,
     Connector,
     ConversationKind,
@@ -65,23 +76,19 @@ from parley.messages import (
     Receipt,
     Reply,
     Route,
-    Sender,
-    derived_id,
 )
 
 if TYPE_CHECKING:
     import aiohttp
     from slack_sdk.web.async_client import AsyncWebClient
 
+__all__ = ["API", "CONNECTOR", "DELIVERY", "Slack", "parse", "render", "retry_after"]
+
 API = "https://slack.com/api/"
 
 # Slack's documented figures.
 ANSWERS_WITHIN = 3.0  # seconds until an envelope that is not acknowledged is sent again
-SIGNED_WITHIN = 300  # seconds that a signature is good for
 LAST_ATTEMPT = 3  # the third redelivery is the last
-MAX_SENT = 40_000  # characters of `text`; Slack cuts off the rest
-MAX_SECTION = 3000  # characters of one section block
-BUTTONS_A_ROW = 5
 MAX_FILES = 10  # files of one message that are read
 
 HELLO_WITHIN = 10.0
@@ -102,338 +109,6 @@ log = logging.getLogger(__name__)
 _sdk_log = logging.getLogger(f"{__name__}.sdk")
 _sdk_log.setLevel(logging.WARNING)
 
-Json = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Me:
-    """Who we are on this workspace: what tells our own messages, and mentions of us, from others."""
-
-    user: str
-    bot: str = ""
-
-
-# --- reading what Slack says: pure, and never raising, whatever comes ------------------------------------------------
-
-_ID = re.compile(r"[A-Za-z0-9_\-]{1,64}")
-_TRIGGER = re.compile(r"[A-Za-z0-9_.\-]{1,256}")
-_TS = re.compile(r"\d{1,10}\.\d{1,9}")
-# Lone surrogates are no text, and no database takes a NUL.
-_UNTEXT = re.compile("[\x00\ud800-\udfff]")
-_ANGLES = re.compile(r"<([^<>\n]*)>")
-_SPOKEN = {"message", "app_mention"}
-_SPOKEN_SUBTYPES = {"", "file_share", "thread_broadcast", "me_message", "bot_message"}
-_KINDS = {
-    "im": ConversationKind.DIRECT,
-    "app_home": ConversationKind.DIRECT,
-    "mpim": ConversationKind.GROUP,
-    "channel": ConversationKind.CHANNEL,
-    "group": ConversationKind.CHANNEL,  # Slack's name for a private channel
-}
-
-
-def parse(payload: object, account: str, me: Me, files: tuple[File, ...] = ()) -> Event | None:
-    """The event in one payload of the Events API, a button press or a slash command; None for all that is none.
-
-    Never raises. `files` are the message's files, read beforehand.
-    """
-    data = _object(payload)
-    try:
-        if data.get("type") == "block_actions":
-            return _action(data, account)
-        if "command" in data:
-            return _command(data, account)
-        if _text(_object(data.get("event")).get("subtype")) == "message_changed":
-            return _edit(data, account, me)
-        return _message(data, account, me, files)
-    except ValidationError:
-        # Beyond our limits or Slack's: nothing that a person could have sent through Slack.
-        log.warning("A payload from Slack does not fit a message and was left out.")
-        return None
-
-
-def plain(text: str) -> str:
-    """Slack's escapes as people read them: mentions, channels, links, and the three escaped characters."""
-    return _unescape(_ANGLES.sub(lambda found: _shown(found[1]), text))
-
-
-def _message(data: Json, account: str, me: Me, files: tuple[File, ...]) -> Message | None:
-    event = _object(data.get("event"))
-    channel, ts = _id(event.get("channel")), _ts(event.get("ts"))
-    sender = _author(event)
-    if not (_is_spoken(event) and channel and ts and sender) or _is_own(event, me):
-        return None
-    return Message(
-        account=account,
-        native_id=f"{channel}:{ts}",
-        sender=sender,
-        route=_route(event, account, channel, ts),
-        sent_at=_moment(ts),
-        text=plain(_without_mention(_text(event.get("text")), me)),
-        files=files,
-        automatic=sender.is_bot,
-    )
-
-
-def _edit(data: Json, account: str, me: Me) -> Edit | None:
-    event = _object(data.get("event"))
-    now, before = _object(event.get("message")), _object(event.get("previous_message"))
-    channel, ts = _id(event.get("channel")), _ts(now.get("ts"))
-    sender = _author(now)
-    text = _text(now.get("text"))
-    if not (_is_spoken(now) and channel and ts and sender) or _is_own(now, me):
-        return None
-    if text == _text(before.get("text")):
-        return None  # Slack also calls it a change when it unfolds a link
-    changed_at = _ts(_object(now.get("edited")).get("ts")) or _ts(event.get("ts")) or ts
-    return Edit(
-        account=account,
-        native_id=_id(data.get("event_id")) or derived_id(channel, ts, changed_at),
-        sender=sender,
-        route=_route({**now, "channel_type": event.get("channel_type")}, account, channel, ts),
-        sent_at=_moment(changed_at),
-        target=f"{channel}:{ts}",
-        text=plain(_without_mention(text, me)),
-    )
-
-
-def _action(data: Json, account: str) -> Action | None:
-    container, channel = _object(data.get("container")), _id(_object(data.get("channel")).get("id"))
-    pressed = next(iter(_objects(data.get("actions"))), {})
-    person = _object(data.get("user"))
-    user, value = _id(person.get("id")), _text(pressed.get("value"))
-    ts, pressed_at = _ts(container.get("message_ts")), _ts(pressed.get("action_ts"))
-    if not (channel and user and value and ts and pressed_at):
-        return None
-    thread = _ts(container.get("thread_ts")) or _ts(_object(data.get("message")).get("thread_ts"))
-    return Action(
-        account=account,
-        native_id=derived_id(
-            channel, ts, user, pressed_at, *(_text(pressed.get(key)) for key in ("block_id", "action_id"))
-        ),
-        sender=Sender(id=user, name=_text(person.get("name")) or _text(person.get("username"))),
-        route=Route(
-            account=account,
-            conversation=channel,
-            kind=_named_kind(channel, _object(data.get("channel")).get("name")),
-            thread=thread or None,
-            private_to=user if container.get("is_ephemeral") is True else None,
-        ),
-        sent_at=_moment(pressed_at),
-        value=value,
-        target=f"{channel}:{ts}",
-    )
-
-
-def _command(data: Json, account: str) -> Message | None:
-    channel, user = _id(data.get("channel_id")), _id(data.get("user_id"))
-    name, trigger = _text(data.get("command")), data.get("trigger_id")
-    if not (
-        channel and user and name.startswith("/") and isinstance(trigger, str) and _TRIGGER.fullmatch(trigger)
-    ):
-        return None
-    return Message(
-        account=account,
-        native_id=f"slash:{trigger}",
-        sender=Sender(id=user, name=_text(data.get("user_name"))),
-        route=Route(
-            account=account, conversation=channel, kind=_named_kind(channel, data.get("channel_name"))
-        ),
-        text=f"{name} {plain(_text(data.get('text')))}".strip(),
-    )
-
-
-def _route(event: Json, account: str, channel: str, ts: str) -> Route:
-    kind, thread = _kind(event, channel), _ts(event.get("thread_ts"))
-    if not thread and kind is not ConversationKind.DIRECT:
-        thread = ts
-    return Route(account=account, conversation=channel, kind=kind, thread=thread or None)
-
-
-def _kind(event: Json, channel: str) -> ConversationKind:
-    stated = _KINDS.get(_text(event.get("channel_type")))
-    return stated or (ConversationKind.DIRECT if channel.startswith("D") else ConversationKind.CHANNEL)
-
-
-def _named_kind(channel: str, name: object) -> ConversationKind:
-    """Where Slack gives a conversation's name instead of its type, the name tells."""
-    shown = _text(name)
-    if shown == "directmessage" or channel.startswith("D"):
-        return ConversationKind.DIRECT
-    return ConversationKind.GROUP if shown.startswith("mpdm-") else ConversationKind.CHANNEL
-
-
-def _author(event: Json) -> Sender | None:
-    user, bot = _id(event.get("user")), _id(event.get("bot_id"))
-    if not (user or bot):
-        return None
-    return Sender(
-        id=user or bot, is_bot=bool(bot) or user == "USLACKBOT" or event.get("subtype") == "bot_message"
-    )
-
-
-def _is_own(event: Json, me: Me) -> bool:
-    return event.get("user") == me.user or bool(me.bot and event.get("bot_id") == me.bot)
-
-
-def _is_spoken(event: Json) -> bool:
-    subtype = _text(event.get("subtype"))
-    return _text(event.get("type")) in _SPOKEN and subtype in _SPOKEN_SUBTYPES
-
-
-def _mentions(text: str, me: Me) -> bool:
-    return f"<@{me.user}>" in text or f"<@{me.user}|" in text
-
-
-def _without_mention(text: str, me: Me) -> str:
-    return re.sub(rf"^\s*<@{re.escape(me.user)}(?:\|[^<>\n]*)?>[\s:,，：]*", "", text)
-
-
-def _shown(inside: str) -> str:
-    target, _, label = inside.partition("|")
-    if target[:1] in {"@", "#"}:
-        return target[0] + (label or target[1:])
-    if target[:1] == "!":
-        return label or "@" + target[1:].split("^")[0]
-    if not re.match(r"(?:https?://|mailto:|tel:)", target):
-        return f"<{inside}>"
-    # Slack makes a link of a bare "example.com" by itself: what was typed is the label, and commands need that.
-    typed = not label or label.strip("/") == re.sub(r"^(?:https?://|mailto:|tel:)", "", target).strip("/")
-    return (label or target) if typed or label == target else f"[{label}]({target})"
-
-
-def _unescape(text: str) -> str:
-    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-
-
-def _object(value: object) -> Json:
-    return value if isinstance(value, dict) else {}
-
-
-def _objects(value: object) -> Iterable[Json]:
-    return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else ()
-
-
-def _text(value: object) -> str:
-    return _UNTEXT.sub("\ufffd", value) if isinstance(value, str) else ""
-
-
-def _id(value: object) -> str:
-    return value if isinstance(value, str) and _ID.fullmatch(value) else ""
-
-
-def _ts(value: object) -> str:
-    return value if isinstance(value, str) and value.isascii() and _TS.fullmatch(value) else ""
-
-
-def _moment(ts: str) -> datetime:
-    return datetime.fromtimestamp(float(ts), UTC)
-
-
-# --- saying it in Slack's own form: pure -----------------------------------------------------------------------------
-
-_CODE = re.compile(r"(```.*?```|`[^`\n]+`)", re.DOTALL)
-_SPAN = re.compile(
-    r"\[(?P<label>[^\[\]\n]+)\]\((?P<url>(?:https?://|mailto:)[^\s()<>]+(?:\([^\s()<>]*\)[^\s()<>]*)*)\)"
-    r"|\*\*(?P<bold>[^\s*](?:[^*\n]*[^\s*])?)\*\*"
-    r"|(?<![\w*])\*(?P<italic>[^\s*](?:[^*\n]*[^\s*])?)\*(?![\w*])"
-    r"|^(?P<indent>[ \t]*)[-*+][ \t]+",
-    re.MULTILINE,
-)
-
-
-def render(reply: Reply, route: Route) -> dict[str, Any]:
-    """What `chat.postMessage` is given for this reply, files apart. Raises `Rejected` or `Unsupported`."""
-    if reply.table is not None or len(reply.buttons) > Slack.capabilities.max_buttons:
-        raise Unsupported("Slack shows no tables, and at most 25 buttons: render the reply down first.")
-    text = mrkdwn(reply.text)
-    if len(text) > MAX_SENT:
-        raise Rejected(f"The text has {len(text)} characters; Slack takes {MAX_SENT}.")
-    # Slack fetches the pages of links that it unfolds: an answer's links are nobody's business but the reader's.
-    request: dict[str, Any] = {
-        "channel": route.conversation,
-        "text": text,
-        "unfurl_links": False,
-        "unfurl_media": False,
-    }
-    if route.thread:
-        request["thread_ts"] = route.thread
-    if reply.buttons:
-        request["blocks"] = [*_sections(text), *_rows(reply.buttons)]
-        request["text"] = text or " / ".join(mrkdwn(button.label) for button in reply.buttons)
-    return request
-
-
-def mrkdwn(text: str) -> str:
-    """Our markup in Slack's. All else is escaped, so that no text can ping a channel."""
-    pieces = _CODE.split(text)
-    return "".join(_code(piece) if odd % 2 else _spans(piece) for odd, piece in enumerate(pieces))
-
-
-def _code(piece: str) -> str:
-    # Slack would show the language's name as the first line of the code.
-    return _escape(re.sub(r"\A```[\w+#.-]+\n", "```\n", piece))
-
-
-def _spans(piece: str) -> str:
-    done, out = 0, []
-    for found in _SPAN.finditer(piece):
-        out += [_escape(piece[done : found.start()]), _span(found)]
-        done = found.end()
-    return "".join(out) + _escape(piece[done:])
-
-
-def _span(found: re.Match[str]) -> str:
-    if found["url"]:
-        return f"<{_escape(found['url'].replace('|', '%7C'))}|{_escape(found['label'].replace('|', '¦'))}>"
-    if found["bold"]:
-        return f"*{_spans(found['bold'])}*"
-    if found["italic"]:
-        return f"_{_spans(found['italic'])}_"
-    return f"{found['indent']}• "
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _sections(text: str) -> list[dict[str, Any]]:
-    return [
-        {"type": "section", "text": {"type": "mrkdwn", "text": part}} for part in _parts(text, MAX_SECTION)
-    ]
-
-
-def _parts(text: str, size: int) -> list[str]:
-    """The text in parts of at most `size`: cut at lines where there are any, never inside an escape or a link."""
-    parts = []
-    while len(text) > size:
-        end = text.rfind("\n", 1, size - 4) + 1 or _outside_escape(text, size - 4)
-        part, text = text[:end], text[end:]
-        if part.count("```") % 2:  # a block of code goes on in the next part
-            part, text = part.rstrip("\n") + "\n```", "```\n" + text
-        parts.append(part)
-    return [*parts, text] if text.strip() else parts
-
-
-def _outside_escape(text: str, end: int) -> int:
-    for opening, closing, longest in (("<", ">", end), ("&", ";", 5)):
-        start = text.rfind(opening, max(0, end - longest), end)
-        if start > 0 and closing not in text[start:end]:
-            return start
-    return end
-
-
-def _rows(buttons: tuple[Button, ...]) -> list[dict[str, Any]]:
-    elements = [_button(number, button) for number, button in enumerate(buttons)]
-    rows = (elements[at : at + BUTTONS_A_ROW] for at in range(0, len(elements), BUTTONS_A_ROW))
-    return [{"type": "actions", "elements": row} for row in rows]
-
-
-def _button(number: int, button: Button) -> dict[str, Any]:
-    label = {"type": "plain_text", "text": button.label}
-    element = {"type": "button", "action_id": f"parley:{number}", "text": label, "value": button.value}
-    return element if button.style == "default" else {**element, "style": button.style}
-
 
 # --- errors ----------------------------------------------------------------------------------------------------------
 
@@ -444,6 +119,7 @@ _BAD_CREDENTIALS = {
 }  # fmt: skip
 _WAIT = {"ratelimited", "rate_limited", "message_limit_exceeded"}
 _NOT_BEGUN = {"request_timeout", "team_added_to_org"}
+_FROM_A_PROXY = {401, 403, 407, 408, 421, 425}
 # By Slack's own words some of the work may have been done before these were raised.
 _PERHAPS_DONE = {"internal_error", "fatal_error", "service_unavailable", "accesslimited"}
 
@@ -469,51 +145,18 @@ def _raise_for(method: str, status: int, error: str, header: str | None) -> NoRe
     """Raise what an answer of Slack that is not ok means."""
     if status == 429 or error in _WAIT:
         raise RateLimited(f"Slack wants us to wait ({method}).", retry_after(header, datetime.now(UTC)))
-    if error in _BAD_CREDENTIALS or status in {401, 403}:
+    if error in _BAD_CREDENTIALS:
         raise AuthError(
-            f"Slack refuses our token ({method}: {error or status}). Install the app again, save its token."
+            f"Slack refuses our token ({method}: {error}). Install the app again, save its token."
         )
-    if error in _NOT_BEGUN:
-        raise Unreachable(f"Slack did not take the request ({method}: {error}).")
-    if status >= 500 or error in _PERHAPS_DONE or not error:
+    # Slack says what is wrong with 200 and a code: a bare 4xx is from something on the way, and nothing was done.
+    if error in _NOT_BEGUN or (not error and status in _FROM_A_PROXY):
+        raise Unreachable(f"Slack did not take the request ({method}: {error or status}).")
+    if status >= 500 or error in _PERHAPS_DONE or not (error or 400 <= status < 500):
         raise Unknown(
             f"Slack failed in the middle ({method}: {error or status}); whether it was done is not known."
         )
-    raise Rejected(f"Slack refuses it ({method}: {error}).")
-
-
-# --- signatures and hooks: pure --------------------------------------------------------------------------------------
-
-
-def verify(secret: str, request: HookRequest, now: float) -> None:
-    """Prove that Slack made this request, and made it now. Raises `BadSignature`."""
-    stamp = request.headers.get("x-slack-request-timestamp", "")
-    given = request.headers.get("x-slack-signature", "")
-    if not secret:
-        raise BadSignature("This Slack account has no signing secret: it takes no hooks.")
-    if not re.fullmatch(r"[0-9]{1,12}", stamp) or abs(now - int(stamp)) > SIGNED_WITHIN:
-        raise BadSignature("The request's time is missing, or too far from now.")
-    made = hmac.new(
-        secret.encode(), b"v0:" + stamp.encode() + b":" + request.body, hashlib.sha256
-    ).hexdigest()
-    if not hmac.compare_digest(f"v0={made}".encode(), given.encode("utf-8", "replace")):
-        raise BadSignature("The request's signature is wrong.")
-
-
-def hook_payload(request: HookRequest) -> Json:
-    """The payload of a hook: JSON for events, a form for slash commands, JSON in a form for buttons."""
-    body = request.body.decode("utf-8", "replace")
-    if "json" in request.headers.get("content-type", ""):
-        return _loaded(body)
-    fields = {name: values[0] for name, values in parse_qs(body, keep_blank_values=True).items()}
-    return _loaded(fields["payload"]) if "payload" in fields else fields
-
-
-def _loaded(text: str) -> Json:
-    try:
-        return _object(json.loads(text))
-    except (ValueError, RecursionError):
-        return {}
+    raise Rejected(f"Slack refuses it ({method}: {error or status}).")
 
 
 # --- the connector ---------------------------------------------------------------------------------------------------
@@ -559,7 +202,7 @@ class Slack(Connector):
         threads=True,
         edits=True,
         private=True,
-        max_buttons=25,
+        max_buttons=MAX_BUTTONS,
         max_file=MAX_FILE,
         slash_commands=True,
         hooks=True,
@@ -600,14 +243,12 @@ class Slack(Connector):
 
     async def listen(self, accept: Accept) -> None:
         """Receive over Socket Mode; without an app token, keep the credentials proven and leave it to the hook."""
-        if not self._app_token:
-            await self.check()
-            await asyncio.Event().wait()
+        receive = self._connection if self._app_token else self._hooks_alone
         failures = 0
         while True:
             wait, began = 0.0, time.monotonic()
             try:
-                await self._connection(accept)
+                await receive(accept)
                 failures = 0 if time.monotonic() - began > STEADY else failures + 1
             except AuthError:
                 raise
@@ -615,6 +256,10 @@ class Slack(Connector):
                 log.warning("slack %s: %s", self.account, error)
                 wait, failures = getattr(error, "retry_after", 0.0), failures + 1
             await asyncio.sleep(max(wait, _pause(failures)))
+
+    async def _hooks_alone(self, _: Accept) -> None:
+        await self.check()
+        await asyncio.Event().wait()
 
     async def _connection(self, accept: Accept) -> None:
         """One connection, from its address to its end. Returns when it had worked, raises when it had not."""
@@ -636,7 +281,7 @@ class Slack(Connector):
 
     async def _greeting(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         frame = await socket.receive(timeout=HELLO_WITHIN)
-        if not (isinstance(frame.data, str) and _loaded(frame.data).get("type") == "hello"):
+        if not (isinstance(frame.data, str) and loaded(frame.data).get("type") == "hello"):
             raise Unreachable("Slack opened a connection and did not say hello.")
 
     async def _envelopes(self, socket: aiohttp.ClientWebSocketResponse, accept: Accept) -> None:
@@ -644,7 +289,7 @@ class Slack(Connector):
         grace = ANSWERS_WITHIN
         try:
             async for frame in socket:
-                envelope = _loaded(frame.data) if isinstance(frame.data, str) else {}
+                envelope = loaded(frame.data) if isinstance(frame.data, str) else {}
                 if envelope.get("type") == "disconnect":
                     return  # Slack is about to close it; whatever is being stored may still be acknowledged here
                 if isinstance(envelope.get("envelope_id"), str) and len(storing) < IN_FLIGHT:
@@ -677,7 +322,7 @@ class Slack(Connector):
         verify(self._signing_secret, request, time.time())
         payload = hook_payload(request)
         if payload.get("type") == "url_verification":
-            challenge = _text(payload.get("challenge"))
+            challenge = text_of(payload.get("challenge"))
             return HookResponse(headers={"content-type": "text/plain"}, body=challenge.encode())
         try:
             await self._take(payload, _attempt(request.headers.get("x-slack-retry-num")), accept)
@@ -688,7 +333,7 @@ class Slack(Connector):
     async def _take(self, payload: object, attempt: int, accept: Accept) -> None:
         """Store what concerns us; to return means that Slack may be told so."""
         me = await self._who()
-        data = await self._with_type(_object(payload))
+        data = await self._with_type(object_of(payload))
         draft = parse(data, self.account, me)
         if draft is None or not await self._concerns_us(draft, data, me):
             return
@@ -697,15 +342,15 @@ class Slack(Connector):
         await accept(draft)
 
     async def _concerns_us(self, event: Event, data: Json, me: Me) -> bool:
-        inner = _object(data.get("event"))
-        said = _object(inner.get("message")) if isinstance(event, Edit) else inner
+        inner = object_of(data.get("event"))
+        said = object_of(inner.get("message")) if isinstance(event, Edit) else inner
         if event.route.kind is ConversationKind.DIRECT or not inner or self._hear == "all":
             return True
         thread = (event.route.conversation, event.route.thread or "")
-        if _mentions(_text(said.get("text")), me) or said.get("parent_user_id") == me.user:
+        if mentions(text_of(said.get("text")), me) or said.get("parent_user_id") == me.user:
             self._threads[thread] = True
             return True
-        return bool(_ts(said.get("thread_ts"))) and await self._takes_part(thread, me)
+        return bool(ts_of(said.get("thread_ts"))) and await self._takes_part(thread, me)
 
     async def _takes_part(self, thread: tuple[str, str], me: Me) -> bool:
         known = self._threads.recall(thread)
@@ -726,17 +371,17 @@ class Slack(Connector):
             )
             return False
         return any(
-            _is_own(said, me) or _mentions(_text(said.get("text")), me)
-            for said in _objects(page.get("messages"))
+            is_own(said, me) or mentions(text_of(said.get("text")), me)
+            for said in objects_of(page.get("messages"))
         )
 
     async def _with_type(self, data: Json) -> Json:
         """The payload with its conversation's type, which `app_mention` lacks: both reports of a mention must agree."""
-        event = _object(data.get("event"))
-        channel = _id(event.get("channel"))
-        if not channel or channel.startswith("D") or _text(event.get("type")) not in _SPOKEN:
+        event = object_of(data.get("event"))
+        channel = id_of(event.get("channel"))
+        if not channel or channel.startswith("D") or text_of(event.get("type")) not in SPOKEN:
             return data
-        if stated := _text(event.get("channel_type")):
+        if stated := text_of(event.get("channel_type")):
             self._types[channel] = stated
             return data
         stated = self._types.recall(channel) or await self._channel_type(channel)
@@ -747,14 +392,14 @@ class Slack(Connector):
             answer = await self._call("conversations.info", http_verb="GET", params={"channel": channel})
         except Rejected:  # the app may not read about this kind of conversation: the commonest one then
             return "channel"
-        about = _object(answer.get("channel"))
+        about = object_of(answer.get("channel"))
         kind = "im" if about.get("is_im") else "mpim" if about.get("is_mpim") else "channel"
         self._types[channel] = kind
         return kind
 
     async def _files(self, data: Json, *, final: bool) -> tuple[File, ...]:
         files = []
-        for about in list(_objects(_object(data.get("event")).get("files")))[:MAX_FILES]:
+        for about in list(objects_of(object_of(data.get("event")).get("files")))[:MAX_FILES]:
             try:
                 files.append(await self._file(about))
             except Rejected as error:
@@ -766,16 +411,18 @@ class Slack(Connector):
         return tuple(files)
 
     async def _file(self, about: Json) -> File:
-        url = _text(about.get("url_private_download")) or _text(about.get("url_private"))
+        url = text_of(about.get("url_private_download")) or text_of(about.get("url_private"))
         size = about.get("size")
         if not self._may_have_token(url):
             raise Rejected("it is not kept by Slack itself")
         if isinstance(size, int) and size > MAX_FILE:
             raise Rejected(f"it has {size} bytes, the limit is {MAX_FILE}")
         content = await self._download(url, html=about.get("mimetype") == "text/html")
-        name = re.sub(r"[/\\\x00-\x1f]", "_", _text(about.get("name")) or "file")[-255:]
+        name = re.sub(r"[/\\\x00-\x1f]", "_", text_of(about.get("name")) or "file")[-255:]
         return File(
-            name=name, media_type=_text(about.get("mimetype")) or "application/octet-stream", content=content
+            name=name,
+            media_type=text_of(about.get("mimetype")) or "application/octet-stream",
+            content=content,
         )
 
     def _may_have_token(self, url: str) -> bool:
@@ -832,7 +479,7 @@ class Slack(Connector):
         """Replace text and buttons of a message that we posted here; files cannot be replaced."""
         self._only_reader(reply, route)
         channel, _, ts = native_id.partition(":")
-        if channel != route.conversation or not _ts(ts):
+        if channel != route.conversation or not ts_of(ts):
             raise Rejected("This message is not in the conversation that the answer goes to.")
         if reply.files:
             raise Unsupported("Slack cannot replace files of a message.")
@@ -885,12 +532,12 @@ class Slack(Connector):
         if person:
             shown = {key: value for key, value in request.items() if not key.startswith("unfurl_")}
             answer = await self._call("chat.postEphemeral", json={**shown, "user": person})
-            return f"{request['channel']}:{_text(answer.get('message_ts'))}"
+            return f"{request['channel']}:{text_of(answer.get('message_ts'))}"
         if token:
             request = {**request, "metadata": {"event_type": DELIVERY, "event_payload": {"token": token}}}
         answer = await self._call("chat.postMessage", json=request)
         self._remember(request)
-        return f"{_id(answer.get('channel')) or request['channel']}:{_text(answer.get('ts'))}"
+        return f"{id_of(answer.get('channel')) or request['channel']}:{text_of(answer.get('ts'))}"
 
     async def _send_files(
         self, files: tuple[File, ...], request: Json, person: str | None, *, whole: bool, token: str
@@ -922,12 +569,12 @@ class Slack(Connector):
         fields = {"filename": file.name, "length": str(len(file.content))}
         place = await self._call("files.getUploadURLExternal", data=fields)
         try:
-            async with self._client().post(_text(place.get("upload_url")), data=file.content) as answer:
+            async with self._client().post(text_of(place.get("upload_url")), data=file.content) as answer:
                 if answer.status != 200:
                     raise Unreachable(f"Slack did not take a file ({answer.status}).")
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unreachable(f"Sending a file to Slack failed ({type(error).__name__}).") from None
-        return _id(place.get("file_id"))
+        return id_of(place.get("file_id"))
 
     async def _share(self, upload: _Upload, files: tuple[File, ...], place: Json, comment: str) -> None:
         named = [{"id": id_, "title": file.name} for id_, file in zip(upload.ids, files, strict=True)]
@@ -939,12 +586,12 @@ class Slack(Connector):
             answer = await self._call("files.info", http_verb="GET", params={"file": upload.ids[0]})
         except Rejected:  # never completed, or the app may not read files: share it, rather than lose it
             return False
-        shares = _object(_object(answer.get("file")).get("shares"))
-        return any(channel in _object(shares.get(kind)) for kind in ("public", "private"))
+        shares = object_of(object_of(answer.get("file")).get("shares"))
+        return any(channel in object_of(shares.get(kind)) for kind in ("public", "private"))
 
     async def _direct(self, person: str) -> str:
         answer = await self._call("conversations.open", json={"users": person})
-        return _id(_object(answer.get("channel")).get("id"))
+        return id_of(object_of(answer.get("channel")).get("id"))
 
     async def _find_by_metadata(self, token: str, route: Route) -> Receipt | None:
         oldest = f"{(datetime.now(UTC) - LOOK_BACK).timestamp():.6f}"
@@ -959,12 +606,12 @@ class Slack(Connector):
             method, params["ts"] = "conversations.replies", route.thread
         for _ in range(PAGES):
             page = await self._call(method, http_verb="GET", params=params)
-            for said in _objects(page.get("messages")):
-                if _token(said) == token and _ts(said.get("ts")):
+            for said in objects_of(page.get("messages")):
+                if _token(said) == token and ts_of(said.get("ts")):
                     return Receipt(
-                        native_ids=(f"{route.conversation}:{said['ts']}",), sent_at=_moment(said["ts"])
+                        native_ids=(f"{route.conversation}:{said['ts']}",), sent_at=moment_of(said["ts"])
                     )
-            params["cursor"] = _text(_object(page.get("response_metadata")).get("next_cursor"))
+            params["cursor"] = text_of(object_of(page.get("response_metadata")).get("next_cursor"))
             if not params["cursor"]:
                 return None
         raise Unknown("The conversation is too long to look for one message in it.")
@@ -978,12 +625,12 @@ class Slack(Connector):
     async def _who(self, *, afresh: bool = False) -> Me:
         if self._me is None or afresh:
             answer = await self._credentials("auth.test", self._bot_token)
-            self._me = Me(user=_id(answer.get("user_id")), bot=_id(answer.get("bot_id")))
+            self._me = Me(user=id_of(answer.get("user_id")), bot=id_of(answer.get("bot_id")))
         return self._me
 
     async def _socket_url(self) -> str:
         answer = await self._credentials("apps.connections.open", self._app_token)
-        return _text(answer.get("url"))
+        return text_of(answer.get("url"))
 
     async def _credentials(self, method: str, token: str) -> Json:
         try:
@@ -1008,7 +655,7 @@ class Slack(Connector):
             raise Unreachable(f"Slack cannot be reached ({method}: {type(error).__name__}).") from None
         except (aiohttp.ClientError, TimeoutError, OSError, SlackClientError) as error:
             raise Unknown(f"Slack's answer was lost ({method}: {type(error).__name__}).") from None
-        return _object(answer.data)
+        return object_of(answer.data)
 
     def _web(self, token: str) -> AsyncWebClient:
         from slack_sdk.web.async_client import AsyncWebClient
@@ -1028,7 +675,7 @@ class Slack(Connector):
 
 def _failure(response: Any) -> tuple[int, str, str | None]:
     """Status, error code and Retry-After of what the SDK holds: its own response, or aiohttp's for a bad body."""
-    data = _object(getattr(response, "data", None))
+    data = object_of(getattr(response, "data", None))
     status: int = getattr(response, "status_code", None) or getattr(response, "status", None) or 0
     error = data.get("error")
     code = error if isinstance(error, str) and re.fullmatch(r"[\w.:\-]{1,80}", error) else ""
@@ -1036,10 +683,10 @@ def _failure(response: Any) -> tuple[int, str, str | None]:
 
 
 def _token(said: Json) -> str:
-    metadata = _object(said.get("metadata"))
+    metadata = object_of(said.get("metadata"))
     if metadata.get("event_type") != DELIVERY:
         return ""
-    return _text(_object(metadata.get("event_payload")).get("token"))
+    return text_of(object_of(metadata.get("event_payload")).get("token"))
 
 
 def _file_ids(channel: str, upload: _Upload) -> tuple[str, ...]:

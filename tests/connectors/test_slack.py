@@ -18,8 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slack_sdk.signature import SignatureVerifier
 
-from connectors import slack
-from connectors.slack import Me, Slack, hook_payload, mrkdwn, parse, plain, render, retry_after, verify
+from connectors import _slack_write, slack
+from connectors._slack_read import Me, hook_payload, plain, verify
+from connectors._slack_write import mrkdwn
+from connectors.slack import Slack, parse, render, retry_after
 from parley.errors import (
     AuthError,
     BadSignature,
@@ -194,7 +196,7 @@ def test_slacks_escapes_become_plain_text(typed: str, text: str) -> None:
 
 @given(st.text(alphabet="<>&|@#!; \nab*_`~lgtmp:/.", max_size=60))
 def test_what_we_escape_slack_shows_as_it_was(text: str) -> None:
-    assert plain(slack._escape(text)) == text
+    assert plain(_slack_write._escape(text)) == text
 
 
 # --- parse: edits, buttons, commands ---------------------------------------------------------------------------------
@@ -1048,6 +1050,12 @@ async def test_files_are_not_edited(connector: Slack) -> None:
         ("error", "not_in_channel", Rejected),
         ("error", "something_new", Rejected),
         ("error", "<b>odd</b>", Unknown),
+        ("status", "403", Unreachable),
+        ("status", "407", Unreachable),
+        ("status", "404", Rejected),
+        ("status", "413", Rejected),
+        ("status", "429", RateLimited),
+        ("status", "502", Unknown),
     ],
 )
 async def test_failures_are_named_for_what_they_mean(
@@ -1147,8 +1155,11 @@ async def test_odd_hooks_are_answered_and_kept_out(
 
 
 async def test_an_account_with_hooks_only_waits(driver: SlackDriver, inbox: Inbox) -> None:
+    driver.fake.fail_next("server_error", "auth.test")
     async with driver.connector("a", app_token="") as connector, listening(connector, inbox) as task:
-        await eventually(lambda: driver.fake.calls, "the check")
+        await eventually(
+            lambda: len(driver.fake.calls) >= 2, "a second check, after the first was not answered"
+        )
         assert not task.done()
     assert driver.fake.connections == 0
 

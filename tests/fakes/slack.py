@@ -61,7 +61,7 @@ class Envelope:
 class Fault:
     """What happens to the next call of one of `methods`."""
 
-    how: Literal["rate_limited", "server_error", "html", "hang", "reset", "accepted_reset", "error"]
+    how: Literal["rate_limited", "server_error", "html", "hang", "reset", "accepted_reset", "error", "status"]
     methods: tuple[str, ...]
     retry_after: str | None = "1"
     error: str = ""
@@ -345,6 +345,8 @@ class SlackFake:
             return web.Response(status=503, text="upstream connect error")
         if fault.how == "html":
             return web.Response(status=200, text="<html>maintenance</html>", content_type="text/html")
+        if fault.how == "status":
+            return web.Response(status=int(fault.error), text="<html>no</html>", content_type="text/html")
         if fault.how == "error":
             return web.json_response({"ok": False, "error": fault.error})
         if fault.how == "hang":
