@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -18,10 +19,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import httpx
 from pydantic import Field
 
+from parley import settings
 from parley.link.calls import RunOrder
 from parley.messages.model import Model
+from parley.runs.catalogue import Catalogue
 from parley.runs.channel import Channel, adopt
 
 if TYPE_CHECKING:
@@ -38,9 +42,13 @@ END: Final = signal.SIGUSR2
 
 
 class Work(Model):
-    """What the worker hands to a child: the order, and what its deployment wants in the environment."""
+    """What the worker hands to a child: the order, and what its deployment wants in the environment.
+
+    `waited`: so long that somebody may have cancelled the run meanwhile.
+    """
 
     order: RunOrder
+    waited: bool = False
     env: dict[str, str] = Field(default_factory=dict)
 
 
@@ -58,18 +66,38 @@ class Ended(Model):
 
 def serve(channel: Channel, flows: Mapping[str, Flow[..., Any]]) -> None:
     """Run what comes until the worker is gone or a signal ended a run."""
-    from parley.runs.execute import Executor
-
-    with Executor() as executor:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (CANCEL, END):
+        signal.signal(number, signal.SIG_IGN)
+    with ExitStack() as stack:
+        executor = _entered(stack, channel)
+        if executor is None:
+            return
         child = Child(flows, executor)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         for number in (CANCEL, END):
             signal.signal(number, child.interrupt)
         channel.send({"ready": os.getpid()})
         while not child.signalled and (received := channel.receive()) is not None:
+            if "register" in received[0]:
+                channel.send(child.register(Catalogue.model_validate(received[0]["register"])))
+                continue
             work = Work.model_validate(received[0]["work"])
             ended = child.run(work, lambda: channel.send({"begun": True}))
             channel.send({"ended": ended.model_dump(mode="json"), "memory_mb": _memory_mb()})
+
+
+def _entered(stack: ExitStack, channel: Channel) -> Executor | None:
+    """The engine with its clients, as soon as Prefect answers; None when the worker is gone before that."""
+    from parley.runs.execute import Executor
+
+    while True:
+        try:
+            return stack.enter_context(Executor())
+        except (RuntimeError, httpx.HTTPError) as error:
+            logger.warning("child %d waits for Prefect: %s", os.getpid(), error)
+        # Nothing is sent to a child that is not ready: what can be read is the end.
+        if select.select([channel], [], [], 1.0)[0]:
+            return None
 
 
 class Child:
@@ -102,13 +130,14 @@ class Child:
         """Run one order to its end, whatever that is; `begun` is called when signals count."""
         from prefect.exceptions import TerminationSignal
 
-        from parley.runs.execute import NotThisProcess
+        from parley.runs.execute import Relinquished
 
         try:
             with _environment(work.env):
-                return Ended(how="ended", state=self._run(work.order, begun).name or "")
-        except NotThisProcess as refused:
-            return Ended(how="failed", state=_name(refused.state), reason=str(refused))
+                return Ended(how="ended", state=self._run(work, begun).name or "")
+        except Relinquished as gone:
+            over = gone.state is not None and (gone.state.is_final() or gone.state.is_paused())
+            return Ended(how="ended" if over else "failed", state=_name(gone.state), reason=str(gone))
         except (TerminationSignal, asyncio.CancelledError):
             self.signalled = True
             return Ended(how="signalled")
@@ -120,10 +149,24 @@ class Child:
             self._running = False
             self._task = None
 
-    def _run(self, order: RunOrder, begun: Callable[[], None]) -> State[Any]:
+    def register(self, catalogue: Catalogue) -> dict[str, Any]:
+        """Make sure that every automation has its deployment; `{"registered": catalogue}` or `{"failed": reason}`."""
+        from parley.runs.register import ensure
+
+        try:
+            full = self._executor.call(ensure(self._flows, catalogue, settings.load()))
+            return {"registered": full.model_dump(mode="json")}
+        except Exception as error:  # noqa: BLE001 - whatever it is, the worker asks again
+            return {"failed": f"{type(error).__name__}: {error}"[:500]}
+
+    def _run(self, work: Work, begun: Callable[[], None]) -> State[Any]:
         from prefect.client.schemas.objects import FlowRun
 
+        order = work.order
+
         flow, flow_run = self._flow(order), FlowRun.model_validate(order.flow_run)
+        if work.waited:
+            flow_run = self._executor.sync_client.read_flow_run(flow_run.id)
         with self._handed(order.token):
             self._running = True
             begun()

@@ -31,6 +31,9 @@ GRACE: Final = 5.0
 
 INSIST: Final = 1.5
 
+FRESH: Final = 0.5
+"""Seconds for which a waiting order is as Prefect gave it."""
+
 GROWTH_MB: Final = 256.0
 """A child that holds this much more than after its first run is replaced."""
 
@@ -62,6 +65,7 @@ class Held:
     begun: bool = False
     ending: tuple[Ending, str] | None = None
     timer: asyncio.TimerHandle | None = None
+    since: float = 0.0
 
     @property
     def id(self) -> str:
@@ -121,6 +125,8 @@ class Crew:
         self._keys = 0
         self._stopping = False
         self._changed = asyncio.Event()
+        self.ready = asyncio.Event()
+        """Set once a child has been ready."""
 
     # -- what the worker asks
 
@@ -137,7 +143,7 @@ class Crew:
             return held.outcome
         if self._stopping:
             raise LinkError("this worker is stopping and takes no new runs.")
-        held = Held(work, time_limit, asyncio.get_running_loop().create_future())
+        held = Held(work, time_limit, asyncio.get_running_loop().create_future(), since=_now())
         self._held[held.id] = held
         self._waiting[0 if work.order.urgent else 1].append(held)
         self._fill()
@@ -164,6 +170,11 @@ class Crew:
         """The flow runs that are here: in children or waiting for one."""
         return list(self._held)
 
+    @property
+    def warm(self) -> int:
+        """How many children wait for work."""
+        return sum(1 for child in self._children if child.idle)
+
     def pids(self) -> list[int]:
         """The children there are."""
         return [child.pid for child in self._children if child.pid]
@@ -173,11 +184,12 @@ class Crew:
         held = self._held.get(flow_run_id)
         return held.child.pid if held and held.child else None
 
-    async def reload(self) -> Catalogue:
-        """Read parley.toml and import the automations anew; runs that are going on finish as they began.
+    async def reload(self, settings: WorkerSettings) -> Catalogue:
+        """Take up new settings and import the automations anew; runs that are going on finish as they began.
 
         Raises `LinkError` when the automations cannot be imported at all: the old ones stay.
         """
+        self._settings = settings
         old, new = self._nursery, self._make_nursery()
         try:
             catalogue = await new.catalogue
@@ -190,6 +202,27 @@ class Crew:
             self._retire_children_of(old)
         self._fill()
         return catalogue
+
+    async def register(self, catalogue: Catalogue) -> Catalogue:
+        """Have a child of its own ensure the deployments; it has imported the flows, this process has not.
+
+        Returns the catalogue with what only Prefect knows. Raises `LinkError` when it did not come to that.
+        """
+        home = self._nursery
+        if home is None or not home.alive:
+            raise LinkError("the process that forks children is not there")
+        channel = self._fork(home)[0]
+        try:
+            while (message := await channel.receive()) is not None:
+                if "ready" in message:
+                    await channel.send({"register": catalogue.model_dump(mode="json")})
+                elif "registered" in message:
+                    return Catalogue.model_validate(message["registered"])
+                elif "failed" in message:
+                    raise LinkError(message["failed"])
+            raise LinkError("the child that registers ended")
+        finally:
+            channel.close()
 
     async def stop(self, patience: float) -> None:
         """Take nothing new, give running ones `patience` seconds, end them, and leave no process behind."""
@@ -244,22 +277,31 @@ class Crew:
         if held.time_limit is not None:
             reason = f"the run took longer than its {held.time_limit:g} seconds"
             held.timer = self._later(held.time_limit, self.end, held.id, "timed-out", reason)
-        self._do(child.channel.send({"work": held.work.model_dump(mode="json")}))
+        work = held.work.model_copy(update={"waited": _now() - held.since > FRESH})
+        self._do(child.channel.send({"work": work.model_dump(mode="json")}))
 
     def _make_child(self, home: _Nursery) -> None:
+        try:
+            channel, born = self._fork(home)
+        except OSError:
+            return  # the nursery is gone, which `_hear_nursery` is about to hear
+        child = _Child(home, channel)
+        self._children.add(child)
+        self._do(self._tend(child, born))
+
+    def _fork(self, home: _Nursery) -> tuple[AsyncChannel, asyncio.Future[int]]:
         ours, theirs = pair()
-        child = _Child(home, AsyncChannel(ours))
         self._keys += 1
-        born = home.born[self._keys] = asyncio.get_running_loop().create_future()
+        born: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         try:
             home.channel.send_file({"fork": self._keys}, theirs)
         except OSError:
-            child.channel.close()
-            return
+            ours.close()
+            raise
         finally:
             theirs.close()
-        self._children.add(child)
-        self._do(self._tend(child, born))
+        home.born[self._keys] = born
+        return AsyncChannel(ours), born
 
     async def _tend(self, child: _Child, born: asyncio.Future[int]) -> None:
         # The child may be heard before its nursery says its number; it says it itself, first.
@@ -275,6 +317,7 @@ class Crew:
 
     def _is_ready(self, child: _Child, pid: int) -> None:
         child.pid, child.ready = pid, True
+        self.ready.set()
         with suppress(OSError, AttributeError):
             child.handle = os.pidfd_open(pid)
 
@@ -498,6 +541,10 @@ def _outcome(held: Held, ended: Ended) -> Outcome:
     if ended.how == "signalled":
         return Outcome("crashed", ended.state, "the run's process was told to end")
     return Outcome("refused", ended.state, ended.reason)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _said(code: int | None) -> str:
