@@ -50,6 +50,7 @@ class _Client(Protocol):
     def logout(self) -> object: ...
     def shutdown(self) -> None: ...
     def socket(self) -> socket.socket: ...
+    def told_of_mail(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ class Inbox:
         except asyncio.CancelledError:
             self._interrupt()
             await asyncio.wait({future}, timeout=self.settings.timeout)
+            if future.done():
+                future.exception()  # it is ours: nobody else will ask what became of the work
             raise
 
     async def close(self) -> None:
@@ -121,9 +124,14 @@ class Inbox:
         # SINCE counts whole days in the server's own time zone: one day more, and the exact moment is looked at later.
         criteria: list[object] = ["SINCE", (not_before - timedelta(days=1)).date()]
         criteria += ["UNKEYWORD", TAKEN] if self._flag == TAKEN else ["UNSEEN"]
-        found = self._connected.search(["UID", f"{self._done_up_to + 1}:*", *criteria])
-        # The range n:* always holds the last mail, also when its UID is below n.
-        return sorted(uid for uid in found if uid > self._done_up_to)
+        while True:
+            self._connected.told_of_mail()  # what was told up to now is in the result
+            found = self._connected.search(["UID", f"{self._done_up_to + 1}:*", *criteria])
+            # The range n:* always holds the last mail, also when its UID is below n.
+            new = sorted(uid for uid in found if uid > self._done_up_to)
+            # Mail may be told of with the result that does not hold it yet. IDLE would not tell of it again.
+            if new or not self._connected.told_of_mail():
+                return new
 
     def fetch(self, uid: int) -> Mail | None:
         """One mail, unchanged on the server; None when it is gone or from before our time."""
@@ -202,13 +210,16 @@ def _connect(settings: MailSettings, woken: socket.socket) -> _Client:
     from imapclient import IMAPClient
 
     class Interruptible(IMAPClient):  # type: ignore[misc]
-        """Whose wait in IDLE ends when `woken` can be read."""
+        """Whose wait in IDLE ends when `woken` can be read, and who says whether an answer told of new mail."""
 
         _looked = False
 
         def idle(self) -> None:
             self._looked = False
             super().idle()
+
+        def told_of_mail(self) -> bool:
+            return self._imap.response("EXISTS")[1] != [None]
 
         def _poll_socket(self, sock: socket.socket, timeout: float | None = None) -> object:
             if not self._looked:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
 from uuid import uuid4
@@ -34,10 +35,11 @@ from parley.messages import (
     Receipt,
     Reply,
     Route,
-    derived_id,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from connectors._mail_imap import Mail as Fetched
 
 __all__ = ["CONNECTOR", "Arrival", "Mail", "MailSettings", "parse", "render"]
@@ -89,12 +91,17 @@ class Mail(Connector):
         """Send one mail to the person of this route, as an answer to their mail."""
         if route.account != self.account:
             raise Rejected("The route belongs to another account.")
+        if reply.is_empty():
+            raise Rejected("There is nothing to send.")
+        if reply.buttons or reply.table:
+            raise Unsupported("A mail has no buttons and no table of its own: render them down first.")
+        token = token or uuid4().hex
         writer = Writer(self.settings.address, self.settings.display_name)
-        mail = render(
-            reply, route, writer, token=token or derived_id(reply.model_dump_json(), route.model_dump_json())
-        )
-        await self._outgoing.send(mail, recipient(route, self.settings.address))
-        return Receipt(native_ids=(str(mail["Message-ID"]),))
+        mail = _written(reply, route, writer, token)
+        # Files of megabytes become base64: not in the loop that all accounts share.
+        raw = await asyncio.to_thread(mail) if reply.files else mail()
+        await self._outgoing.send(raw, recipient(route, self.settings.address))
+        return Receipt(native_ids=(own_id(token, self.settings.address),))
 
     async def check(self) -> None:
         """Log in to both servers and select the folder."""
@@ -131,14 +138,19 @@ class Mail(Connector):
             await inbox.call(inbox.probe)
 
     async def _take_new(self, inbox: Inbox, accept: Accept) -> None:
-        for uid in await inbox.call(inbox.pending):
-            fetched = await inbox.call(lambda uid=uid: inbox.fetch(uid))  # type: ignore[misc]
-            if fetched is not None:
-                message = await inbox.call(lambda mail=fetched: self._read(inbox, mail))  # type: ignore[misc]
-                if message is not None:
-                    await accept(message)
-                await inbox.call(lambda uid=uid: inbox.take(uid))  # type: ignore[misc]
-            inbox.done_up_to(uid)
+        while uids := await inbox.call(inbox.pending):
+            for uid in uids:
+                await self._take(inbox, uid, accept)
+                inbox.done_up_to(uid)
+
+    async def _take(self, inbox: Inbox, uid: int, accept: Accept) -> None:
+        fetched = await inbox.call(partial(inbox.fetch, uid))
+        if fetched is None:
+            return
+        message = await inbox.call(partial(self._read, inbox, fetched))
+        if message is not None:
+            await accept(message)
+        await inbox.call(partial(inbox.take, uid))
 
     def _read(self, inbox: Inbox, mail: Fetched) -> Message | None:
         arrival = Arrival(
@@ -161,8 +173,8 @@ class Mail(Connector):
         return message
 
 
-def _written(reply: Reply, route: Route, writer: Writer, token: str) -> bytes:
-    return render(reply, route, writer, token=token).as_bytes()
+def _written(reply: Reply, route: Route, writer: Writer, token: str) -> Callable[[], bytes]:
+    return lambda: render(reply, route, writer, token=token).as_bytes()
 
 
 def _pause(failures: int) -> float:
