@@ -50,7 +50,7 @@ class Desk:
         self.open = True
 
     async def say(self, raw: dict[str, Any]) -> Accepted:
-        """Hand an event in; returns once it is stored. Raises what `accept` raises, or `BadSignature` when malformed."""
+        """Hand an event in; returns once it is stored. Raises `BadSignature` for junk, else what `accept` raises."""
         taken: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
         await self._said.put((raw, taken))
         return await taken
@@ -125,7 +125,7 @@ class Console(Connector):
     async def _take(self, raw: dict[str, Any], taken: asyncio.Future[Accepted], accept: Accept) -> None:
         try:
             accepted = await accept(parse(raw, self.account))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  handed to whoever said it
             if not taken.done():
                 taken.set_exception(error)
         else:

@@ -36,7 +36,9 @@ def role_token(settings: Settings, role: Role) -> str:
     try:
         return (settings.run_folder / f"{role.value}.token").read_text().strip()
     except OSError as error:
-        raise LinkError(f"nothing has been started in {settings.home} yet: run `parley up` ({error.strerror}).") from None
+        raise LinkError(
+            f"nothing has been started in {settings.home} yet: run `parley up` ({error.strerror})."
+        ) from None
 
 
 class HubClient:
@@ -69,7 +71,9 @@ class HubClient:
         """Begin to connect; returns at once."""
         self._keeping = asyncio.create_task(self._keep())
 
-    async def call(self, name: str, args: BaseModel | Mapping[str, Any] | None = None, *, timeout: float | None = 60.0) -> Any:
+    async def call(
+        self, name: str, args: BaseModel | Mapping[str, Any] | None = None, *, timeout: float | None = 60.0
+    ) -> Any:
         """Call the hub. Raises the hub's error as its class, or `LinkError` when `timeout` seconds have passed."""
         try:
             async with asyncio.timeout(timeout):
@@ -112,7 +116,7 @@ class HubClient:
                 return
             except (LinkError, OSError, InvalidHandshake, InvalidMessage, TimeoutError, EOFError):
                 pass
-            await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(wait * 2, _LONGEST_WAIT)
 
     async def _serve_once(self) -> None:
@@ -163,7 +167,9 @@ class _Direct:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def call(self, name: str, args: BaseModel | Mapping[str, Any] | None = None, *, timeout: float | None = 60.0) -> Any:
+    async def call(
+        self, name: str, args: BaseModel | Mapping[str, Any] | None = None, *, timeout: float | None = 60.0
+    ) -> Any:
         return await self._connection.call(name, args, timeout=timeout)
 
 

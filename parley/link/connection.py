@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -55,7 +56,9 @@ class Connection:
             self._fail_waiting()
             await self._end_answering()
 
-    async def call(self, name: str, args: BaseModel | Mapping[str, Any] | None = None, *, timeout: float | None = 30) -> Any:
+    async def call(
+        self, name: str, args: BaseModel | Mapping[str, Any] | None = None, *, timeout: float | None = 30
+    ) -> Any:
         """Call the other side. Raises its error, `Disconnected`, or `TimeoutError` after `timeout` seconds."""
         number = next(self._ids)
         waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
@@ -93,11 +96,15 @@ class Connection:
         except ParleyError as error:
             await self._send_error(number, error)
         except ValidationError as error:
-            await self._send_error(number, LinkError(f"the call {name!r} has wrong arguments: {error.error_count()} errors"))
+            await self._send_error(
+                number, LinkError(f"the call {name!r} has wrong arguments: {error.error_count()} errors")
+            )
             logger.warning("call %s had wrong arguments: %s", name, error.errors(include_input=False))
         except Exception:
             logger.exception("call %s failed", name)
-            await self._send_error(number, LinkError(f"the call {name!r} failed on the other side; its log says why"))
+            await self._send_error(
+                number, LinkError(f"the call {name!r} failed on the other side; its log says why")
+            )
 
     async def _handle(self, name: str, args: dict[str, Any]) -> Any:
         handler = self._handlers.get(name)
@@ -115,10 +122,8 @@ class Connection:
         body = {"type": type(error).__name__, "message": str(error)}
         if isinstance(error, RateLimited):
             body["retry_after"] = str(error.retry_after)
-        try:
+        with suppress(Disconnected):
             await self._send({"id": number, "error": body})
-        except Disconnected:
-            pass
 
     def _fail_waiting(self) -> None:
         for waiting in self._waiting.values():

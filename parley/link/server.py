@@ -65,21 +65,32 @@ def _token(path: Path) -> str:
 class LinkServer:
     """Greets connections, checks their role's token, and gives each its handlers."""
 
-    def __init__(self, tokens: Tokens, handlers_of: HandlersOf, *, joined: Callable[[Peer], None] | None = None) -> None:
+    def __init__(
+        self, tokens: Tokens, handlers_of: HandlersOf, *, joined: Callable[[Peer], None] | None = None
+    ) -> None:
         self._tokens = tokens
         self._handlers_of = handlers_of
-        self._joined = joined or (lambda peer: None)
+        self._joined = joined
         self.id = secrets.token_hex(8)
         self.peers: set[Peer] = set()
 
     @asynccontextmanager
-    async def listen(self, path: Path, tls: tuple[str, int, ssl.SSLContext] | None = None) -> AsyncIterator[None]:
+    async def listen(
+        self, path: Path, tls: tuple[str, int, ssl.SSLContext] | None = None
+    ) -> AsyncIterator[None]:
         """Serve on the Unix socket at `path`, and on (host, port, context) too when given."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         if len(os.fsencode(path)) > 100:
-            raise ConfigurationError(f"the path {path} is too long for a Unix socket: set PARLEY_HOME to a shorter one.")
-        options: dict[str, Any] = {"max_size": MAX_FRAME, "compression": None, "ping_interval": 20, "ping_timeout": 60}
+            raise ConfigurationError(
+                f"the path {path} is too long for a Unix socket: set PARLEY_HOME to a shorter one."
+            )
+        options: dict[str, Any] = {
+            "max_size": MAX_FRAME,
+            "compression": None,
+            "ping_interval": 20,
+            "ping_timeout": 60,
+        }
         async with serve(self._serve, unix=True, path=str(path), **options):
             path.chmod(0o600)
             if tls is None:
@@ -102,7 +113,8 @@ class LinkServer:
                 arrived.append(peer)
                 handlers.update(self._handlers_of(peer))
                 self.peers.add(peer)
-                self._joined(peer)
+                if self._joined:
+                    self._joined(peer)
             return Welcome(hub=self.id)
 
         handlers["hello"] = hello

@@ -52,7 +52,7 @@ class Connector(ABC):
 
     @abstractmethod
     async def listen(self, accept: Accept) -> None:
-        """Receive until cancelled: verify, normalise, `await accept(event)`, and only then acknowledge the platform.
+        """Receive until cancelled: verify, normalise, `await accept(event)`, only then acknowledge the platform.
 
         Reconnects by itself, with back-off and jitter. Returns only by cancellation or by `AuthError`. Cancelling
         leaves no task and no socket behind.
@@ -63,7 +63,7 @@ class Connector(ABC):
         """Send one reply, already rendered down to `capabilities`, to exactly this route; return its receipt.
 
         `token` is this delivery's own id, the same at each attempt; used where the platform removes duplicates.
-        Does not retry: raises `RateLimited`, `Unreachable`, `Unknown`, `Rejected` or `AuthError`, and the outbox decides.
+        Does not retry: raises `RateLimited`, `Unreachable`, `Unknown`, `Rejected` or `AuthError`; the outbox decides.
         """
 
     @abstractmethod

@@ -43,7 +43,7 @@ class Inbox:
         keyring: Keyring,
         limits: Limits,
         retention: Retention,
-        arrived: Callable[[Received], None] = lambda received: None,
+        arrived: Callable[[Received], None],
     ) -> None:
         self._store = store
         self._keyring = keyring
@@ -147,10 +147,10 @@ async def conversation_id(conn: AsyncConnection, route: Route) -> str:
 def insert_new(conn: AsyncConnection, table: sa.Table, values: dict[str, Any], key: Sequence[str]) -> Any:
     """INSERT ... ON CONFLICT (key) DO NOTHING, for the dialect of this connection."""
     if conn.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert as postgres_insert  # noqa: PLC0415 - only where it is used
+        from sqlalchemy.dialects.postgresql import insert as postgres_insert
 
         return postgres_insert(table).values(values).on_conflict_do_nothing(index_elements=list(key))
-    from sqlalchemy.dialects.sqlite import insert as sqlite_insert  # noqa: PLC0415
+    from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
     return sqlite_insert(table).values(values).on_conflict_do_nothing(index_elements=list(key))
 

@@ -287,7 +287,7 @@ class Outbox:
 
     @staticmethod
     def _back_off(one: Delivery, floor: float = 0.5) -> float:
-        return min(60.0, floor * 2.0 ** min(one.attempts, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        return min(60.0, floor * 2.0 ** min(one.attempts, 10)) * random.uniform(0.5, 1.0)
 
     async def _mark_sending(self, one: Delivery) -> None:
         # The console is in this process: what it shows, and what is stored, cannot differ after a crash in a way that

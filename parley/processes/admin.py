@@ -287,5 +287,5 @@ def _person(one: principals.Principal, links: Any) -> dict[str, Any]:
     }
 
 
-async def _nothing(conn: AsyncConnection) -> None:
+async def _nothing(_conn: AsyncConnection) -> None:
     return None

@@ -1,4 +1,4 @@
-"""parley.toml while the stack runs: a change is taken up, audited; a bad file is refused whole and the old one stays."""
+"""parley.toml while the stack runs: a change is taken up and audited; a bad file is refused whole, the old one stays."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Configuration:
             new = await asyncio.to_thread(read_file, self._path)
         except ConfigurationError as error:
             self.refused = str(error)
-            logger.error("%s The settings of before stay in force.", error)
+            logger.error("%s The settings of before stay in force.", error)  # noqa: TRY400  its text says it all
             await refused(str(error))
             return
         old, self.file, self.refused = self.file, new, None

@@ -24,7 +24,7 @@ async def diagnosis(hub: Hub) -> list[dict[str, Any]]:
             _row(f"automation {one.source}", False, one.reason, "mend the module; it is read again at once")
             for one in hub.catalogue.broken
         ],
-        *_processes(await hub.ready()),
+        *_processes(await hub.vitals.ready()),
         *[
             _row(
                 f"account {one['name']}",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from asyncio import Queue
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
+from typing_extensions import override
 
 from parley.errors import Denied, UnknownCommand
 from parley.language.binding import bind_json
@@ -31,7 +33,7 @@ from parley.runs.requests import OPEN
 from parley.store import schema
 from parley.store.engine import Store
 from parley.store.ids import new_id
-from parley.web.front import MessageView, RunView
+from parley.web.front import Front, MessageView, RunView
 
 SESSION = timedelta(days=7)
 
@@ -39,12 +41,14 @@ SESSION = timedelta(days=7)
 class Desk(Protocol):
     """What the console's platform must offer; `connectors.console.Desk` does."""
 
-    async def say(self, raw: dict[str, Any]) -> Accepted: ...
+    async def say(self, raw: dict[str, Any]) -> Accepted:
+        """Hand an event in; returns once it is stored."""
 
-    def watching(self, conversation: str) -> Any: ...
+    def watching(self, conversation: str) -> AbstractAsyncContextManager[Queue[Any]]:
+        """What is posted in a conversation from now on."""
 
 
-class HubFront:
+class HubFront(Front):
     """Checks rights, and hands on."""
 
     def __init__(
@@ -68,15 +72,17 @@ class HubFront:
         self._catalogue = catalogue
         self._cancel = cancel
         self._audit = Audit(keyring)
-        self.status = status
-        self.ready = ready
+        self._status = status
+        self._ready = ready
 
     # -- logging in
 
+    @override
     async def principal_of(self, secret: str, *, session: bool) -> Principal | None:
         kinds = {TokenKind.SESSION} if session else {TokenKind.BEARER}
         return await self._store.read(lambda conn: tokens.resolve(conn, secret, kinds))
 
+    @override
     async def log_in(self, secret: str) -> str | None:
         async def exchange(conn: AsyncConnection) -> str | None:
             principal = await tokens.redeem(conn, secret, TokenKind.LOGIN)
@@ -90,11 +96,13 @@ class HubFront:
 
         return await self._store.write(exchange)
 
+    @override
     async def log_out(self, secret: str) -> None:
         await self._store.write(lambda conn: tokens.revoke(conn, secret))
 
     # -- messages
 
+    @override
     async def say(
         self,
         principal: Principal,
@@ -113,10 +121,12 @@ class HubFront:
         }
         return await self._desk.say(event)
 
-    async def press(self, principal: Principal, value: str, *, thread: str | None = None) -> Accepted:
-        return await self._desk.say(
-            self._event(principal, principal, None, thread) | {"type": "action", "value": value}
-        )
+    @override
+    async def press(
+        self, principal: Principal, value: str, *, thread: str | None = None, native_id: str | None = None
+    ) -> Accepted:
+        event = self._event(principal, principal, native_id, thread) | {"type": "action", "value": value}
+        return await self._desk.say(event)
 
     async def _speaker(self, principal: Principal, acting_as: str | None) -> Principal:
         if not acting_as or acting_as == principal.name:
@@ -150,6 +160,7 @@ class HubFront:
             "route": Route(account=CONSOLE, conversation=speaker.name, thread=thread, context=acting),
         }
 
+    @override
     async def message(self, principal: Principal, message_id: str) -> MessageView | None:
         found = await self._store.read(lambda conn: views.message_view(conn, self._keyring, message_id))
         if found is None:
@@ -157,6 +168,7 @@ class HubFront:
         view, owner = found
         return view if owner == principal.id or _sees_all(principal) else None
 
+    @override
     async def wait_for(self, principal: Principal, message_id: str, seconds: float) -> MessageView | None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
@@ -172,17 +184,24 @@ class HubFront:
                 except TimeoutError:
                     return await self.message(principal, message_id)
 
+    @override
     async def reply_file(
-        self, principal: Principal, message_id: str, reply_id: str, index: int
+        self, principal: Principal, message_id: str | None, reply_id: str, index: int
     ) -> File | None:
-        view = await self.message(principal, message_id)
-        replies = [one.reply for one in view.replies if one.id == reply_id] if view else []
-        if not replies or not 0 <= index < len(replies[0].files):
-            return None
-        return replies[0].files[index]
+        if message_id is None:
+            reply = await self._own_reply(principal, reply_id)
+        else:
+            view = await self.message(principal, message_id)
+            reply = next((one.reply for one in view.replies if one.id == reply_id), None) if view else None
+        return reply.files[index] if reply and 0 <= index < len(reply.files) else None
+
+    async def _own_reply(self, principal: Principal, reply_id: str) -> Reply | None:
+        place = (CONSOLE, principal.name)
+        return await self._store.read(lambda conn: views.reply_in(conn, self._keyring, place, reply_id))
 
     # -- automations and runs
 
+    @override
     async def start_automation(
         self, principal: Principal, name: str, values: dict[str, Any], *, native_id: str | None = None
     ) -> Accepted:
@@ -197,6 +216,7 @@ class HubFront:
         bound = bind_json(values, spec)
         return await self.say(principal, command_line(spec, bound.values), native_id=native_id)
 
+    @override
     def automations(self, principal: Principal) -> list[AutomationSpec]:
         return [
             spec for spec in self._catalogue().by_command().values() if self._may(principal, spec).allowed
@@ -206,12 +226,14 @@ class HubFront:
     def _may(principal: Principal, spec: AutomationSpec) -> Any:
         return allows(principal, spec.effect, spec.command, Origin.REST, Assurance.VERIFIED)
 
+    @override
     async def runs(self, principal: Principal, *, limit: int, before: str | None) -> list[RunView]:
         whose = None if _sees_all(principal) else principal.id
         return await self._store.read(
             lambda conn: views.run_views(conn, actor_id=whose, limit=limit, before=before)
         )
 
+    @override
     async def cancel(self, principal: Principal, request_id: str) -> bool:
         table = schema.request
         query = sa.select(table.c.actor_id).where(table.c.id == request_id, table.c.state.in_(OPEN))
@@ -227,11 +249,13 @@ class HubFront:
 
     # -- the console page
 
+    @override
     async def history(self, principal: Principal, *, limit: int = 50) -> list[dict[str, Any]]:
         return await self._store.read(
             lambda conn: views.history(conn, self._keyring, CONSOLE, principal.name, limit)
         )
 
+    @override
     @asynccontextmanager
     async def console(self, principal: Principal) -> AsyncIterator[AsyncIterator[tuple[Reply, Route, str]]]:
         async with self._desk.watching(principal.name) as queue:
@@ -243,8 +267,17 @@ class HubFront:
 
             yield posts()
 
+    @override
     async def hook(self, account: str, request: HookRequest) -> HookResponse:
         return await self._accounts.hook(account, request)
+
+    @override
+    async def status(self) -> dict[str, Any]:
+        return await self._status()
+
+    @override
+    async def ready(self) -> dict[str, bool]:
+        return await self._ready()
 
 
 def _sees_all(principal: Principal) -> bool:

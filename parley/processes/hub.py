@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import cache
@@ -28,40 +28,27 @@ from parley.language.dialogue import Dialogue
 from parley.language.reception import Reception
 from parley.language.understanding import Understander
 from parley.link.calls import (
-    AcceptCall,
-    AccountState,
-    AdminCall,
-    AskCall,
-    BeatCall,
     CommandMenu,
-    FinishCall,
-    LogActionCall,
-    OpenSecret,
     RegisterRun,
     Role,
-    RunEnded,
-    SayCall,
-    SealSecret,
-    StartCall,
 )
-from parley.link.connection import Handler
 from parley.link.server import LinkServer, Peer, make_tokens
+from parley.messages import registry
 from parley.messages.connector import Connector
 from parley.messages.inbox import Inbox, Received
 from parley.messages.intake import Intake
 from parley.messages.model import Accepted, Assurance, ConversationKind, Event, Route, now
 from parley.messages.outbox import Delivery, Outbox
 from parley.messages.watch import Watch
-from parley.messages import registry
 from parley.people.audit import Audit
 from parley.people.principals import ensure_owner, find_by_identity
 from parley.people.sealing import Keyring
 from parley.processes.accounts import CONSOLE, Accounts
-from parley.processes import memory
 from parley.processes.admin import Admin
 from parley.processes.configuration import Configuration
-from parley.processes.diagnosis import diagnosis
 from parley.processes.front import Desk, HubFront
+from parley.processes.switchboard import Switchboard
+from parley.processes.vitals import Vitals
 from parley.runs.adopt import Adopter
 from parley.runs.catalogue import AutomationSpec, Catalogue
 from parley.runs.dispatch import Dispatcher
@@ -93,6 +80,7 @@ class Hub:
         self.catalogue = _kept_catalogue(settings)
         self.understander = Understander(self.catalogue)
         self.watch = Watch()
+        self.vitals = Vitals(self)
         self.audit = Audit(keyring)
         self.prefect = PrefectApi(settings.api_url, os.environ.get("PREFECT_API_AUTH_STRING", ""))
         self.console = registry.connector_class(CONSOLE)(CONSOLE)
@@ -112,8 +100,8 @@ class Hub:
             catalogue=lambda: self.catalogue,
             workers=lambda: self.link.by_role(Role.WORKER),
             refused=self._run_refused,
-            room=self.file.worker.children if self._own_worker else 50,
-            stock_environment=None if self._own_worker else _stock_environment(settings),
+            room=self.file.worker.children if self.own_worker else 50,
+            stock_environment=None if self.own_worker else _stock_environment(settings),
         )
         self.adopter = Adopter(
             store, keyring, self.prefect, catalogue=lambda: self.catalogue, route_to=self._route_to
@@ -135,7 +123,7 @@ class Hub:
             store, keyring, catalogue=lambda: self.catalogue, answered=self.questions.answered
         )
         builtins = Builtins(
-            store, dialogue, catalogue=lambda: self.catalogue, status=self.status, cancel=self.cancel
+            store, dialogue, catalogue=lambda: self.catalogue, status=self.vitals.status, cancel=self.cancel
         )
         self.reception = Reception(
             store,
@@ -167,8 +155,8 @@ class Hub:
             self.watch,
             catalogue=lambda: self.catalogue,
             cancel=self.cancel,
-            status=self.status,
-            ready=self.ready,
+            status=self.vitals.status,
+            ready=self.vitals.ready,
         )
         self.admin = Admin(
             store,
@@ -178,10 +166,12 @@ class Hub:
             console_url=_console_url(settings),
             catalogue=lambda: self.catalogue,
             accounts_changed=self._accounts_changed,
-            status=self.status,
-            doctor=self.doctor,
+            status=self.vitals.status,
+            doctor=self.vitals.doctor,
         )
-        self.link = LinkServer(make_tokens(settings.run_folder), self._handlers, joined=self._joined)
+        self.link = LinkServer(
+            make_tokens(settings.run_folder), Switchboard(self).handlers, joined=self._joined
+        )
 
     @property
     def file(self) -> File:
@@ -189,7 +179,8 @@ class Hub:
         return self.configuration.file
 
     @property
-    def _own_worker(self) -> bool:
+    def own_worker(self) -> bool:
+        """Whether runs go to our own worker, not to the ones the user has."""
         return self.settings.file.prefect.worker == "parley"
 
     # -- messages
@@ -336,75 +327,6 @@ class Hub:
 
     # -- the link
 
-    def _handlers(self, peer: Peer) -> Mapping[str, Handler]:
-        run = {
-            "start": lambda args: self.ledger.start(StartCall.model_validate(args)),
-            "beat": lambda args: self.ledger.beat(BeatCall.model_validate(args)),
-            "say": lambda args: self.ledger.say(SayCall.model_validate(args)),
-            "ask": lambda args: self.questions.ask(AskCall.model_validate(args)),
-            "finish": lambda args: self.ledger.finish(FinishCall.model_validate(args)),
-            "log_action": lambda args: self.ledger.log_action(LogActionCall.model_validate(args)),
-        }
-        if peer.role is Role.RUN:
-            return run
-        if peer.role is Role.WORKER:
-            return run | self._worker_handlers()
-        if peer.role is Role.LISTENERS:
-            return self._listener_handlers(peer)
-        return {"admin": self._run_admin}
-
-    def _worker_handlers(self) -> dict[str, Handler]:
-        async def publish(args: dict[str, Any]) -> None:
-            self.publish(Catalogue.model_validate(args))
-
-        async def ended(args: dict[str, Any]) -> None:
-            await self.ledger.run_ended(RunEnded.model_validate(args))
-
-        async def holding(args: dict[str, Any]) -> None:
-            held = set(args.get("flow_run_ids", ()))
-            for run_id, flight in list(self.dispatcher.in_flight.items()):
-                if (
-                    flight.worker is not None
-                    and flight.worker.gone.is_set()
-                    and flight.flow_run_id not in held
-                ):
-                    await self.ledger.ordered_in_vain(run_id)
-
-        return {
-            "start": lambda args: self.ledger.start(StartCall.model_validate(args), trusted=True),
-            "publish_catalogue": publish,
-            "run_ended": ended,
-            "holding": holding,
-            "register": lambda args: self.register(RegisterRun.model_validate(args)),
-        }
-
-    def _listener_handlers(self, peer: Peer) -> Mapping[str, Handler]:
-        async def accept(args: dict[str, Any]) -> Accepted:
-            return await self.inbox.accept(AcceptCall.model_validate(args).event)
-
-        async def held(args: dict[str, Any]) -> Any:
-            return self.accounts.all()
-
-        async def open_secret(args: dict[str, Any]) -> str:
-            call = OpenSecret.model_validate(args)
-            return self.keyring.open_text(call.block_type, call.block_name, call.field, call.sealed)
-
-        async def seal_secret(args: dict[str, Any]) -> str:
-            call = SealSecret.model_validate(args)
-            return self.keyring.seal_text(call.block_type, call.block_name, call.field, call.clear)
-
-        return {
-            "accept": accept,
-            "held_accounts": held,
-            "open_secret": open_secret,
-            "seal_secret": seal_secret,
-            "account_state": lambda args: self.accounts.state(peer, AccountState.model_validate(args)),
-        }
-
-    async def _run_admin(self, args: dict[str, Any]) -> Any:
-        call = AdminCall.model_validate(args)
-        return await self.admin.run(call.verb, call.arguments)
-
     def _joined(self, peer: Peer) -> None:
         logger.info("%r is connected", peer)
         if peer.role is Role.WORKER:
@@ -419,55 +341,6 @@ class Hub:
 
     async def _accounts_changed(self) -> None:
         await self._tell(Role.LISTENERS, "accounts_changed")
-
-    # -- looking at it
-
-    async def status(self) -> dict[str, Any]:
-        """What `parley status --json` prints."""
-        return {
-            "processes": await asyncio.to_thread(memory.processes, self.settings.home),
-            "accounts": self.accounts.states(),
-            "queue": {
-                "waiting": sum(self.dispatcher.queue_sizes().values()),
-                "lanes": self.dispatcher.queue_sizes(),
-                "running": len(self.dispatcher.in_flight),
-                "unhandled": len(self.intake),
-                "undelivered": await self._count(schema.delivery, ("pending", "sending")),
-                "ambiguous": await self._count(schema.delivery, ("ambiguous",)),
-            },
-            "prefect": {"url": self.settings.api_url, "reachable": await self.prefect.healthy()},
-            "configuration": self.configuration.refused or "in force",
-        }
-
-    async def _count(self, table: sa.Table, states: tuple[str, ...]) -> int:
-        query = sa.select(sa.func.count()).select_from(table).where(table.c.state.in_(states))
-
-        async def fetch(conn: AsyncConnection) -> int:
-            return int((await conn.execute(query)).scalar() or 0)
-
-        return await self.store.read(fetch)
-
-    async def ready(self) -> dict[str, bool]:
-        """Which parts answer."""
-        own_worker = bool(self.link.by_role(Role.WORKER)) if self._own_worker else True
-        return {
-            "store": await self._store_answers(),
-            "prefect": await self.prefect.healthy(),
-            "worker": own_worker,
-            "listeners": bool(self.link.by_role(Role.LISTENERS)),
-            "catalogue": bool(self.catalogue.automations),
-        }
-
-    async def _store_answers(self) -> bool:
-        try:
-            await self._count(schema.delivery, ())
-        except ParleyError:
-            return False
-        return True
-
-    async def doctor(self) -> list[dict[str, Any]]:
-        """What is not as it should be, and how to mend it."""
-        return await diagnosis(self)
 
     # -- living
 
@@ -637,7 +510,7 @@ def _declared_assurance(platform: str) -> Assurance:
 
 def _desk_of(console: Connector) -> Desk:
     # The engine knows connectors by their contract only; that the console has a desk is a matter between the two.
-    desk: Desk = getattr(console, "desk")  # noqa: B009
+    desk: Desk = getattr(console, "desk")
     return desk
 
 

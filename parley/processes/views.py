@@ -88,6 +88,17 @@ def _timings(message: Any, requests: Sequence[Any], run: Any) -> dict[str, float
     }
 
 
+async def reply_in(
+    conn: AsyncConnection, keyring: Keyring, place: tuple[str, str], reply_id: str
+) -> Reply | None:
+    """A reply in this (account, conversation)."""
+    conversation, delivery = schema.conversation, schema.delivery
+    here = sa.and_(conversation.c.account == place[0], conversation.c.native_id == place[1])
+    query = sa.select(delivery).join(conversation, conversation.c.id == delivery.c.conversation_id)
+    row = (await conn.execute(query.where(delivery.c.id == reply_id, here))).first()
+    return _opened(keyring, row) if row is not None else None
+
+
 async def run_views(
     conn: AsyncConnection, *, actor_id: str | None, limit: int, before: str | None
 ) -> list[RunView]:

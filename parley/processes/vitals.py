@@ -1,0 +1,72 @@
+"""How the stack is: what `parley status`, `/readyz` and `parley doctor` say."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from parley.errors import ParleyError
+from parley.link.calls import Role
+from parley.processes import memory
+from parley.processes.diagnosis import diagnosis
+from parley.store import schema
+
+if TYPE_CHECKING:
+    from parley.processes.hub import Hub
+
+
+class Vitals:
+    """Looks at the hub; changes nothing."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def status(self) -> dict[str, Any]:
+        """What `parley status --json` prints."""
+        return {
+            "processes": await asyncio.to_thread(memory.processes, self._hub.settings.home),
+            "accounts": self._hub.accounts.states(),
+            "queue": {
+                "waiting": sum(self._hub.dispatcher.queue_sizes().values()),
+                "lanes": self._hub.dispatcher.queue_sizes(),
+                "running": len(self._hub.dispatcher.in_flight),
+                "unhandled": len(self._hub.intake),
+                "undelivered": await self._count(schema.delivery, ("pending", "sending")),
+                "ambiguous": await self._count(schema.delivery, ("ambiguous",)),
+            },
+            "prefect": {"url": self._hub.settings.api_url, "reachable": await self._hub.prefect.healthy()},
+            "configuration": self._hub.configuration.refused or "in force",
+        }
+
+    async def _count(self, table: sa.Table, states: tuple[str, ...]) -> int:
+        query = sa.select(sa.func.count()).select_from(table).where(table.c.state.in_(states))
+
+        async def fetch(conn: AsyncConnection) -> int:
+            return int((await conn.execute(query)).scalar() or 0)
+
+        return await self._hub.store.read(fetch)
+
+    async def ready(self) -> dict[str, bool]:
+        """Which parts answer."""
+        own_worker = bool(self._hub.link.by_role(Role.WORKER)) if self._hub.own_worker else True
+        return {
+            "store": await self._store_answers(),
+            "prefect": await self._hub.prefect.healthy(),
+            "worker": own_worker,
+            "listeners": bool(self._hub.link.by_role(Role.LISTENERS)),
+            "catalogue": bool(self._hub.catalogue.automations),
+        }
+
+    async def _store_answers(self) -> bool:
+        try:
+            await self._count(schema.delivery, ())
+        except ParleyError:
+            return False
+        return True
+
+    async def doctor(self) -> list[dict[str, Any]]:
+        """What is not as it should be, and how to mend it."""
+        return await diagnosis(self._hub)
