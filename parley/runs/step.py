@@ -80,7 +80,7 @@ def step(
     back_off: Sequence[float] = BACK_OFF,
     jitter: float = JITTER,
     retry_on: tuple[type[BaseException], ...] | Callable[[BaseException], bool] | None = None,
-    fallback: Callable[P, Any] | None = None,
+    fallback: Callable[..., Any] | None = None,
     timeout: float | None = None,
     tags: Sequence[str] = (),
     cache_policy: CachePolicy = NO_CACHE,
@@ -156,11 +156,11 @@ class _Attempts:
             try:
                 with sync_timeout(self._timeout):
                     return function(*args, **kwargs)
-            except Exception as error:  # noqa: BLE001 - judged by `retry_on`, raised again unless there is an alternative
+            except Exception as error:
                 fallback = self._last_resort(error)
                 try:
                     return fallback(*args, **kwargs)
-                except Exception as second:  # noqa: BLE001 - marked and raised again
+                except Exception as second:
                     raise _final(second) from error
 
         return attempt
@@ -171,12 +171,12 @@ class _Attempts:
             try:
                 with timeout_async(self._timeout):
                     return await function(*args, **kwargs)
-            except Exception as error:  # noqa: BLE001 - judged by `retry_on`, raised again unless there is an alternative
+            except Exception as error:
                 fallback = self._last_resort(error)
                 try:
                     result = fallback(*args, **kwargs)
                     return await result if inspect.isawaitable(result) else result
-                except Exception as second:  # noqa: BLE001 - marked and raised again
+                except Exception as second:
                     raise _final(second) from error
 
         return attempt

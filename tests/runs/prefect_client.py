@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,6 +44,9 @@ def prefect_api(prefect_server: PrefectServer) -> Iterator[PrefectServer]:
         }
     ):
         yield prefect_server
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 async def deployed_run(flow: Flow[..., Any], tags: list[str] | None = None, **parameters: Any) -> FlowRun:

@@ -1,0 +1,181 @@
+"""The orders: a connection pool to their database, and a small cache whose age is stated in every answer.
+
+`PARLEY_ORDERS_URL` is an SQLAlchemy URL with an async driver (`postgresql+asyncpg://...`); without it the sample is
+read. The database has tables `orders` and `legs` as in flows/_sample.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Final, Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+import sqlalchemy as sa
+from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from flows._sample import orders_database
+
+T = TypeVar("T")
+
+POOL_SIZE: Final = 5
+FRESH_SECONDS: Final = 30.0
+CACHED_ORDERS: Final = 256
+
+_metadata = sa.MetaData()
+_orders = sa.Table(
+    "orders",
+    _metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("customer", sa.Text),
+    sa.Column("state", sa.Text),
+    sa.Column("ordered_at", sa.Text),
+    sa.Column("total_cents", sa.Integer),
+    sa.Column("currency", sa.Text),
+)
+_legs = sa.Table(
+    "legs",
+    _metadata,
+    sa.Column("order_id", sa.Integer, primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Text),
+    sa.Column("place", sa.Text),
+    sa.Column("event", sa.Text),
+)
+
+
+class Leg(BaseModel):
+    """One thing that happened to a parcel on its way."""
+
+    at: datetime
+    place: str
+    event: str
+
+
+class Order(BaseModel):
+    """An order with its way so far."""
+
+    id: int
+    customer: str
+    state: str
+    ordered_at: datetime
+    total_cents: int
+    currency: str
+    legs: tuple[Leg, ...] = ()
+
+    @property
+    def total(self) -> str:
+        """The price for people."""
+        return f"{self.total_cents / 100:.2f} {self.currency}"
+
+
+class Day(BaseModel):
+    """What one day brought."""
+
+    day: date
+    orders: int
+    delivered: int
+    total_cents: int
+
+
+@dataclass(frozen=True)
+class Aged(Generic[T]):
+    """A value and how many seconds ago it was read from its source."""
+
+    value: T
+    age: float
+
+
+class Cache(Generic[T]):
+    """The newest `size` values, each for at most `seconds`."""
+
+    def __init__(self, size: int, seconds: float) -> None:
+        self._size = size
+        self._seconds = seconds
+        self._values: OrderedDict[Any, tuple[float, T]] = OrderedDict()
+
+    def get(self, key: Any) -> Aged[T] | None:
+        """The value with its age; None when it is not here or too old."""
+        stored = self._values.get(key)
+        if stored is None:
+            return None
+        age = time.monotonic() - stored[0]
+        if age > self._seconds:
+            del self._values[key]
+            return None
+        return Aged(stored[1], age)
+
+    def put(self, key: Any, value: T) -> None:
+        """Keep a value that was read just now."""
+        self._values.pop(key, None)
+        self._values[key] = (time.monotonic(), value)
+        while len(self._values) > self._size:
+            self._values.popitem(last=False)
+
+
+_cache: Cache[Order] = Cache(CACHED_ORDERS, FRESH_SECONDS)
+_engines: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[str, AsyncEngine]] = WeakKeyDictionary()
+
+
+async def order(number: int) -> Aged[Order] | None:
+    """The order, from the cache while it is fresh; None when there is no such order."""
+    if cached := _cache.get(number):
+        return cached
+    found = await _read(number)
+    if found is None:
+        return None
+    _cache.put(number, found)
+    return Aged(found, 0.0)
+
+
+async def day(wanted: date) -> Day:
+    """The figures of one day (UTC)."""
+    # Times are ISO text in UTC, so a day is the rows that begin with its date.
+    query = sa.select(
+        sa.func.count(),
+        sa.func.coalesce(sa.func.sum(sa.case((_orders.c.state == "delivered", 1), else_=0)), 0),
+        sa.func.coalesce(sa.func.sum(_orders.c.total_cents), 0),
+    ).where(_orders.c.ordered_at.startswith(wanted.isoformat(), autoescape=True))
+    async with _engine().connect() as connection:
+        count, delivered, total = (await connection.execute(query)).one()
+    return Day(day=wanted, orders=count, delivered=delivered, total_cents=total)
+
+
+async def close() -> None:
+    """Give this loop's connections back, for programs that end their loop."""
+    found = _engines.pop(asyncio.get_running_loop(), None)
+    if found:
+        await found[1].dispose()
+
+
+async def _read(number: int) -> Order | None:
+    async with _engine().connect() as connection:
+        row = (
+            (await connection.execute(sa.select(_orders).where(_orders.c.id == number)))
+            .mappings()
+            .one_or_none()
+        )
+        if row is None:
+            return None
+        way = sa.select(_legs.c.at, _legs.c.place, _legs.c.event).where(_legs.c.order_id == number)
+        legs = (await connection.execute(way.order_by(_legs.c.position))).mappings().all()
+    return Order(**row, legs=tuple(Leg(**leg) for leg in legs))
+
+
+def _engine() -> AsyncEngine:
+    """This event loop's pool: made once and kept, so that a warm process connects once and not in every run."""
+    loop = asyncio.get_running_loop()
+    url = os.environ.get("PARLEY_ORDERS_URL") or f"sqlite+aiosqlite:///{orders_database()}"
+    kept = _engines.get(loop)
+    if kept is None or kept[0] != url:
+        kept = (
+            url,
+            create_async_engine(url, pool_size=POOL_SIZE, max_overflow=POOL_SIZE, pool_pre_ping=True),
+        )
+        _engines[loop] = kept
+    return kept[1]

@@ -1,0 +1,132 @@
+"""`/repair restart-service host=web1`: run a registered script and report what came of it.
+
+The scripts stand in parley.toml as `[scripts.NAME]`; the parameters of all of them are this flow's parameters, so that
+help, questions and validation know them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from prefect import flow
+from pydantic import Field, WithJsonSchema
+
+from flows import _scripts
+from flows._scripts import Outcome
+from parley import AutomationError, File, Reply, Report, automation, current_language, log_action, say, step
+from parley.settings import Script
+
+SHOWN = 1500
+"""Characters of output in the answer; all of it comes as a file when there is more."""
+
+_SCRIPTS = _scripts.registered()
+
+_WORDS = {
+    "en": {
+        "starting": "Running `{script}` …",
+        "done": "`{script}` succeeded after {seconds:.1f} s.",
+        "ended": "`{script}` failed with exit code {code} after {seconds:.1f} s.",
+        "timeout": "`{script}` was stopped: it took longer than {limit:g} s.",
+        "processes": "`{script}` was stopped: it started too many processes.",
+        "cancelled": "`{script}` was stopped.",
+        "cut": "(The output was longer; the rest was not kept.)",
+    },
+    "zh": {
+        "starting": "正在运行 `{script}` …",
+        "done": "`{script}` 已成功，用时 {seconds:.1f} 秒。",
+        "ended": "`{script}` 失败，退出码 {code}，用时 {seconds:.1f} 秒。",
+        "timeout": "`{script}` 已停止：运行超过了 {limit:g} 秒。",
+        "processes": "`{script}` 已停止：启动的进程过多。",
+        "cancelled": "`{script}` 已停止。",
+        "cut": "（输出过长，其余部分未保留。）",
+    },
+}
+
+
+@step(retries=0)
+def prepare(script: str, values: dict[str, Any]) -> list[str]:
+    """The command line, with every value checked."""
+    return _scripts.argv(_SCRIPTS[script], values)
+
+
+@step(retries=0)
+async def execute(script: str, arguments: list[str]) -> Outcome:
+    """Run it within its limits. Never tried twice: nobody knows what half a repair has changed."""
+    return await _scripts.run(_SCRIPTS[script], arguments)
+
+
+@step(retries=0)
+def describe(script: str, outcome: Outcome, language: str) -> Report:
+    """What people read of it."""
+    key = "done" if outcome.succeeded else outcome.how
+    limit = _SCRIPTS[script].timeout
+    text = _WORDS[language][key].format(
+        script=script, seconds=outcome.seconds, code=outcome.code, limit=limit
+    )
+    shown = outcome.output.strip()[-SHOWN:].replace("```", "'''")
+    parts = [text, f"```\n{shown}\n```" if shown else "", _WORDS[language]["cut"] if outcome.cut else ""]
+    whole = File(name=f"{script}.txt", media_type="text/plain", content=outcome.output.encode())
+    files = (whole,) if len(outcome.output.strip()) > SHOWN else ()
+    return Report(text="\n".join(part for part in parts if part), key=f"repair-{script}", files=files)
+
+
+async def _repair_alert(script: str, **values: Any) -> Report:
+    """Run a registered repair script and report the outcome."""
+    language = "zh" if current_language().startswith("zh") else "en"
+    given = {name: value for name, value in values.items() if value is not None}
+    arguments = prepare(script, given)
+    log_action(f"script {script}", {"argv": repr(arguments)})
+    say(_WORDS[language]["starting"].format(script=script))
+    outcome = await execute(script, arguments)
+    report = describe(script, outcome, language)
+    if not outcome.succeeded:
+        say(Reply(text=report.text, files=report.files))
+        raise AutomationError(report.text.partition("\n")[0])
+    return report
+
+
+def _signature(scripts: Mapping[str, Script]) -> inspect.Signature:
+    """`script` and every parameter of every script, as if they had been written down here."""
+    names: Any = Literal[tuple(scripts)]
+    own: dict[str, list[dict[str, Any]]] = {}
+    for script in scripts.values():
+        for name, schema in script.parameters.items():
+            schemas = own.setdefault(name, [])
+            if schema not in schemas:
+                schemas.append(dict(schema))
+    return inspect.Signature(
+        [
+            inspect.Parameter(
+                "script",
+                inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                annotation=Annotated[names, Field(description="Which script to run.")],
+            ),
+            *(_parameter(name, schemas) for name, schemas in own.items()),
+        ],
+        return_annotation=Report,
+    )
+
+
+def _parameter(name: str, schemas: list[dict[str, Any]]) -> inspect.Parameter:
+    schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+    # The value itself is checked against its own script's schema when the command line is made.
+    annotation = Annotated[
+        Any, WithJsonSchema(schema), Field(description=str(schemas[0].get("description", "")))
+    ]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+setattr(_repair_alert, "__signature__", _signature(_SCRIPTS))  # noqa: B010 - functions have no such attribute for mypy
+
+repair_alert = automation(
+    command="repair",
+    summary="Run a registered repair script and report the outcome.",
+    examples=("repair with {script}", "run the script {script}", "运行修复脚本 {script}"),
+    effect="dangerous",
+    alert_after=1,
+    lane="alerts",
+    time_limit=max(script.timeout for script in _SCRIPTS.values()) + 60,
+    revision=_scripts.revision(_SCRIPTS),
+)(flow(name="repair_alert")(_repair_alert))
