@@ -1,0 +1,104 @@
+"""One process that the supervisor keeps running: started, watched, started again when it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Final
+
+from parley.processes import record
+from parley.processes.lifeline import lifeline
+from parley.processes.log_file import LogFile
+from parley.processes.table import Program
+
+FIRST_WAIT: Final = 0.1
+HEALTHY_SECONDS: Final = 30.0
+"""A process that lived this long starts anew without delay: what ended it is not what ended it the time before."""
+
+
+class Child:
+    """A program and its present process, if any. Times are those of `time.monotonic`."""
+
+    def __init__(self, program: Program, log: LogFile) -> None:
+        self.program = program
+        self.log = log
+        self.restarts = 0
+        self.quick_ends = 0
+        self.done = False
+        self.due: float | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._entry: record.Entry | None = None
+        self._started = 0.0
+        self._wait = FIRST_WAIT
+
+    @property
+    def pid(self) -> int | None:
+        """The present process."""
+        return self._process.pid if self._process else None
+
+    @property
+    def entry(self) -> record.Entry | None:
+        """How it is recorded; None while it is not running."""
+        return self._entry if self._process else None
+
+    def start(self) -> None:
+        """Start it, with its log as both outputs. Raises OSError when the system cannot."""
+        descriptor = self.log.open()
+        try:
+            self._process = subprocess.Popen(
+                list(self.program.argv),
+                env=dict(self.program.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=descriptor,
+                stderr=descriptor,
+                # A session of its own: Ctrl-C reaches the supervisor alone, which stops the others in order.
+                start_new_session=True,
+                preexec_fn=lifeline(),  # noqa: PLW1509 - takes no lock and imports nothing
+            )
+        finally:
+            os.close(descriptor)
+        self.due, self._started = None, time.monotonic()
+        self._entry = record.Entry(
+            role=self.program.role,
+            pid=self._process.pid,
+            started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            restarts=self.restarts,
+            born=record.born(self._process.pid),
+        )
+
+    def ended(self) -> int | None:
+        """The exit code of a process that has ended since the last call (negative: the signal), else None."""
+        if self._process is None or (code := self._process.poll()) is None:
+            return None
+        self._process = None
+        return code
+
+    def schedule(self) -> float:
+        """Have it started again, later each time that it ended soon; returns the wait in seconds."""
+        if time.monotonic() - self._started >= HEALTHY_SECONDS:
+            self._wait, self.quick_ends = FIRST_WAIT, 0
+        wait, self._wait = self._wait, min(self._wait * 2, self.program.longest_wait)
+        self.quick_ends += 1
+        self.restarts += 1
+        self.due = time.monotonic() + wait
+        return wait
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to its process, by pid; to none that has ended."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+
+def how(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"
