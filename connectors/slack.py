@@ -29,6 +29,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
@@ -735,8 +736,8 @@ def _session() -> aiohttp.ClientSession:
 
 def _require_sdk() -> None:
     try:
-        import aiohttp  # noqa: F401
-        import slack_sdk.web.async_client  # noqa: F401
+        for module in ("aiohttp", "slack_sdk.web.async_client"):
+            import_module(module)
     except ImportError as error:
         raise ConfigurationError('Slack needs its SDK: pip install "prefect-parley[slack]"') from error
 
