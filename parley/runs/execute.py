@@ -84,6 +84,7 @@ class Executor:
 
     Installs the lean engine, which stays in the process. Between runs nothing is running: an exception of a flow, also
     a SystemExit in an asynchronous one, leaves it usable. Leaving the block sends the remaining logs and events.
+    Entering it raises RuntimeError when the server cannot be reached.
     """
 
     def __init__(self) -> None:
@@ -95,9 +96,13 @@ class Executor:
 
     def __enter__(self) -> Self:
         lean.install()
-        self.client = self.call(self._stack.enter_async_context(open_clients()))
+        try:
+            self.client = self.call(self._stack.enter_async_context(open_clients()))
+        except BaseException:
+            self._runner.close()
+            raise
         clients = self._context.get(SyncClientContext.__var__)
-        assert clients is not None  # noqa: S101 - for the type checker: opened by the line before
+        assert clients is not None
         self.sync_client = clients.client
         return self
 
