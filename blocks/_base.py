@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from prefect.blocks.core import Block
 from pydantic import SecretStr
@@ -25,7 +25,7 @@ Opener = Callable[[str, str], Awaitable[str]]
 class ConnectorBlock(Block):
     """Credentials of one account on one platform. Secret fields are `SecretStr`."""
 
-    _block_type_slug: Any = None
+    _block_type_slug: ClassVar[str | None] = None
 
     @abstractmethod
     def connector(self, account: str) -> Connector:

@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from parley.errors import BadArguments
 from parley.language.asking import ask_parameter, confirm_text
 from parley.language.binding import read_value
-from parley.language.decision import Decision, Speaker
 from parley.language.characters import Language
+from parley.language.decision import Decision, Speaker
 from parley.messages.inbox import Received
 from parley.messages.model import Button, Reply, now
 from parley.people.rights import Origin, allows

@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import CommandError
+from parley.language.asking import ask_parameter, offer_text
 from parley.language.binding import bind
 from parley.language.builtin import Builtins
-from parley.language.asking import ask_parameter, offer_text
 from parley.language.characters import Language, language_of
 from parley.language.decision import Decision, Speaker
 from parley.language.dialogue import Dialogue, confirm_reply

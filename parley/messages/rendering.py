@@ -23,6 +23,10 @@ def render_down(reply: Reply, can: Capabilities) -> tuple[Reply, ...]:
     reply = _without_table(reply, can)
     reply = _without_buttons(reply, can)
     reply = _without_large_files(reply, can)
+    if reply.files and (reply.buttons or (reply.private and reply.text)):
+        # Nowhere one message: each part is delivered, and repeated if need be, by itself.
+        apart = reply.model_copy(update={"files": ()})
+        return (*render_down(apart, can), Reply(files=reply.files, private=reply.private))
     parts = split_text(reply.text, can)
     if len(parts) > MOST_PARTS and can.max_file:
         whole = File(name="answer.txt", media_type="text/plain", content=reply.text.encode())

@@ -21,7 +21,6 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from parley import metrics
 from parley.errors import ConfigurationError, LinkError, ParleyError
 from parley.language.builtin import Builtins
 from parley.language.dialogue import Dialogue
@@ -40,6 +39,7 @@ from parley.messages.intake import Intake
 from parley.messages.model import Accepted, Assurance, ConversationKind, Event, Route, now
 from parley.messages.outbox import Delivery, Outbox
 from parley.messages.watch import Watch
+from parley.metrics import Metrics
 from parley.people.audit import Audit
 from parley.people.principals import ensure_owner, find_by_identity
 from parley.people.sealing import Keyring
@@ -80,6 +80,7 @@ class Hub:
         self.catalogue = _kept_catalogue(settings)
         self.understander = Understander(self.catalogue)
         self.watch = Watch()
+        self.metrics = Metrics()
         self.vitals = Vitals(self)
         self.audit = Audit(keyring)
         self.prefect = PrefectApi(settings.api_url, os.environ.get("PREFECT_API_AUTH_STRING", ""))
@@ -117,6 +118,8 @@ class Hub:
             default_threshold=self.file.duty.alert_after,
             unknown_run=self.adopter.adopt,
             assurance=self._assurance,
+            metrics=self.metrics,
+            platform_of=self.accounts.platform_of,
         )
         self.questions = Questions(store, keyring, self.outbox, self.ledger, self.watch, self.file.limits)
         dialogue = Dialogue(
@@ -186,7 +189,7 @@ class Hub:
     # -- messages
 
     def _arrived(self, received: Received) -> None:
-        metrics.message_received(self.accounts.platform_of(received.event.account), received.event.type)
+        self.metrics.message(self.accounts.platform_of(received.event.account), received.event.type)
         self.intake.add(received)
 
     async def accept_at_desk(self, event: Event) -> Accepted:
@@ -202,7 +205,7 @@ class Hub:
         await self.outbox.account_is_back(account)
 
     async def _delivery_changed(self, one: Delivery, state: str) -> None:
-        metrics.delivery_settled(self.accounts.platform_of(one.route.account), state)
+        self.metrics.delivery(self.accounts.platform_of(one.route.account), state)
         self.watch.notify(one.message_id)
 
     async def _run_refused(self, queued: QueuedRun, reason: str) -> None:
@@ -366,6 +369,7 @@ class Hub:
                 self.console.listen(self.accept_at_desk),
                 self.configuration.watch(self._file_changed, self._file_refused),
                 self._keep_house(),
+                self._measure(),
             ):
                 self._later(work)
             stack.push_async_callback(self._stop_tasks)
@@ -382,6 +386,14 @@ class Hub:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _measure(self) -> None:
+        while True:
+            self.metrics.queue(self.dispatcher.queue_sizes())
+            self.metrics.runs_in_flight(len(self.dispatcher.in_flight))
+            for account in self.accounts.states():
+                self.metrics.account(account["name"], up=account["state"] == "listening")
+            await asyncio.sleep(5)
 
     async def _keep_house(self) -> None:
         while True:

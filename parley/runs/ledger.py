@@ -31,6 +31,7 @@ from parley.link.calls import (
 from parley.messages.model import Assurance, Message, Reply, Route, now
 from parley.messages.outbox import Delivery, Outbox
 from parley.messages.watch import Watch
+from parley.metrics import Metrics
 from parley.people import principals
 from parley.people.audit import Audit
 from parley.people.rights import Origin, allows
@@ -62,6 +63,7 @@ class _After:
     ended: list[str] = field(default_factory=list)
     queued: list[QueuedRun] = field(default_factory=list)
     changed: list[str | None] = field(default_factory=list)
+    measured: list[Callable[[], None]] = field(default_factory=list)
 
 
 class Ledger:
@@ -80,6 +82,8 @@ class Ledger:
         default_threshold: int,
         unknown_run: Callable[[str], Awaitable[str]],
         assurance: Callable[[AsyncConnection, Any], Awaitable[Assurance]],
+        metrics: Metrics,
+        platform_of: Callable[[str], str],
     ) -> None:
         self._store = store
         self._keyring = keyring
@@ -91,6 +95,8 @@ class Ledger:
         self._threshold = default_threshold
         self._unknown_run = unknown_run
         self._assurance = assurance
+        self._metrics = metrics
+        self._platform_of = platform_of
         self._audit = Audit(keyring)
 
     # -- start
@@ -317,6 +323,14 @@ class Ledger:
         await self._audit_outcome(conn, row, ending)
         after.ended.append(row.run_id)
         after.changed.append(row.message_id)
+        after.measured.append(lambda: self._measure(row, ending, kind if failed else ""))
+
+    def _measure(self, row: Any, ending: str, kind: str) -> None:
+        platform = self._platform_of(row.route["account"]) if row.route else "prefect"
+        self._metrics.request_ended(row.automation, ending, platform)
+        self._metrics.answered(row.automation, (now() - row.created_at).total_seconds())
+        if ending == "failed":
+            self._metrics.failure(row.automation, kind or "error")
 
     async def _deliver(self, conn: AsyncConnection, after: _After, row: Any, answer: Reply) -> None:
         route = Route.model_validate(row.route) if row.route else None
@@ -353,6 +367,8 @@ class Ledger:
         else:
             return
         if notice:
+            if notice.key == "alert":
+                after.measured.append(lambda: self._metrics.alert(row.automation))
             after.deliveries += await self.tell_duty(
                 conn, notice, row.route["account"] if row.route else None
             )
@@ -537,6 +553,8 @@ class Ledger:
         for queued in after.queued:
             self._dispatcher.add(queued)
         self._watch.notify(*after.changed)
+        for measure in after.measured:
+            measure()
 
 
 def _answer(command: str, language: str, failed: str | None, reply: Reply | None, text: str | None) -> Reply:
