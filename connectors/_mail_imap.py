@@ -123,7 +123,8 @@ class Inbox:
         not_before = self.settings.not_before(datetime.now(UTC))
         # SINCE counts whole days in the server's own time zone: one day more, and the exact moment is looked at later.
         criteria: list[object] = ["SINCE", (not_before - timedelta(days=1)).date()]
-        criteria += ["UNKEYWORD", TAKEN] if self._flag == TAKEN else ["UNSEEN"]
+        criteria += ["UNKEYWORD", TAKEN] if self._flag == TAKEN else []
+        criteria += ["UNSEEN"] if self._flag != TAKEN or self.settings.since is None else []
         while True:
             self._connected.told_of_mail()  # what was told up to now is in the result
             found = self._connected.search(["UID", f"{self._done_up_to + 1}:*", *criteria])

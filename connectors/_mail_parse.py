@@ -136,7 +136,7 @@ def _says_it_is_automatic(mail: Mime) -> bool:
         or "<>" in return_path
         or any(
             name.lower().startswith("list-") or name.lower() in _ROBOTS_HEADERS
-            for name in mail.keys()  # noqa: SIM118 - iterating a Mime asks for items by number
+            for name, _ in mail.raw_items()
         )
     )
 

@@ -11,7 +11,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
 from connectors._mail_headers import is_address
 from parley.errors import ConfigurationError
-from parley.messages.model import now
+
+UNREAD_FOR = 86400.0
+"""Where nobody said since when mail is for us: unread mail, this many seconds old at most."""
 
 Security = Literal["tls", "starttls", "none"]
 Port = Annotated[int, Field(gt=0, lt=65536)]
@@ -36,7 +38,7 @@ class MailSettings(BaseModel):
     display_name: str = ""
     folder: str = "INBOX"
     envelope_sender: Literal["address", "empty"] = "address"
-    since: AwareDatetime = Field(default_factory=now)
+    since: AwareDatetime | None = None
     max_age: float = 7 * 86400
     idle: Annotated[float, Field(gt=0, lt=29 * 60)] = 5 * 60
     poll: Annotated[float, Field(gt=0)] = 15
@@ -72,8 +74,9 @@ class MailSettings(BaseModel):
     def not_before(self, moment: datetime) -> datetime:
         """Mail received before this is left alone: from before the account was connected, or too old."""
         oldest = moment.timestamp() - self.max_age
+        since = self.since.timestamp() if self.since else moment.timestamp() - UNREAD_FOR
         # IMAP tells whole seconds: the second in which the account was connected counts as after it.
-        return datetime.fromtimestamp(int(max(oldest, self.since.timestamp())), tz=moment.tzinfo)
+        return datetime.fromtimestamp(int(max(oldest, since)), tz=moment.tzinfo)
 
     def _ends(self) -> tuple[tuple[str, str, Security], ...]:
         return (("imap", self.imap_host, self.imap_security), ("smtp", self.smtp_host, self.smtp_security))

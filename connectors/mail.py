@@ -1,7 +1,8 @@
 """Mail: IMAP in, SMTP out. The sender of a mail is claimed, never proven.
 
-What is taken, and once: a mail whose INTERNALDATE is not before the account was connected, and that does not carry our
-keyword `$ParleyTaken` (where the server permits no keywords: that is unread). The keyword is set after `accept`
+What is taken, and once: a mail that the server received after the account was connected (`since`; where that is not
+said: an unread one of the last day), not longer ago than `max_age`, and that does not carry our keyword `$ParleyTaken`
+(where the server permits no keywords: that is unread). The keyword is set after `accept`
 returned, so a crash in between has the mail delivered again under the same native id: its Message-ID, or, where it has
 none, one derived from account, UIDVALIDITY and UID. Two mails with the same Message-ID are one mail that came twice,
 by a mailing list and directly, or because the mailbox was restored; the second one does nothing.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
+import secrets
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
@@ -47,7 +48,7 @@ __all__ = ["CONNECTOR", "Arrival", "Mail", "MailSettings", "parse", "render"]
 MOST_WAIT = 60.0
 """Longest pause, in seconds, between two attempts to connect or to store."""
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Mail(Connector):
@@ -84,7 +85,7 @@ class Mail(Connector):
                     await inbox.close()
             except Unreachable as error:
                 failures += 1
-                _log.warning("mail account %s: %s", self.account, error)
+                logger.warning("mail account %s: %s", self.account, error)
                 await asyncio.sleep(_pause(failures))
 
     async def send_message(self, reply: Reply, route: Route, *, token: str = "") -> Receipt:
@@ -123,7 +124,7 @@ class Mail(Connector):
                     raise
                 # Not stored, so not flagged: the same mail is the next one again.
                 failures += 1
-                _log.warning("mail account %s: a mail could not be stored: %s", self.account, error)
+                logger.warning("mail account %s: a mail could not be stored: %s", self.account, error)
                 await asyncio.sleep(_pause(failures))
                 await inbox.call(inbox.probe)
                 continue
@@ -163,11 +164,13 @@ class Mail(Connector):
         )
         try:
             message = parse(mail.raw, arrival)
-        except Exception:  # noqa: BLE001 - one mail that nobody foresaw must not hold up all that follow
-            _log.exception("mail account %s: the mail with UID %d could not be read", self.account, mail.uid)
+        except Exception:  # one mail that nobody foresaw must not hold up all that follow
+            logger.exception(
+                "mail account %s: the mail with UID %d could not be read", self.account, mail.uid
+            )
             return None
         if message is None:
-            _log.warning(
+            logger.warning(
                 "mail account %s: the mail with UID %d names no single sender", self.account, mail.uid
             )
         return message
@@ -178,7 +181,7 @@ def _written(reply: Reply, route: Route, writer: Writer, token: str) -> Callable
 
 
 def _pause(failures: int) -> float:
-    return min(MOST_WAIT, 0.5 * float(2 ** min(failures, 10))) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
+    return min(MOST_WAIT, 0.5 * float(2 ** min(failures, 10))) * secrets.SystemRandom().uniform(0.5, 1)
 
 
 CONNECTOR = Mail
