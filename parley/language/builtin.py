@@ -190,7 +190,7 @@ class Builtins:
             word = "yes" if yes else "no"
             answered = await self._dialogue.answer(received, speaker, word)
             return answered or Decision.answer(sentence("nothing-open", speaker.language))
-        return await self._dialogue.confirm_by_id(command.positional[0], speaker, yes=yes)
+        return await self._dialogue.confirm_by_id(command.positional[0], received, speaker, yes=yes)
 
     async def _ack(self, command: Command, received: Received, speaker: Speaker) -> Decision:
         name = self._alerted(command, speaker)

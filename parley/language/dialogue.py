@@ -23,7 +23,15 @@ from parley.messages.model import Button, Reply, now
 from parley.people.rights import Origin, allows
 from parley.people.sealing import Keyring
 from parley.runs.catalogue import AutomationSpec, Catalogue, Lane, Parameter
-from parley.runs.requests import QueuedRun, insert_run, open_values, seal_values, short, update_request
+from parley.runs.requests import (
+    QueuedRun,
+    digest,
+    insert_run,
+    open_values,
+    seal_values,
+    short,
+    update_request,
+)
 from parley.runs.sentences import sentence
 from parley.store import schema
 from parley.store.engine import Store
@@ -67,12 +75,14 @@ class Dialogue:
             return None
         word = text.strip().strip("。.!！").lower()
         if row.state == "awaiting-approval":
-            return self._confirm(row, spec, speaker, word)
+            return self._confirm(row, spec, received, speaker, word)
         if word in NO and not _takes_text(spec, row):
             return self._drop(row, speaker.language)
-        return self._parameter(row, spec, speaker, text)
+        return self._parameter(row, spec, received, speaker, text)
 
-    async def confirm_by_id(self, identifier: str, speaker: Speaker, *, yes: bool) -> Decision:
+    async def confirm_by_id(
+        self, identifier: str, received: Received, speaker: Speaker, *, yes: bool
+    ) -> Decision:
         """Answer a confirmation by the id on its button, wherever it is pressed."""
         row = await self._store.read(lambda conn: _by_short_id(conn, identifier))
         if row is None or row.state != "awaiting-approval":
@@ -82,16 +92,20 @@ class Dialogue:
         spec = self._catalogue().find(row.automation)
         if spec is None:
             return Decision.answer(sentence("not-in-catalogue", speaker.language, command=row.automation))
-        return self._confirm(row, spec, speaker, "yes" if yes else "no") or Decision.silent("answered")
+        return self._confirm(row, spec, received, speaker, "yes" if yes else "no") or Decision.silent(
+            "answered"
+        )
 
     # -- a request
 
-    def _confirm(self, row: Any, spec: AutomationSpec, speaker: Speaker, word: str) -> Decision | None:
+    def _confirm(
+        self, row: Any, spec: AutomationSpec, received: Received, speaker: Speaker, word: str
+    ) -> Decision | None:
         if word in NO:
             return self._drop(row, speaker.language)
         if word not in YES:
             return None
-        return self._queue(row, spec, open_values(self._keyring, row), speaker)
+        return self._queue(row, spec, received, open_values(self._keyring, row), speaker)
 
     def _drop(self, row: Any, language: Language) -> Decision:
         async def drop(conn: AsyncConnection) -> list[QueuedRun]:
@@ -103,7 +117,9 @@ class Dialogue:
         text = sentence("asking-ended", language, command=row.automation)
         return Decision(replies=[Reply(text=text)], changes=[drop])
 
-    def _parameter(self, row: Any, spec: AutomationSpec, speaker: Speaker, text: str) -> Decision:
+    def _parameter(
+        self, row: Any, spec: AutomationSpec, received: Received, speaker: Speaker, text: str
+    ) -> Decision:
         parameter = spec.parameter(row.asking["parameter"])
         if parameter is None:
             return self._drop(row, speaker.language)
@@ -115,25 +131,39 @@ class Dialogue:
         missing = next((p for p in spec.parameters if p.required and p.name not in values), None)
         if missing is not None:
             asking = dict(row.asking) | {"parameter": missing.name}
-            return self._keep(
-                row, values, "needs-input", asking, ask_parameter(missing, spec, speaker.language)
-            )
+            return self._keep(row, received, values, asking, ask_parameter(missing, spec, speaker.language))
         if row.asking.get("confirm"):
             reply = confirm_reply(spec, values, row.id, speaker.language)
-            return self._keep(row, values, "awaiting-approval", {"kind": "confirm"}, reply)
-        return self._queue(row, spec, values, speaker)
+            return self._keep(row, received, values, {"kind": "confirm"}, reply)
+        return self._queue(row, spec, received, values, speaker)
 
     def _keep(
-        self, row: Any, values: dict[str, Any], state: str, asking: dict[str, Any], reply: Reply
+        self,
+        row: Any,
+        received: Received,
+        values: dict[str, Any],
+        asking: dict[str, Any],
+        reply: Reply,
     ) -> Decision:
         async def keep(conn: AsyncConnection) -> list[QueuedRun]:
-            sealed = seal_values(self._keyring, row.id, values)
-            await update_request(conn, row.id, state=state, parameters_sealed=sealed, asking=asking)
+            taken = self._taken_over(row, received, values)
+            state = "awaiting-approval" if asking["kind"] == "confirm" else "needs-input"
+            await update_request(conn, row.id, state=state, asking=asking, **taken)
             return []
 
         return Decision(replies=[reply], changes=[keep])
 
-    def _queue(self, row: Any, spec: AutomationSpec, values: dict[str, Any], speaker: Speaker) -> Decision:
+    def _taken_over(self, row: Any, received: Received, values: dict[str, Any]) -> dict[str, Any]:
+        # The answer is now the message that the request belongs to: who sent it waits for what comes of it.
+        return {
+            "message_id": received.id,
+            "route": received.event.route.model_dump(mode="json"),
+            "parameters_sealed": seal_values(self._keyring, row.id, values),
+        }
+
+    def _queue(
+        self, row: Any, spec: AutomationSpec, received: Received, values: dict[str, Any], speaker: Speaker
+    ) -> Decision:
         # Typed or confirmed by this very person: what plain language only proposed is now a command.
         allowed = allows(
             speaker.principal, spec.effect, spec.command, Origin.COMMAND, speaker.assurance, speaker.language
@@ -143,15 +173,15 @@ class Dialogue:
             if not allowed.allowed:
                 await update_request(conn, row.id, state="refused", reason=allowed.reason, asking=None)
                 return []
-            sealed = seal_values(self._keyring, row.id, values)
             changed = await update_request(
                 conn,
                 row.id,
                 where=("needs-input", "awaiting-approval"),
                 state="queued",
                 queued_at=now(),
-                parameters_sealed=sealed,
                 asking=None,
+                digest=digest(spec, values, row.actor_id),
+                **self._taken_over(row, received, values),
             )
             if not changed:
                 return []
@@ -159,7 +189,7 @@ class Dialogue:
                 QueuedRun(
                     run_id=await insert_run(conn, row.id),
                     request_id=row.id,
-                    message_id=row.message_id,
+                    message_id=received.id,
                     automation=spec.command,
                     values=values,
                     actor=speaker.principal.name,
