@@ -93,6 +93,11 @@ class Outbox:
         self._room: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def waiting(self) -> int:
+        """How many deliveries wait to be sent."""
+        return sum(len(queue) for queue in self._waiting.values())
+
     # -- writing
 
     async def write(

@@ -362,14 +362,15 @@ class Hub:
             await self.accounts.load()
             await self._take_up()
             await stack.enter_async_context(self.link.listen(self.settings.socket))
-            await stack.enter_async_context(serve(self.front, self.settings))
+            await stack.enter_async_context(
+                serve(self.front, self.settings, metrics=self.metrics, refresh=self._measure)
+            )
             for work in (
                 self.dispatcher.run(),
                 self.reconciler.run(),
                 self.console.listen(self.accept_at_desk),
                 self.configuration.watch(self._file_changed, self._file_refused),
                 self._keep_house(),
-                self._measure(),
             ):
                 self._later(work)
             stack.push_async_callback(self._stop_tasks)
@@ -387,13 +388,12 @@ class Hub:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _measure(self) -> None:
-        while True:
-            self.metrics.queue(self.dispatcher.queue_sizes())
-            self.metrics.runs_in_flight(len(self.dispatcher.in_flight))
-            for account in self.accounts.states():
-                self.metrics.account(account["name"], up=account["state"] == "listening")
-            await asyncio.sleep(5)
+    def _measure(self) -> None:
+        self.metrics.queue(self.dispatcher.queue_sizes())
+        self.metrics.runs_in_flight(len(self.dispatcher.in_flight))
+        self.metrics.outbox(self.outbox.waiting)
+        for account in self.accounts.states():
+            self.metrics.account(account["name"], up=account["state"] == "listening")
 
     async def _keep_house(self) -> None:
         while True:
