@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -27,6 +28,15 @@ from parley.store import schema
 from parley.store.engine import Store
 
 Verb = Callable[[Command, Received, Speaker], Awaitable[Decision]]
+
+_SUMMARIES = {
+    "help": ("This list; `/help NAME` tells more about one.", "本列表；`/help 名称` 有更多说明。"),
+    "status": ("How this installation is.", "本系统的状态。"),
+    "runs": ("What you asked for lately.", "您最近的请求。"),
+    "cancel": ("End a run of yours.", "结束您的一次运行。"),
+    "why": ("Why something was refused or failed.", "某个请求为何被拒绝或失败。"),
+    "whoami": ("Who you are here.", "您在这里的身份。"),
+}
 
 _DURATION = re.compile(r"(\d{1,4})\s*(m|min|h|d)?", re.ASCII)
 
@@ -77,7 +87,7 @@ class Builtins:
     async def _help(self, command: Command, received: Received, speaker: Speaker) -> Decision:
         specs = self._may_run(speaker)
         if not command.positional:
-            return Decision(replies=[help_overview(specs, speaker.language)])
+            return Decision(replies=[help_overview(specs, speaker.language, _summaries(speaker))])
         name = command.positional[0].lstrip("/")
         spec = next(
             (spec for spec in specs if spec.command == name.replace("_", "-") or spec.command == name), None
@@ -90,7 +100,7 @@ class Builtins:
         status = await self._status()
         queue = status["queue"]
         lines = [
-            "**parley**: " + ", ".join(f"{p['role']} {p['state']}" for p in status["processes"]),
+            "**parley**: " + ", ".join(_counted(status["processes"])),
             "accounts: " + (", ".join(f"{a['name']} {a['state']}" for a in status["accounts"]) or "-"),
             f"waiting {queue['waiting']}, running {queue['running']}, undelivered {queue['undelivered']}",
         ]
@@ -222,6 +232,17 @@ class Builtins:
         if speaker.principal.role not in ("owner", "operator") or speaker.assurance is not Assurance.VERIFIED:
             raise Denied("Alerts are handled by operators and the owner.")
         return command.positional[0].lstrip("/").lower().replace("_", "-")
+
+
+def _summaries(speaker: Speaker) -> dict[str, str]:
+    return {name: texts[speaker.language == "zh"] for name, texts in _SUMMARIES.items()}
+
+
+def _counted(processes: list[dict[str, Any]]) -> list[str]:
+    counts = Counter((one["role"], one["state"]) for one in processes)
+    return [
+        f"{role} {state}" + (f" ×{count}" if count > 1 else "") for (role, state), count in counts.items()
+    ]
 
 
 def _duration(text: str) -> timedelta:
