@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from parley.messages.model import Accepted, File, HookRequest, HookResponse, Model, Reply, Route
 from parley.people.principals import Principal
@@ -34,7 +34,7 @@ class MessageView(Model):
     reason: str | None = None
     replies: tuple[ReplyView, ...] = ()
     received_at: AwareDatetime
-    timings: dict[str, float] = {}
+    timings: dict[str, float] = Field(default_factory=dict)
 
 
 class RunView(Model):
@@ -118,7 +118,9 @@ class Front(Protocol):
         "message_id"}`; `at` is ISO 8601.
         """
 
-    def console(self, principal: Principal) -> AbstractAsyncContextManager[AsyncIterator[tuple[Reply, Route, str]]]:
+    def console(
+        self, principal: Principal
+    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[Reply, Route, str]]]:
         """Replies in the console conversation of this principal from now on: (reply, route, id of the reply).
 
         The id is the one that `history` and `ReplyView` give the same reply, so that a page shows it once.

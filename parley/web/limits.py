@@ -1,0 +1,106 @@
+"""Limits: how much one request may hold, how long it may take to arrive, how many a second one principal may send."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from parley.web.problems import Problem
+
+TEXT_BODY = 1024 * 1024
+"""Most bytes of a request that carries no files."""
+
+FILES_BODY = 36 * 1024 * 1024
+"""Most bytes of a request with files: one of the largest, as base64, and room for the rest."""
+
+BODY_SECONDS = 60.0
+"""A body has to arrive within this time."""
+
+LARGE_AT_ONCE = 4
+"""Most bodies above `TEXT_BODY` that are in memory at the same time."""
+
+
+async def body_of(request: Request, limit: int, seconds: float = BODY_SECONDS) -> bytes:
+    """The whole body. Raises `Problem`: 413 as soon as it is too long, 408 when it does not arrive in time."""
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
+        raise too_large(limit)
+    try:
+        async with asyncio.timeout(seconds):
+            return await _read(request, limit)
+    except TimeoutError:
+        headers = {"connection": "close"}
+        raise Problem(408, f"The request did not arrive within {seconds:g} s.", headers=headers) from None
+    except ClientDisconnect:
+        raise Problem(400, "The connection closed before the request was complete.") from None
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise too_large(limit)
+    return bytes(body)
+
+
+def too_large(limit: int) -> Problem:
+    """413, with the limit; the rest of the body is not waited for."""
+    return Problem(413, f"A request here may hold {limit:,} bytes at most.", headers={"connection": "close"})
+
+
+class LargeBodies:
+    """Room for a few large requests at once; others wait for theirs."""
+
+    def __init__(self, most: int = LARGE_AT_ONCE) -> None:
+        self._room = asyncio.Semaphore(most)
+
+    @asynccontextmanager
+    async def room(self, request: Request) -> AsyncIterator[None]:
+        """Wait for room if this request says that it is large, or does not say how large it is."""
+        declared = request.headers.get("content-length", "")
+        if declared.isascii() and declared.isdigit() and len(declared) < 20 and int(declared) <= TEXT_BODY:
+            yield
+            return
+        async with self._room:
+            yield
+
+
+class Rate:
+    """A token bucket for each key: `per_second` in the long run, `burst` at once."""
+
+    def __init__(
+        self,
+        per_second: float = 300,
+        burst: float = 600,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        most_keys: int = 10_000,
+    ) -> None:
+        self._per_second, self._burst, self._clock, self._most = per_second, burst, clock, most_keys
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, key: str) -> None:
+        """Count one request. Raises `Problem` 429 with Retry-After when the bucket is empty."""
+        now = self._clock()
+        left, since = self._buckets.pop(key, (self._burst, now))
+        left = min(self._burst, left + (now - since) * self._per_second)
+        empty = left < 1
+        self._buckets[key] = (left if empty else left - 1, now)
+        while len(self._buckets) > self._most:
+            self._buckets.popitem(last=False)
+        if empty:
+            wait = math.ceil((1 - left) / self._per_second)
+            raise Problem(
+                429,
+                f"More than {self._per_second:g} requests a second: wait a moment.",
+                kind="rate-limited",
+                headers={"retry-after": str(max(1, wait))},
+            )
