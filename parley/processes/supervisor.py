@@ -122,7 +122,7 @@ class Supervisor:
         return False
 
     def _why(self, child: Child) -> str:
-        if child.quick_ends < 3:
+        if child.quick_ends != 3 and child.quick_ends % TOLD_EVERY:
             return ""
         return (
             f"\n  it ended {child.quick_ends} times soon after its start; the last lines of {child.log.path}:\n    "
