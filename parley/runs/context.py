@@ -20,7 +20,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from parley.errors import LinkError, ParleyError
+from parley.errors import ParleyError
 from parley.link.calls import AskCall, BeatCall, FinishCall, LogActionCall, SayCall, Started
 from parley.messages.model import Message, Reply
 from parley.runs.answers import render
@@ -156,7 +156,8 @@ class Run:
                 text=question,
                 json_schema=model.model_json_schema(),
             )
-            answer = await self._asked_until_answered(call)
+            # Without a limit: how long a question stays open is for the hub to say.
+            answer = await self._hub.call("ask", call, timeout=None)
             try:
                 return model.model_validate(answer)
             except ValidationError as error:
@@ -167,15 +168,6 @@ class Run:
                     ) from None
                 question = f"{reason}. {text}"
         raise AssertionError
-
-    async def _asked_until_answered(self, call: AskCall) -> Any:
-        while True:
-            try:
-                return await self._hub.call("ask", call, timeout=None)
-            except LinkError as error:
-                # The hub is away: the same call finds the same question again.
-                logger.warning("the question waits for the hub: %s", error)
-                await asyncio.sleep(1)
 
     async def _finish(self, call: FinishCall) -> None:
         async with self._turn:

@@ -50,13 +50,15 @@ async def ensure(flows: Mapping[str, Flow[..., Any]], catalogue: Catalogue, sett
     """
     async with get_client() as client:
         specs, broken = [], list(catalogue.broken)
+        no_pool = await _missing_pool(client, settings)
         for spec in catalogue:
-            reason = await _deployed(client, flows[spec.name], spec, settings)
+            reason = no_pool or await _deployed(client, flows[spec.name], spec, settings)
             if reason:
                 broken.append(BrokenAutomation(source=spec.entrypoint, reason=reason))
             else:
                 specs.append(spec)
-        await _listener(client, settings)
+        if not no_pool:
+            await _listener(client, settings)
         for command, external in settings.file.automations.external.items():
             found = await _external(client, command, external, specs)
             if isinstance(found, BrokenAutomation):
@@ -107,6 +109,15 @@ def entrypoint_of_listener() -> tuple[Flow[..., Any], str] | None:
     return next(((flow, f"{LISTENER}.{name}") for name, flow in own), None)
 
 
+async def _missing_pool(client: PrefectClient, settings: Settings) -> str:
+    # Asked first: the server answers an update with a pool that is not there by "internal error".
+    try:
+        await client.read_work_pool(settings.file.prefect.pool)
+    except ObjectNotFound:
+        return f"Prefect has no work pool {settings.file.prefect.pool!r}: create it, or name another in parley.toml."
+    return ""
+
+
 async def _deployed(
     client: PrefectClient, flow: Flow[..., Any], spec: AutomationSpec, settings: Settings
 ) -> str:
@@ -115,8 +126,6 @@ async def _deployed(
     schedules = declared.schedules if declared else ()
     try:
         await _upsert(client, flow, deployment_fields(flow, spec, settings), schedules)
-    except ObjectNotFound:
-        return f"Prefect has no work pool {settings.file.prefect.pool!r}: create it, or name another in parley.toml."
     except PrefectHTTPStatusError as error:
         if error.response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise

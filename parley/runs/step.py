@@ -156,11 +156,11 @@ class _Attempts:
             try:
                 with sync_timeout(self._timeout):
                     return function(*args, **kwargs)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - judged, and raised again unless there is an alternative
                 fallback = self._last_resort(error)
                 try:
                     return fallback(*args, **kwargs)
-                except Exception as second:
+                except Exception as second:  # noqa: BLE001 - marked and raised again
                     raise _final(second) from error
 
         return attempt
@@ -171,12 +171,12 @@ class _Attempts:
             try:
                 with timeout_async(self._timeout):
                     return await function(*args, **kwargs)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - judged, and raised again unless there is an alternative
                 fallback = self._last_resort(error)
                 try:
                     result = fallback(*args, **kwargs)
                     return await result if inspect.isawaitable(result) else result
-                except Exception as second:
+                except Exception as second:  # noqa: BLE001 - marked and raised again
                     raise _final(second) from error
 
         return attempt
