@@ -14,6 +14,8 @@ import sys
 import threading
 from collections.abc import Mapping
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from parley.runs import forker
@@ -33,6 +35,23 @@ Flows = Mapping[str, "Flow[..., Any]"]
 FORKS: Final = sys.platform.startswith("linux")
 """Elsewhere system libraries start threads behind our back, and a forked copy of such a process may hang."""
 
+_FIRST_RUN: Final = (
+    "anyio._backends._asyncio",
+    "graphviz",
+    "parley.runs.execute",
+    "parley.runs.hub_thread",
+    "parley.runs.register",
+    "prefect._internal.states",
+    "prefect.concurrency._asyncio",
+    "prefect.concurrency._sync",
+    "prefect.concurrency.services",
+    "prefect.events.clients",
+    "prefect.task_engine",
+    "prefect.utilities.visualization",
+    "websockets.asyncio.client",
+)
+"""What Prefect imports in the middle of the first run: some 10 MB and 100 ms a child, if each did it for itself."""
+
 _AFRESH: Final = ("-m", "parley.runs.nursery")
 
 
@@ -41,8 +60,8 @@ def plant() -> socket.socket:
 
     Returns the worker's end of its channel.
     """
-    import prefect.main
-    import prefect.workers.base  # noqa: F401 - the pages to share
+    import_module("prefect.main")
+    import_module("prefect.workers.base")
 
     ours, theirs = pair()
     gc.collect()
@@ -63,7 +82,7 @@ def sow() -> tuple[int, socket.socket]:
 def stem(channel: Channel) -> None:
     """Fork a nursery for each socket that comes, until the worker is gone."""
     forker.ignore_signals()
-    import prefect.main  # noqa: F401 - in the stem that was started afresh
+    import_module("prefect.main")
 
     gc.collect()
     gc.freeze()
@@ -93,6 +112,9 @@ def preload() -> tuple[Flows, Catalogue]:
     from parley.runs import describe, lean
 
     lean.install()
+    for name in _FIRST_RUN:
+        if find_spec(name):
+            import_module(name)
     return describe.find(settings.load().file.automations)
 
 

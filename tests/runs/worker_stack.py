@@ -177,14 +177,14 @@ class Stack:
     async def state_becomes(self, flow_run_id: str, *names: str) -> str:
         """Wait for one of these states."""
         async with asyncio.timeout(PATIENCE):
-            while (name := await self.state(flow_run_id)) not in names:
+            while (name := await self.state(flow_run_id)) not in names:  # noqa: ASYNC110 - another process changes it
                 await asyncio.sleep(0.1)
         return name
 
     async def noted(self, what: str, count: int = 1) -> list[tuple[int, float]]:
         """Wait until runs have noted this so often; pid and time of each."""
         async with asyncio.timeout(PATIENCE):
-            while len(found := self.lines(what)) < count:
+            while len(found := self.lines(what)) < count:  # noqa: ASYNC110 - another process changes it
                 await asyncio.sleep(0.01)
         return found
 
@@ -193,6 +193,11 @@ class Stack:
         text = self.notes.read_text() if self.notes.exists() else ""
         rows = (line.split() for line in text.splitlines())
         return [(int(pid), float(at)) for word, pid, at in rows if word == what]
+
+    def change_modules(self, modules: str) -> None:
+        """Have parley.toml name other modules."""
+        config = Path(self.environment["PARLEY_CONFIG"])
+        config.write_text(config.read_text().replace("tests.runs.worker_flows", modules))
 
     def family(self) -> list[psutil.Process]:
         """Every process below the worker."""
@@ -210,7 +215,7 @@ class Stack:
     async def all_gone(self, pids: set[int]) -> None:
         """Wait until none of these processes is left."""
         async with asyncio.timeout(PATIENCE):
-            while any(_lives(pid) for pid in pids):
+            while any(_lives(pid) for pid in pids):  # noqa: ASYNC110 - another process changes it
                 await asyncio.sleep(0.05)
 
 
