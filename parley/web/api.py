@@ -14,11 +14,12 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request
 from starlette.responses import Response
 
 from parley.language.binding import refuse_prefect_markers
-from parley.messages.model import Accepted, File
+from parley.messages.model import MAX_TEXT, Accepted, File
 from parley.people.principals import Principal
 from parley.web.auth import Caller, may_watch
 from parley.web.bodies import add_schemas, json_object, json_of, shown
 from parley.web.front import Front, MessageView
+from parley.web.outgoing import automation_out, me_out, message_out, run_out
 from parley.web.problems import MEDIA_TYPE, Problem, ProblemDetails
 from parley.web.site import Site
 from parley.web.wire import (
@@ -31,10 +32,6 @@ from parley.web.wire import (
     NewPress,
     Page,
     RunOut,
-    automation_out,
-    me_out,
-    message_out,
-    run_out,
 )
 
 LONGEST_WAIT = 120.0
@@ -96,7 +93,7 @@ async def post_message(
     key: Key = None,
 ) -> MessageOut:
     """Stored when this answers. 200 with the final state if that came within `wait` seconds, else 202."""
-    new.check()
+    _check(new)
     taken = await _front(request).say(
         caller,
         new.text,
@@ -262,6 +259,17 @@ def complete_openapi(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
+
+
+def _check(new: NewMessage) -> None:
+    if len(new.text) > MAX_TEXT:
+        raise Problem(
+            413,
+            f"The text has {len(new.text):,} characters; {MAX_TEXT:,} is the most. Send it as a file.",
+            kind="text-too-long",
+        )
+    if not new.text.strip() and not new.files:
+        raise Problem(422, "The message is empty: write something, or add a file.", kind="empty")
 
 
 async def _outcome(

@@ -25,9 +25,10 @@ from parley.messages.model import Reply, Route, now
 from parley.people.principals import Principal
 from parley.web.auth import Doors
 from parley.web.front import Front, MessageView
+from parley.web.outgoing import files_out, me_out, message_out
 from parley.web.problems import Problem
 from parley.web.site import Site
-from parley.web.wire import API, files_out, me_out, message_out
+from parley.web.wire import API
 
 logger = logging.getLogger(__name__)
 
