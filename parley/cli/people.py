@@ -1,0 +1,89 @@
+"""`parley people`: who may use this installation, and as whom they are known on the platforms."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from parley.cli import FAILED
+from parley.cli.terminal import complain, print_json, print_table, say
+
+app = typer.Typer(no_args_is_help=True, help="Who may use this installation, and as whom.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--automation", help="Only these (globs); all that the role may, by default."),
+]
+
+
+@app.command("list")
+def list_people(as_json: Json = False) -> None:
+    """List people and services, with their roles and links."""
+    rows = _admin("people")
+    if as_json:
+        print_json(rows)
+        return
+    columns = ("name", "kind", "role", "automations", "enabled", "identities")
+    print_table(rows, columns, nothing="nobody yet.")
+
+
+@app.command()
+def add(
+    name: str,
+    role: Annotated[str, typer.Option(help="owner, operator, user, auditor or none.")] = "user",
+    automation: Only = None,
+    service: Annotated[bool, typer.Option("--service", help="A machine, such as an alert source.")] = False,
+) -> None:
+    """Add a person or a service."""
+    kind = "service" if service else "person"
+    _admin("person_add", name=name, role=role, automations=automation or [], kind=kind)
+    say(f"{name} is added as {role}. `parley people link` says who they are on a platform.")
+
+
+@app.command("role")
+def set_role(name: str, role: str, automation: Only = None) -> None:
+    """Change what somebody may do."""
+    arguments: dict[str, Any] = {} if automation is None else {"automations": automation}
+    _admin("person_role", name=name, role=role, **arguments)
+    say(f"{name} is now {role}.")
+
+
+@app.command()
+def link(
+    name: str,
+    account: str,
+    user_id: Annotated[
+        str, typer.Argument(help="Their id on the platform, as it is: U02AB34CD, ada@example.org.")
+    ],
+    verified: Annotated[
+        bool, typer.Option("--verified", help="This sender's claims are checked otherwise (DKIM, SASL).")
+    ] = False,
+) -> None:
+    """Say who somebody is on a platform."""
+    _admin("person_link", name=name, account=account, user_id=user_id, verified=verified)
+    say(f"{user_id} of {account} is {name}.")
+
+
+@app.command()
+def unlink(account: str, user_id: str) -> None:
+    """Let a platform's user be nobody again."""
+    if not _admin("person_unlink", account=account, user_id=user_id):
+        complain(f"{user_id} of {account} was nobody.")
+        sys.exit(FAILED)
+    say(f"{user_id} of {account} is nobody now.")
+
+
+@app.command()
+def disable(name: str) -> None:
+    """Take every right, token and session away."""
+    _admin("person_disable", name=name)
+    say(f"{name} is disabled.")
+
+
+def _admin(verb: str, **arguments: Any) -> Any:
+    from parley.cli.installation import Installation
+
+    return Installation().admin(verb, **arguments)
