@@ -101,9 +101,7 @@ class Executor:
         except BaseException:
             self._runner.close()
             raise
-        clients = self._context.get(SyncClientContext.__var__)
-        assert clients is not None
-        self.sync_client = clients.client
+        self.sync_client = self._context[SyncClientContext.__var__].client  # opened by the line before
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -141,8 +141,9 @@ def _prompt_heartbeats(_: Any) -> Any:
     @contextmanager
     def send_heartbeats(
         engine: flow_engine.BaseFlowRunEngine[Any, Any],
-        join_on_exit: bool = True,  # noqa: ARG001 - the thread ends at once, whoever waits for it
+        join_on_exit: bool = True,
     ) -> Iterator[None]:
+        del join_on_exit  # the thread ends at once, whoever waits for it
         if engine.heartbeat_seconds is None:
             yield
             return

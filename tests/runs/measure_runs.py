@@ -47,14 +47,14 @@ async def deploy(wanted: Any) -> UUID:
         return await client.create_deployment(await client.create_flow(wanted), "measured")
 
 
-async def plain(at_once: int, runs: int) -> tuple[float, list[float]]:
-    """Run the flow as a user would in one process and return wall time and each run's seconds."""
+async def plain(wanted: Any, at_once: int, runs: int) -> tuple[float, list[float]]:
+    """Run the flow as a user would in one process, a sync one in threads; return wall time and each run's seconds."""
     room, took = asyncio.Semaphore(at_once), list[float]()
 
     async def one(number: int) -> None:
         async with room:
             start = time.perf_counter()
-            await one_task(number)
+            await (wanted(number) if wanted.isasync else asyncio.to_thread(wanted, number))
             took.append(time.perf_counter() - start)
 
     await asyncio.gather(*[one(0) for _ in range(at_once)])
@@ -135,7 +135,7 @@ def main() -> None:
     deployment = UUID(os.read(reading, 64).decode())
     os.waitpid(pid, 0)
     ours = _summary(*warm(wanted, deployment, options.at_once, options.runs))
-    theirs = _summary(*asyncio.run(plain(options.at_once, options.runs)))
+    theirs = _summary(*asyncio.run(plain(wanted, options.at_once, options.runs)))
     ratio = round(ours["runs_per_s"] / theirs["runs_per_s"], 2)
     json.dump({"at_once": options.at_once, "ours": ours, "plain": theirs, "ratio": ratio}, sys.stdout)
     print()
