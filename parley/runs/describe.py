@@ -128,7 +128,7 @@ class _Found:
     def _tried(self, source: str, load: Callable[[], Any]) -> Any:
         try:
             return load()
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - an author's module may raise anything
             self._broken.append(BrokenAutomation(source=source, reason=_one_line(error)))
             return None
 
