@@ -7,8 +7,9 @@ the event as handled, so that a hub that dies in between handles it again and a 
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -47,6 +48,10 @@ MOST_UNDERSTOOD = 100_000
 """Longest text that is looked at, in characters; a longer one is answered with how to send it."""
 
 
+MOST_STRANGERS = 10_000
+"""Unknown senders that are remembered in memory besides the store."""
+
+
 class Reception:
     """Handles stored events, one conversation at a time."""
 
@@ -75,6 +80,7 @@ class Reception:
         self._understander = understander
         self._limits = limits
         self._audit = Audit(keyring)
+        self._telling: OrderedDict[tuple[str, str], datetime] = OrderedDict()
 
     async def handle(self, received: Received) -> None:
         """Handle one event. An error of our own leaves an apology and a dead message, never a lost one."""
@@ -136,12 +142,22 @@ class Reception:
             table.c.reason == "unknown sender",
         )
         told = await self._store.read(lambda conn: _scalar(conn, query))
-        if told:
+        if told or not self._tell(received.event.account, sender):
             return Decision.silent("unknown sender, told today")
         text = received.event.text if isinstance(received.event, Message) else ""
         return Decision.answer(
             sentence("unknown-sender", language_of(text), id=sender), reason="unknown sender"
         )
+
+    def _tell(self, account: str, sender: str) -> bool:
+        # Messages of one sender in several threads are handled side by side, before any of them is committed.
+        told = self._telling.get((account, sender))
+        if told is not None and now() - told < timedelta(days=1):
+            return False
+        self._telling[account, sender] = now()
+        if len(self._telling) > MOST_STRANGERS:
+            self._telling.popitem(last=False)
+        return True
 
     async def _understand(self, received: Received, speaker: Speaker) -> Decision:
         event = received.event

@@ -36,6 +36,11 @@ class Intake:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    async def empty(self) -> None:
+        """Return once all that was taken is handled."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
     def __len__(self) -> int:
         return len(self._known)
 

@@ -197,6 +197,10 @@ class Hub:
         acting_for = event.route.context.get("acting_as")
         return await self.inbox.accept(event, principal_id=event.sender.id, acting_for_id=acting_for)
 
+    async def intake_is_empty(self) -> None:
+        """Return once every message so far is handled."""
+        await self.intake.empty()
+
     async def _take_up_messages(self) -> None:
         for received in await self.inbox.unhandled():
             self.intake.add(received)

@@ -6,6 +6,7 @@ without an idempotency key.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import uuid
 from collections.abc import Iterable, Mapping
@@ -31,11 +32,14 @@ class PrefectRefused(ParleyError):
 class PrefectApi:
     """A client of one Prefect server; `url` ends in `/api`. Safe for concurrent use in one event loop."""
 
-    def __init__(self, url: str, auth: str = "", *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self, url: str, auth: str = "", *, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
         self.url = url.rstrip("/")
         user, _, password = auth.partition(":")
         self._csrf_client = str(uuid.uuid4())
         self._csrf: str | None = None
+        self._fetching = asyncio.Lock()
         self._client = httpx.AsyncClient(
             base_url=self.url + "/",
             auth=(user, password) if auth else None,
@@ -88,7 +92,9 @@ class PrefectApi:
             body["state"] = {"type": "PENDING", "name": "Pending"}
         if job_variables:
             body["job_variables"] = dict(job_variables)
-        created: dict[str, Any] = await self._ask("POST", f"deployments/{deployment_id}/create_flow_run", body)
+        created: dict[str, Any] = await self._ask(
+            "POST", f"deployments/{deployment_id}/create_flow_run", body
+        )
         return created
 
     async def flow_run(self, flow_run_id: str) -> dict[str, Any]:
@@ -111,11 +117,15 @@ class PrefectApi:
         if not wanted:
             return []
         found: list[dict[str, Any]] = await self._ask(
-            "POST", "flow_runs/filter", {"flow_runs": {"id": {"any_": wanted}}, "limit": min(200, len(wanted))}
+            "POST",
+            "flow_runs/filter",
+            {"flow_runs": {"id": {"any_": wanted}}, "limit": min(200, len(wanted))},
         )
         return found
 
-    async def set_state(self, flow_run_id: str, kind: str, name: str, message: str, *, force: bool = True) -> str:
+    async def set_state(
+        self, flow_run_id: str, kind: str, name: str, message: str, *, force: bool = True
+    ) -> str:
         """Set a flow run's state; returns ACCEPT, REJECT, ABORT or WAIT."""
         body = {"state": {"type": kind, "name": name, "message": message}, "force": force}
         return str((await self._ask("POST", f"flow_runs/{flow_run_id}/set_state", body)).get("status"))
@@ -131,29 +141,40 @@ class PrefectApi:
         await self._client.aclose()
 
     async def _ask(self, method: str, path: str, body: Any = None) -> Any:
-        response = await self._send(method, path, body)
+        csrf = await self._csrf_token() if method != "GET" else ""
+        response = await self._send(method, path, body, csrf)
         if response.status_code == httpx.codes.FORBIDDEN and "CSRF" in response.text.upper():
-            self._csrf = None
-            response = await self._send(method, path, body)
+            response = await self._send(method, path, body, await self._csrf_token(instead_of=csrf))
         if response.is_success:
             return response.json() if response.content else None
         if response.status_code in (408, 429, 500, 502, 503, 504):
             raise PrefectUnavailable(f"Prefect answered {response.status_code} to {method} {path}")
         raise PrefectRefused(_reason(response), response.status_code)
 
-    async def _send(self, method: str, path: str, body: Any) -> httpx.Response:
+    async def _send(self, method: str, path: str, body: Any, csrf: str) -> httpx.Response:
+        headers = {"Prefect-Csrf-Token": csrf, "Prefect-Csrf-Client": self._csrf_client} if csrf else {}
         try:
-            headers = await self._csrf_headers() if method != "GET" else {}
             return await self._client.request(method, path, json=body, headers=headers)
         except httpx.HTTPError as error:
-            raise PrefectUnavailable(f"Prefect at {self.url} does not answer ({type(error).__name__})") from error
+            raise self._silent(error) from error
 
-    async def _csrf_headers(self) -> dict[str, str]:
-        if self._csrf is None:
+    async def _csrf_token(self, *, instead_of: str | None = None) -> str:
+        # A new token makes the one before worthless: one request fetches it, and all others wait for that one.
+        async with self._fetching:
+            if self._csrf is None or self._csrf == instead_of:
+                self._csrf = await self._fetch_csrf()
+            return self._csrf
+
+    async def _fetch_csrf(self) -> str:
+        try:
             answer = await self._client.get("csrf-token", params={"client": self._csrf_client})
-            # 422: the server has CSRF protection off.
-            self._csrf = answer.json()["token"] if answer.is_success else ""
-        return {"Prefect-Csrf-Token": self._csrf, "Prefect-Csrf-Client": self._csrf_client} if self._csrf else {}
+        except httpx.HTTPError as error:
+            raise self._silent(error) from error
+        # Not found or refused: the server has CSRF protection off.
+        return str(answer.json()["token"]) if answer.is_success else ""
+
+    def _silent(self, error: Exception) -> PrefectUnavailable:
+        return PrefectUnavailable(f"Prefect at {self.url} does not answer ({type(error).__name__})")
 
     async def __aenter__(self) -> Self:
         return self
