@@ -29,21 +29,47 @@ HOST = Parameter(name="host", json_schema={"type": "string", "enum": ["web1", "w
 CATALOGUE = Catalogue(
     automations=(
         AutomationSpec(
-            name="look", command="look", summary="Look something up.", deployment="look/parley", parameters=(NUMBER,),
-            examples=("look up {n}", "查 {n}"), version="1",
+            name="look",
+            command="look",
+            summary="Look something up.",
+            deployment="look/parley",
+            parameters=(NUMBER,),
+            examples=("look up {n}", "查 {n}"),
+            version="1",
         ),
         AutomationSpec(
-            name="again", command="again", summary="Look, safely repeated.", deployment="again/parley", idempotent=True, version="1"
+            name="again",
+            command="again",
+            summary="Look, safely repeated.",
+            deployment="again/parley",
+            idempotent=True,
+            version="1",
         ),
         AutomationSpec(
-            name="change", command="change", summary="Change something.", deployment="change/parley",
-            effect=Effect.WRITE, parameters=(HOST,), examples=("change {host}", "修改 {host}"), version="1", alert_after=2,
+            name="change",
+            command="change",
+            summary="Change something.",
+            deployment="change/parley",
+            effect=Effect.WRITE,
+            parameters=(HOST,),
+            examples=("change {host}", "修改 {host}"),
+            version="1",
+            alert_after=2,
         ),
         AutomationSpec(
-            name="harm", command="harm", summary="Do harm.", deployment="harm/parley", effect=Effect.DANGEROUS, version="1"
+            name="harm",
+            command="harm",
+            summary="Do harm.",
+            deployment="harm/parley",
+            effect=Effect.DANGEROUS,
+            version="1",
         ),
         AutomationSpec(
-            name="secret", command="secret", summary="Take a secret.", deployment="secret/parley", version="1",
+            name="secret",
+            command="secret",
+            summary="Take a secret.",
+            deployment="secret/parley",
+            version="1",
             parameters=(Parameter(name="word", json_schema={"type": "string"}, sealed=True),),
         ),
     )
@@ -77,27 +103,40 @@ class Worker:
     async def carry_out(self, order: RunOrder) -> None:
         """Start and finish as the script says."""
         started = await self.start(order)
-        said = await self.answer(order, started) if self.answer else {"outcome": "done", "reply": Reply(text="ok")}
+        said = (
+            await self.answer(order, started)
+            if self.answer
+            else {"outcome": "done", "reply": Reply(text="ok")}
+        )
         await self.finish(order, started, **said)
 
     async def start(self, order: RunOrder, holder: str = "") -> Started:
         """Ask for the start."""
         call = StartCall(
-            token=order.token, flow_run_id=order.flow_run_id, holder=holder or uuid.uuid4().hex, automation=order.automation
+            token=order.token,
+            flow_run_id=order.flow_run_id,
+            holder=holder or uuid.uuid4().hex,
+            automation=order.automation,
         )
         return Started.model_validate(await self.client.call("start", call, timeout=PATIENCE))
 
     async def finish(self, order: RunOrder, started: Started, **said: Any) -> None:
         """Tell the end, and that the process is free."""
         call = FinishCall(
-            token=started.token, flow_run_id=order.flow_run_id, run_id=started.run_id, epoch=started.epoch, **said
+            token=started.token,
+            flow_run_id=order.flow_run_id,
+            run_id=started.run_id,
+            epoch=started.epoch,
+            **said,
         )
         await self.client.call("finish", call, timeout=PATIENCE)
         await self.ended(order.flow_run_id, "finished")
 
     async def ended(self, flow_run_id: str, how: Any, reason: str = "") -> None:
         """The process that ran it is done, one way or another."""
-        await self.client.call("run_ended", RunEnded(flow_run_id=flow_run_id, how=how, reason=reason), timeout=PATIENCE)
+        await self.client.call(
+            "run_ended", RunEnded(flow_run_id=flow_run_id, how=how, reason=reason), timeout=PATIENCE
+        )
 
     async def next_order(self) -> RunOrder:
         """The next order."""
@@ -224,5 +263,10 @@ def deploy(server: PrefectServer) -> None:
     with server.client() as client:
         for spec in CATALOGUE:
             flow = client.post("/flows/", json={"name": spec.name}).raise_for_status().json()
-            body = {"name": "parley", "flow_id": flow["id"], "work_pool_name": "parley", "enforce_parameter_schema": False}
+            body = {
+                "name": "parley",
+                "flow_id": flow["id"],
+                "work_pool_name": "parley",
+                "enforce_parameter_schema": False,
+            }
             client.post("/deployments/", json=body).raise_for_status()

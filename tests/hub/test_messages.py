@@ -16,7 +16,9 @@ from tests.prefect_fixture import PrefectServer
 pytestmark = pytest.mark.prefect
 
 
-async def test_a_command_is_a_flow_run_and_its_result_the_answer(house: House, deployed: PrefectServer) -> None:
+async def test_a_command_is_a_flow_run_and_its_result_the_answer(
+    house: House, deployed: PrefectServer
+) -> None:
     """The answer is the run's, and the run is in Prefect under our run's id."""
     view = await house.say("/look 7")
     assert (view.state, text_of(view)) == ("done", "ok")
@@ -73,7 +75,9 @@ async def test_a_button_confirms_just_its_own_request(house: House) -> None:
     assert (await house.worker.next_order()).flow_run["parameters"] == {"host": "web2"}
 
 
-async def test_what_is_missing_is_asked_for_over_a_restart(home: Path, deployed: PrefectServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_missing_is_asked_for_over_a_restart(
+    home: Path, deployed: PrefectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The question and what is known so far outlive the hub; a wrong answer says what is allowed."""
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", deployed.environment["PREFECT_API_AUTH_STRING"])
     async with house_in(home, deployed) as house:
@@ -150,8 +154,13 @@ async def test_an_automation_can_ask(house: House) -> None:
 
     async def ask(order: RunOrder, started: Started) -> dict[str, object]:
         call = {
-            "token": started.token, "flow_run_id": order.flow_run_id, "run_id": started.run_id,
-            "epoch": started.epoch, "ordinal": 1, "text": "One thing.", "json_schema": schema,
+            "token": started.token,
+            "flow_run_id": order.flow_run_id,
+            "run_id": started.run_id,
+            "epoch": started.epoch,
+            "ordinal": 1,
+            "text": "One thing.",
+            "json_schema": schema,
         }
         given = await house.worker.client.call("ask", call, timeout=None)
         return {"outcome": "done", "reply": Reply(text=f"size {given['size']}")}
@@ -181,7 +190,9 @@ async def test_sealed_parameters_are_opened_only_for_the_run(house: House, deplo
     assert seen == [{"word": "hunter2"}]
     with deployed.client() as client:
         assert "hunter2" not in client.get(f"/flow_runs/{view.flow_run_id}").text
-    assert b"hunter2" not in b"".join(path.read_bytes() for path in house.hub.settings.home.glob("parley.db*"))
+    assert b"hunter2" not in b"".join(
+        path.read_bytes() for path in house.hub.settings.home.glob("parley.db*")
+    )
 
 
 async def test_a_full_house_of_messages_keeps_their_order(house: House) -> None:
