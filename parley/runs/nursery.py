@@ -48,6 +48,7 @@ _FIRST_RUN: Final = (
     "prefect.events.clients",
     "prefect.task_engine",
     "prefect.utilities.visualization",
+    "rich._emoji_codes",
     "websockets.asyncio.client",
 )
 """What Prefect imports in the middle of the first run: some 10 MB and 100 ms a child, if each did it for itself."""
