@@ -59,7 +59,8 @@ class FakeHub:
         return True
 
     def _handlers(self, _peer: Peer) -> Mapping[str, Handler]:
-        return {name: self._handler(name) for name in ("start", "beat", "say", "ask", "finish", "log_action")}
+        calls = ("start", "beat", "say", "ask", "finish", "log_action", "publish_catalogue")
+        return {name: self._handler(name) for name in calls}
 
     def _handler(self, name: str) -> Handler:
         async def handle(args: dict[str, Any]) -> Any:

@@ -20,9 +20,10 @@ from parley.runs.describe import find
 from parley.runs.register import ensure, entrypoint_of_listener, tags_of
 from parley.settings import Automations, File, Prefect, Settings
 from tests.prefect_fixture import PrefectServer, prefect_server
+from tests.runs.fake_hub import FakeHub, hub
 from tests.runs.prefect_client import IN_PREFECT, prefect_api
 
-__all__ = ["prefect_api", "prefect_server"]
+__all__ = ["hub", "prefect_api", "prefect_server"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -192,3 +193,22 @@ def test_prefect_deploy_all_works_by_itself(prefect_server: PrefectServer, tmp_p
             "every-morning": False,
         }
         client.patch(url, json={"active": True}).raise_for_status()
+
+
+@pytest.mark.prefect
+def test_the_command_deploys_and_tells_the_hub(prefect_server: PrefectServer, hub: FakeHub) -> None:
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "PARLEY_"))
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "parley.runs.register"],
+        cwd=ROOT,
+        env={**environment, **prefect_server.environment, "PARLEY_HOME": str(hub.home)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (told,) = hub.of("publish_catalogue")
+    assert {"order", "repair", "report"} <= set(Catalogue.model_validate(told).by_command())
