@@ -14,7 +14,8 @@ from parley.link.calls import FinishCall, Role, RunEnded, RunOrder, StartCall, S
 from parley.link.client import HubClient, role_token
 from parley.messages.model import Assurance, Message, Reply, Route, Sender
 from parley.people import principals
-from parley.people.principals import Principal, Role as PersonRole
+from parley.people.principals import Principal
+from parley.people.principals import Role as PersonRole
 from parley.processes.hub import Hub, open_hub
 from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Parameter
 from parley.settings import Account, Duty, File, Settings

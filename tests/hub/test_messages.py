@@ -7,9 +7,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.link.calls import RunOrder, Started
 from parley.messages.model import Reply, now
+from parley.people.principals import link_identity
+from parley.web.front import MessageView
 from tests.hub.house import House, house_in, text_of
 from tests.prefect_fixture import PrefectServer
 
@@ -205,13 +208,11 @@ async def test_a_full_house_of_messages_keeps_their_order(house: House) -> None:
     assert sorted(got) == list(range(1, 21))
 
 
-async def _now(house: House, message_id: str):  # type: ignore[no-untyped-def]
+async def _now(house: House, message_id: str) -> MessageView:
     view = await house.hub.front.message(await house.owner(), message_id)
     assert view is not None
     return view
 
 
-async def _link(conn, owner_id: str) -> None:  # type: ignore[no-untyped-def]
-    from parley.people.principals import link_identity
-
+async def _link(conn: AsyncConnection, owner_id: str) -> None:
     await link_identity(conn, owner_id, "post", "bob@example.com")
