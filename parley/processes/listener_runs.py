@@ -132,24 +132,25 @@ class ListenerRuns:
 
     async def _obey(self, client: PrefectClient) -> None:
         """Let go of the accounts whose run is to be cancelled; give up runs that Prefect has ended by itself."""
-        if not self._ids:
+        asked = dict(self._ids)
+        if not asked:
             return
         try:
             async with asyncio.timeout(CREATE_SECONDS):
                 runs = await client.read_flow_runs(
-                    flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(self._ids)))
+                    flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(asked)))
                 )
         except Exception as error:  # noqa: BLE001 - asked again in a moment
             logger.info("Prefect could not be asked about the listeners' runs: %r", error)
             return
-        for flow_run in runs:
-            account, state = self._ids.get(flow_run.id), flow_run.state
-            if account is None or state is None:
-                continue
-            if state.is_cancelling() or state.is_cancelled():
+        states = {flow_run.id: flow_run.state for flow_run in runs}
+        for flow_run_id, account in asked.items():
+            state = states.get(flow_run_id)
+            if state and (state.is_cancelling() or state.is_cancelled()):
                 logger.info("account %s: cancelled in Prefect", account)
                 await self._listening.release(account, Ended.CANCELLED, "cancelled in Prefect")
-            elif state.is_final() and (task := self._runs.get(account)):
+            elif (state is None or state.is_final()) and (task := self._runs.get(account)):
+                # Deleted, or ended by somebody else: the account is held on, and gets another run.
                 task.cancel()
 
     async def _deployment(self, client: PrefectClient, flow: Flow[..., Any]) -> UUID:
