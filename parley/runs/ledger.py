@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import StartRefused
+from parley.language.characters import language_of
 from parley.link.calls import (
     AskCall,
     BeatCall,
@@ -192,6 +193,7 @@ class Ledger:
     def _started(self, row: dict[str, Any], run_id: str) -> Started:
         spec = self._catalogue().find(row["command"])
         hidden = spec.sealed_names if spec else frozenset()
+        message = self._message(row["message_id"], row["event"])
         return Started(
             run_id=run_id,
             epoch=row["epoch"],
@@ -199,8 +201,8 @@ class Ledger:
             command=row["command"],
             origin=row["origin"],
             principal=row["principal"],
-            language=row["language"],
-            message=self._message(row["message_id"], row["event"]),
+            language="zh" if message and language_of(message.text) == "zh" else row["language"],
+            message=message,
             sealed={name: value for name, value in row["values"].items() if name in hidden},
             lease=LEASE,
         )
