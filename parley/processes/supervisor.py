@@ -77,6 +77,11 @@ class Supervisor:
         self._stops += 1
         self._wake_up()
 
+    def close(self) -> None:
+        """Give back what it woke up by; after `run`, once no signal is sent there any more."""
+        self.woken.close()
+        self.wake.close()
+
     def _keep(self) -> int:
         for child in self._children:
             child.due = time.monotonic()
@@ -234,6 +239,8 @@ def _serve(settings: Settings, programs: Sequence[table.Program], began: float) 
     say(f"parley is starting in {settings.home}")
     announcement.start()
     code = supervisor.run()
+    signal.set_wakeup_fd(-1)
+    supervisor.close()
     announcement.stop()
     say("stopped")
     return code
