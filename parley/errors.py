@@ -18,7 +18,8 @@
     ├── PolicyError
     │   └── Denied
     ├── RunError                    an automation's run
-    │   ├── StartRefused            the start guard said no: another process has the run, or no grant
+    │   ├── StartRefused            the start guard said no: no right, no grant, ended, cancelled
+    │   │   └── AlreadyStarted      another process has the run: it goes on, this one leaves it alone
     │   └── Lost                    the process that ran it is gone
     ├── SealError                   a sealed value does not open: wrong key, moved or altered
     ├── StoreUnavailable            nothing was committed; the sender should try again
@@ -109,6 +110,10 @@ class RunError(ParleyError):
 
 class StartRefused(RunError):
     """The start guard did not grant this start."""
+
+
+class AlreadyStarted(StartRefused):
+    """Another process has this run; its state belongs to that one."""
 
 
 class Lost(RunError):

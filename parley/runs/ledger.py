@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from parley.errors import StartRefused
+from parley.errors import AlreadyStarted, StartRefused
 from parley.language.characters import language_of
 from parley.link.calls import (
     AskCall,
@@ -154,7 +154,7 @@ class Ledger:
             )
         )
         if not done.rowcount:
-            raise StartRefused("another process has started this run.")
+            raise AlreadyStarted("another process has started this run.")
         await update_request(conn, row.id, state="running", started_at=row.started_at or now())
         return await self._granted(conn, row, epoch)
 
@@ -571,7 +571,7 @@ def _answer(command: str, language: str, failed: str | None, reply: Reply | None
 
 def _refuse_if_taken(row: Any) -> None:
     if row.run_state == "started":
-        raise StartRefused("another process has started this run.")
+        raise AlreadyStarted("another process has started this run.")
     if row.run_state in ("finished", "lost"):
         raise StartRefused(f"this run has ended already ({row.outcome}).")
     if row.cancel_requested_at is not None:
