@@ -190,10 +190,6 @@ class Inbox:
             client.starttls(settings.tls())
         _login(client, settings)
         selected = _select(client, settings.folder)
-        if not selected.get(b"READ-WRITE"):
-            raise AuthError(
-                f"The folder {settings.folder} is read-only for this account: mail could not be marked."
-            )
         self.uid_validity = int(selected.get(b"UIDVALIDITY", 0))
         permitted = {flag.lower() for flag in selected.get(b"PERMANENTFLAGS", ())}
         self._flag = TAKEN if permitted & {b"\\*", TAKEN.lower().encode()} else "\\Seen"
@@ -220,7 +216,8 @@ def _connect(settings: MailSettings, woken: socket.socket) -> _Client:
             super().idle()
 
         def told_of_mail(self) -> bool:
-            return self._imap.response("EXISTS")[1] != [None]
+            told: list[object] = self._imap.response("EXISTS")[1]
+            return told != [None]
 
         def _poll_socket(self, sock: socket.socket, timeout: float | None = None) -> object:
             if not self._looked:
@@ -271,14 +268,21 @@ def _login(client: _Client, settings: MailSettings) -> None:
 
 
 def _select(client: _Client, folder: str) -> Mapping[bytes, Any]:
-    from imapclient.exceptions import IMAPClientAbortError, IMAPClientError
+    from imapclient.exceptions import IMAPClientAbortError, IMAPClientError, IMAPClientReadOnlyError
 
     try:
-        return client.select_folder(folder)
+        selected = client.select_folder(folder)
+    except IMAPClientReadOnlyError:
+        selected = {}
     except IMAPClientAbortError:
         raise
     except IMAPClientError as error:
         raise AuthError(f"The folder {folder!r} cannot be opened: {str(error)[:200]}") from None
+    if not selected.get(b"READ-WRITE"):
+        raise AuthError(
+            f"The folder {folder!r} is read-only for this account: no mail could be marked as taken."
+        )
+    return selected
 
 
 def _mapped(work: Callable[[], _T]) -> _T:

@@ -162,11 +162,16 @@ async def _connect(settings: MailSettings) -> SMTP:
 
 
 async def _login(smtp: SMTP, settings: MailSettings) -> None:
-    token = settings.access_token.get_secret_value()
+    token, password = settings.access_token.get_secret_value(), settings.password.get_secret_value()
+    if smtp.is_ehlo_or_helo_needed:
+        await smtp.ehlo()
     if token:
         await smtp.auth_xoauth2(settings.username, token)
+    elif "plain" in smtp.supported_auth_methods:
+        # `login` would try one method after another: a wrong password counted twice may lock the account.
+        await smtp.auth_plain(settings.username, password)
     else:
-        await smtp.login(settings.username, settings.password.get_secret_value())
+        await smtp.login(settings.username, password)
 
 
 def _ehlo_name(address: str) -> str:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import codecs
 import re
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from bs4 import BeautifulSoup, Tag
+    from collections.abc import Iterable, Mapping, Sequence
 
 MOST_HTML = 300_000
 """Characters of HTML that are read: what was written now stands before what is quoted."""
@@ -33,14 +32,15 @@ _WIDER = {
 
 _CONTROL = dict.fromkeys([*range(9), 11, *range(14, 32), 127], None) | {12: "\n", 0xFEFF: None}
 
-_DROPPED = "script, style, head, title, template, object, svg, blockquote, .gmail_quote, .gmail_attr, .gmail_signature"
-_CLIENTS = ".moz-cite-prefix, .moz-signature, .yahoo_quoted, #isReplyContent, #OLK_SRC_BODY_SECTION, .protonmail_quote"
-_FROM_HERE = "#divRplyFwdMsg, #appendonsend, #stopSpelling, #mail-editor-reference-message-container"
+_BREAK = "\v"
+"""Stands for the end of a line; no text holds it, since `clean` takes it away."""
+
 _BLOCKS = {
     *(
         "address",
         "article",
         "aside",
+        "br",
         "dd",
         "div",
         "dl",
@@ -52,10 +52,33 @@ _BLOCKS = {
         "h3",
         "h4",
         "h5",
-        "h6",
     ),
-    *("header", "hr", "li", "main", "ol", "p", "pre", "section", "table", "tr", "ul"),
+    *("h6", "header", "hr", "li", "main", "ol", "p", "pre", "section", "table", "tr", "ul"),
 }
+_EMPTY = {
+    "area",
+    "base",
+    "br",
+    "col",
+    "embed",
+    "hr",
+    "img",
+    "input",
+    "link",
+    "meta",
+    "param",
+    "source",
+    "track",
+    "wbr",
+}
+_UNSEEN = {"script", "style", "head", "title", "template", "object", "svg", "math", "textarea", "select"}
+_QUOTES = {
+    *("gmail_quote", "gmail_attr", "gmail_signature", "moz-cite-prefix", "moz-signature", "yahoo_quoted"),
+    *("protonmail_quote", "isReplyContent", "OLK_SRC_BODY_SECTION"),
+}
+"""Classes and ids that mail programs give to what is quoted or signed."""
+_FROM_HERE = {"divRplyFwdMsg", "appendonsend", "mail-editor-reference-message-container"}
+"""Ids of marks after which all is quoted."""
 
 _ORIGINAL = re.compile(
     r"[-_ ]{3,80}(?:original message|original appointment|replied message|forwarded (?:message|by)[^\n]{0,80}|"
@@ -88,7 +111,7 @@ _DEVICE = re.compile(
 
 def clean(text: str) -> str:
     """The same text without surrogates, control characters and foreign line ends: it can be stored and shown."""
-    whole = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return whole.replace("\r\n", "\n").replace("\r", "\n").translate(_CONTROL)
 
 
@@ -132,50 +155,75 @@ def _looks_chinese(raw: bytes) -> bool:
 
 def html_to_text(html: str) -> str:
     """What a person sees of an HTML mail, without what it quotes."""
-    from bs4 import BeautifulSoup
-
-    # lxml, since Python's own HTML parser takes quadratic time on unclosed comments and tags.
-    soup = BeautifulSoup("<div>" + clean(html)[:MOST_HTML] + "</div>", "lxml")
-    _cut_from_here(soup)
-    for tag in [*soup.select(_DROPPED), *soup.select(_CLIENTS), *filter(_hidden, soup.find_all(style=True))]:
-        tag.extract()
-    for line_break in soup.find_all("br"):
-        line_break.replace_with("\n")
-    return _tidy("".join(_pieces(soup)))
-
-
-def _hidden(tag: Tag) -> bool:
-    style = str(tag.get("style", "")).lower().replace(" ", "")
-    return "display:none" in style or "mso-hide:all" in style
-
-
-def _cut_from_here(soup: BeautifulSoup) -> None:
-    for mark in soup.select(_FROM_HERE)[:1]:
-        for follower in [mark, *mark.find_next_siblings()]:
-            follower.extract()
-
-
-def _pieces(soup: BeautifulSoup) -> Iterator[str]:
-    from bs4.element import NavigableString, PreformattedString
-    from bs4.element import Tag as Element
-
-    for node in soup.descendants:
-        if isinstance(node, Element):
-            yield "\n" if node.name in _BLOCKS else " " if node.name in ("td", "th") else ""
-        elif isinstance(node, NavigableString) and not isinstance(node, PreformattedString):
-            text = str(node)
-            yield text if text == "\n" else _folded(text)
-            yield "\n" if node.next_sibling is None and node.parent and node.parent.name in _BLOCKS else ""
-
-
-def _folded(text: str) -> str:
+    # libxml2, since Python's own HTML parser takes quadratic time on unclosed comments and tags; by events and not as
+    # a tree, since trees of purpose-made depth are slow to build and to walk.
+    etree: Any = import_module("lxml.etree")
+    seen = _Seen()
+    parser = etree.HTMLParser(target=seen, huge_tree=True, remove_comments=True, remove_pis=True)
+    try:
+        parser.feed("<div>" + clean(html)[:MOST_HTML])
+        parser.close()
+    except etree.XMLSyntaxError:
+        pass  # what was seen until then counts
     # HTML shows any white space as one blank; only <br> and blocks end a line.
-    inner = " ".join(text.split())
-    return (" " if text[:1].isspace() else "") + inner + (" " if inner and text[-1:].isspace() else "")
+    return _tidy(" ".join(line.split()) for line in "".join(seen.pieces).split(_BREAK))
 
 
-def _tidy(text: str) -> str:
-    lines = [line.replace("\xa0", " ").strip() for line in text.split("\n")]
+class _Seen:
+    """Takes the parser's events and keeps the text that is shown."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self._left_out: list[str] = []
+        self._cut = False
+        self._line_begins = True
+
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        self._cut = self._cut or attributes.get("id") in _FROM_HERE
+        if self._cut or tag in _EMPTY:
+            self._break(tag)
+        elif self._left_out:
+            # Only what has the same name can hide the end of what is left out.
+            if tag == self._left_out[0]:
+                self._left_out.append(tag)
+        elif _is_left_out(tag, attributes):
+            self._left_out.append(tag)
+        else:
+            self._break(tag)
+
+    def end(self, tag: str) -> None:
+        if self._left_out and tag == self._left_out[0]:
+            self._left_out.pop()
+        if tag not in _EMPTY:
+            self._break(tag)
+        if tag == "p":
+            self.data(_BREAK)
+
+    def data(self, text: str) -> None:
+        if self._cut or self._left_out:
+            return
+        self.pieces.append(text)
+        self._line_begins = text == _BREAK or (self._line_begins and not text.strip())
+
+    def close(self) -> None:
+        """Asked for by the parser."""
+
+    def _break(self, tag: str) -> None:
+        if tag == "br" or (tag in _BLOCKS and not self._line_begins):
+            self.data(_BREAK)
+        elif tag in ("td", "th"):
+            self.data(" ")
+
+
+def _is_left_out(tag: str, attributes: Mapping[str, str]) -> bool:
+    names = {attributes.get("id", ""), *attributes.get("class", "").split()}
+    style = attributes.get("style", "").lower().replace(" ", "")
+    hidden = "display:none" in style or "mso-hide:all" in style
+    return tag in _UNSEEN or tag == "blockquote" or hidden or not names.isdisjoint(_QUOTES)
+
+
+def _tidy(shown: Iterable[str]) -> str:
+    lines = list(shown)
     kept = [line for at, line in enumerate(lines) if line or (at and lines[at - 1])]
     return "\n".join(kept).strip()
 

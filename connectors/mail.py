@@ -66,7 +66,7 @@ class Mail(Connector):
 
     def __init__(self, account: str, settings: MailSettings) -> None:
         super().__init__(account)
-        for module in ("imapclient", "aiosmtplib", "bs4", "lxml"):
+        for module in ("imapclient", "aiosmtplib", "lxml"):
             if find_spec(module) is None:
                 raise ConfigurationError(f'Mail needs {module}: pip install "prefect-parley[mail]"')
         self.settings = settings.checked()

@@ -66,6 +66,7 @@ class Dovecot:
     capabilities: str = ""
     rights: str = ""
     certificate: tuple[bytes, bytes] | None = None
+    introspection: str = ""
     imaps_port: int = 0
     base: Path = Path()
     process: asyncio.subprocess.Process | None = None
@@ -138,7 +139,7 @@ class Dovecot:
                 "protocols = imap",
                 "listen = 127.0.0.1",
                 "disable_plaintext_auth = no",
-                "auth_mechanisms = plain login",
+                "auth_mechanisms = plain login xoauth2",
             ),
             *(f"base_dir = {self.base}/run", f"state_dir = {self.base}/state", f"log_path = {self.base}/log"),
             *(
@@ -156,6 +157,7 @@ class Dovecot:
             *([] if root else self._rootless()),
             *([f"imap_capability = {self.capabilities}"] if self.capabilities else []),
             *self._acl(),
+            *self._oauth(),
         ]
         (self.base / "conf").write_text("\n".join(lines) + "\n")
 
@@ -182,6 +184,19 @@ class Dovecot:
             return []
         (self.base / "acls").write_text(f"* owner {self.rights}\n")
         return ["mail_plugins = acl", f"plugin {{\n acl = vfile:{self.base}/acls\n}}"]
+
+    def _oauth(self) -> list[str]:
+        if not self.introspection:
+            return []
+        asked = [
+            f"introspection_url = {self.introspection}",
+            "introspection_mode = post",
+            "username_attribute = username",
+        ]
+        (self.base / "oauth").write_text(
+            "\n".join([*asked, "active_attribute = active", "active_value = true"]) + "\n"
+        )
+        return [f"passdb {{\n driver = oauth2\n mechanisms = xoauth2\n args = {self.base}/oauth\n}}"]
 
     @contextlib.contextmanager
     def as_user(self, user: str) -> Iterator[Any]:
@@ -270,7 +285,7 @@ class Post:
     async def handle_MAIL(  # noqa: N802
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        envelope.mail_from = address or ""
+        envelope.mail_from = address
         envelope.mail_options.extend(options)
         match self._taken_fault("unreachable", "auth"):
             case "unreachable", _:
@@ -301,9 +316,10 @@ class Post:
                 return "452 4.3.1 Insufficient system storage, try again in 3 minutes"
         raw = envelope.content
         assert isinstance(raw, bytes)
-        self.arrived.append(Arrived(raw, envelope.mail_from or "", tuple(envelope.rcpt_tos)))
+        sender = (envelope.mail_from or "").strip("<>")
+        self.arrived.append(Arrived(raw, sender, tuple(envelope.rcpt_tos)))
         now = format_datetime(datetime.now(UTC))
-        trace = f"Return-Path: <{envelope.mail_from or ''}>\r\nReceived: by mx.{DOMAIN}; {now}\r\n"
+        trace = f"Return-Path: <{sender}>\r\nReceived: by mx.{DOMAIN}; {now}\r\n"
         for address in envelope.rcpt_tos:
             if address.endswith(f"@{DOMAIN}"):
                 await asyncio.to_thread(self.dovecot.append, address, trace.encode() + raw)
