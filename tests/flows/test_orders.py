@@ -20,11 +20,10 @@ from flows.daily_report import daily_report, process, write
 from flows.order_status import order_status
 from parley.errors import BadArguments
 from parley.runs.answers import render
-from tests.prefect_fixture import prefect_server
 from tests.runs.fake_hub import FakeHub, hub
 from tests.runs.prefect_client import IN_PREFECT, prefect_api, run_deployed
 
-__all__ = ["hub", "prefect_api", "prefect_server"]
+__all__ = ["hub", "prefect_api"]
 
 
 @pytest.fixture(autouse=True)

@@ -17,11 +17,10 @@ from flows._scripts import argv, check, registered, revision, run
 from flows.repair_alert import repair_alert
 from parley.errors import BadArguments, ConfigurationError
 from parley.settings import Script
-from tests.prefect_fixture import prefect_server
 from tests.runs.fake_hub import FakeHub, hub
 from tests.runs.prefect_client import IN_PREFECT, prefect_api, run_deployed
 
-__all__ = ["hub", "prefect_api", "prefect_server"]
+__all__ = ["hub", "prefect_api"]
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc and prctl")
 

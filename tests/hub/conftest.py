@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.hub.house import House, deploy, house_in
-from tests.prefect_fixture import PrefectServer, prefect_server
-
-__all__ = ["prefect_server"]
+from tests.prefect_fixture import PrefectServer
 
 
 @pytest.fixture(scope="session")

@@ -19,11 +19,10 @@ from parley import AutomationError, Sealed, automation, current_message, say
 from parley.errors import BadArguments, ConfigurationError, StartRefused, StoreUnavailable
 from parley.link.calls import Started
 from parley.runs.automation import declaration_of
-from tests.prefect_fixture import prefect_server
 from tests.runs.fake_hub import FakeHub, hub
 from tests.runs.prefect_client import IN_PREFECT, deployed_run, executed, prefect_api, read_run, run_deployed
 
-__all__ = ["hub", "prefect_api", "prefect_server"]
+__all__ = ["hub", "prefect_api"]
 
 
 @automation(command="double", summary="Double a number.", examples=["double {n}"])

@@ -15,11 +15,10 @@ from parley import AutomationError, Reply, ask, automation, current_message, log
 from parley.errors import Denied, StoreUnavailable
 from parley.messages.model import Message, Route, Sender
 from parley.runs.hub_thread import HubThread
-from tests.prefect_fixture import prefect_server
 from tests.runs.fake_hub import FakeHub, hub
 from tests.runs.prefect_client import IN_PREFECT, prefect_api, run_deployed
 
-__all__ = ["hub", "prefect_api", "prefect_server"]
+__all__ = ["hub", "prefect_api"]
 
 
 class Address(BaseModel):

@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.prefect_fixture import PrefectServer, plain_environment, prefect_server
-
-__all__ = ["prefect_server"]
+from tests.prefect_fixture import PrefectServer, plain_environment
 
 pytestmark = pytest.mark.prefect
 

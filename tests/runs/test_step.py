@@ -14,11 +14,10 @@ from prefect import Task, flow
 from parley import automation, step
 from parley.errors import BadArguments, StoreUnavailable, Unknown, Unreachable
 from parley.runs.step import BACK_OFF, RETRIES, may_pass
-from tests.prefect_fixture import prefect_server
 from tests.runs.fake_hub import FakeHub, hub
 from tests.runs.prefect_client import IN_PREFECT, prefect_api, run_deployed
 
-__all__ = ["hub", "prefect_api", "prefect_server"]
+__all__ = ["hub", "prefect_api"]
 
 FAST = {"back_off": (0.01, 0.01, 0.01), "jitter": 0.0}
 
