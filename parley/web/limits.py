@@ -7,7 +7,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -23,15 +23,16 @@ FILES_BODY = 36 * 1024 * 1024
 BODY_SECONDS = 60.0
 """A body has to arrive within this time."""
 
+MOST_DISCARDED = 16 * 1024 * 1024
+DISCARD_SECONDS = 5.0
+"""How much, and how long, of a body that is too long is let in to be thrown away."""
+
 LARGE_AT_ONCE = 4
 """Most bodies above `TEXT_BODY` that are in memory at the same time."""
 
 
 async def body_of(request: Request, limit: int, seconds: float = BODY_SECONDS) -> bytes:
-    """The whole body. Raises `Problem`: 413 as soon as it is too long, 408 when it does not arrive in time."""
-    declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
-        raise too_large(limit)
+    """The whole body. Raises `Problem`: 413 when it is too long, 408 when it does not arrive in time."""
     try:
         async with asyncio.timeout(seconds):
             return await _read(request, limit)
@@ -43,17 +44,35 @@ async def body_of(request: Request, limit: int, seconds: float = BODY_SECONDS) -
 
 
 async def _read(request: Request, limit: int) -> bytes:
+    if (declared_length(request) or 0) > limit:
+        raise await _refused(request, limit)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit:
-            raise too_large(limit)
+            raise await _refused(request, limit)
     return bytes(body)
 
 
-def too_large(limit: int) -> Problem:
-    """413, with the limit; the rest of the body is not waited for."""
-    return Problem(413, f"A request here may hold {limit:,} bytes at most.", headers={"connection": "close"})
+async def _refused(request: Request, limit: int) -> Problem:
+    # An answer given while the other side still sends is lost with the connection: let it come to its end, up to a
+    # point, and keep none of it.
+    left = MOST_DISCARDED
+    with suppress(TimeoutError, RuntimeError, ClientDisconnect):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            while left > 0:
+                message = await request.receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    break
+    headers = {"connection": "close"}
+    return Problem(413, f"A request here may hold {limit:,} bytes at most.", headers=headers)
+
+
+def declared_length(request: Request) -> int | None:
+    """What the request says of its length."""
+    declared = request.headers.get("content-length", "")
+    return int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 20 else None
 
 
 class LargeBodies:
@@ -65,8 +84,8 @@ class LargeBodies:
     @asynccontextmanager
     async def room(self, request: Request) -> AsyncIterator[None]:
         """Wait for room if this request says that it is large, or does not say how large it is."""
-        declared = request.headers.get("content-length", "")
-        if declared.isascii() and declared.isdigit() and len(declared) < 20 and int(declared) <= TEXT_BODY:
+        declared = declared_length(request)
+        if declared is not None and declared <= TEXT_BODY:
             yield
             return
         async with self._room:

@@ -74,9 +74,7 @@ async def serve(
     ]
     async with AsyncExitStack() as stack:
         # All are bound before one answers: a taken port is found out before anybody is let in.
-        sockets = [bind(port, context) for port, _, context in ports]
-        for listening in sockets:
-            stack.callback(listening.close)
+        sockets = [stack.enter_context(bind(port, context)) for port, _, context in ports]
         for listening, (_, app, context) in zip(sockets, ports, strict=True):
             await stack.enter_async_context(_running(app, listening, context))
         stack.callback(people.state.closing.set)

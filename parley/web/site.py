@@ -63,11 +63,8 @@ def _with_port(name: str, port: int, scheme: str) -> str:
 
 def _host_of(origin: str) -> str:
     parts = urlsplit(origin)
-    if (
-        parts.scheme not in ("http", "https")
-        or not parts.netloc
-        or origin.lower() != f"{parts.scheme}://{parts.netloc}".lower()
-    ):
+    exact = origin.lower() == f"{parts.scheme}://{parts.netloc}".lower() and "@" not in parts.netloc
+    if parts.scheme not in ("http", "https") or not parts.netloc or not exact:
         raise ConfigurationError(
             f"web.origins: {origin!r} is not an origin: write it as https://name or https://name:port, no path."
         )

@@ -88,6 +88,7 @@ class FakeFront:
         self.unasked: dict[str, tuple[str, Reply]] = {}
         self.hooked: list[HookRequest] = []
         self.parts = {"store": True, "prefect": True, "worker": True, "listeners": True}
+        self.stored = asyncio.Event()
         self.unavailable = False
         self.broken: Exception | None = None
 
@@ -287,6 +288,7 @@ class FakeFront:
             return Accepted(id=known, new=False)
         message_id = f"m{len(self.messages):04d}"
         self.messages[message_id] = Kept(owner=principal.name, said=text, at=now(), files=files)
+        self.stored.set()
         if key:
             self.keys[principal.id, key] = message_id
         return Accepted(id=message_id, new=True)
