@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from typing import ClassVar, Literal, Protocol, Self
 
 from parley.messages import Button, Connector, File
 
@@ -36,7 +36,9 @@ class Sent:
 class Driver(Protocol):
     """One platform, started for one test, with people on it."""
 
-    name: str
+    name: ClassVar[str]
+    cannot_fail: ClassVar[Mapping[Failure, str]]
+    """Failures that this platform does not know, each with the reason: the tests that need them are skipped."""
 
     async def __aenter__(self) -> Self: ...
 

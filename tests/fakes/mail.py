@@ -19,7 +19,7 @@ import socket
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
@@ -384,6 +384,7 @@ class MailDriver:
     """The contract suite's way to write to the assistant's mailbox and to read what it sends."""
 
     name: ClassVar[str] = "mail"
+    cannot_fail: ClassVar[Mapping[Failure, str]] = {}
 
     def __init__(self) -> None:
         self.dovecot = Dovecot()

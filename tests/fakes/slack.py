@@ -15,9 +15,9 @@ import json
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlencode
 
 import aiohttp
@@ -776,7 +776,8 @@ _SENDING = ("chat.postMessage", "chat.postEphemeral", "chat.update", "files.comp
 class SlackDriver:
     """Slack for the contract suite."""
 
-    name = "slack"
+    name: ClassVar[str] = "slack"
+    cannot_fail: ClassVar[Mapping[Failure, str]] = {}
 
     def __init__(self) -> None:
         self.fake = SlackFake()
