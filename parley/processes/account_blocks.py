@@ -6,8 +6,10 @@ import asyncio
 import hashlib
 import logging
 import pkgutil
+import threading
 from functools import cache
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -18,6 +20,8 @@ from parley.link.calls import HeldAccount, OpenSecret, SealSecret
 from parley.processes.holding import Calls, Loaded, PrefectAway
 
 logger = logging.getLogger(__name__)
+
+_IMPORTING = threading.Lock()
 
 
 async def load(account: HeldAccount, hub: Calls) -> Loaded:
@@ -38,15 +42,21 @@ async def load(account: HeldAccount, hub: Calls) -> Loaded:
     return Loaded(await block.opened(opener), _digest(block))
 
 
+def import_alone(name: str) -> ModuleType:
+    """Import what imports Prefect: threads that do so at the same time wait for one another for ever."""
+    with _IMPORTING:
+        return import_module(name)
+
+
 @cache
 def know_blocks() -> None:
     """Import every Block of ours, so that Prefect finds its class; one that does not import is told and left out."""
-    package = import_module("blocks")
+    package = import_alone("blocks")
     for module in pkgutil.iter_modules(package.__path__):
         if module.name.startswith("_"):
             continue
         try:
-            import_module(f"blocks.{module.name}")
+            import_alone(f"blocks.{module.name}")
         except Exception:
             logger.exception("the Block module %s does not import", module.name)
 
@@ -54,7 +64,7 @@ def know_blocks() -> None:
 async def _read(account: HeldAccount) -> Any:
     # Prefect takes seconds to import, and is not needed where there is no account: not in the event loop, not earlier.
     await asyncio.to_thread(know_blocks)
-    core = await asyncio.to_thread(import_module, "prefect.blocks.core")
+    core = await asyncio.to_thread(import_alone, "prefect.blocks.core")
     try:
         block = await core.Block.aload(account.block)
     except ValueError as error:

@@ -150,7 +150,11 @@ class ListenerRuns:
                 logger.info("account %s: cancelled in Prefect", account)
                 await self._listening.release(account, Ended.CANCELLED, "cancelled in Prefect")
             elif (state is None or state.is_final()) and (task := self._runs.get(account)):
-                # Deleted, or ended by somebody else: the account is held on, and gets another run.
+                logger.info(
+                    "account %s: its flow run was ended by somebody else (%s); it gets another",
+                    account,
+                    state.name if state else "deleted",
+                )
                 task.cancel()
 
     async def _deployment(self, client: PrefectClient, flow: Flow[..., Any]) -> UUID:

@@ -13,13 +13,13 @@ import signal
 import sys
 import threading
 import time
-from importlib import import_module
 from typing import Final
 
 from parley import prefect_env
 from parley.errors import ConfigurationError, LinkError
 from parley.link.calls import Role
 from parley.link.client import default_address, role_token
+from parley.processes.account_blocks import import_alone
 from parley.processes.listening import Listening
 from parley.settings import Settings, load
 
@@ -81,7 +81,7 @@ async def _listen(settings: Settings, told_to_stop: asyncio.Event) -> None:
 
 
 async def _show_in_prefect(listening: Listening, settings: Settings, stop: asyncio.Task[bool]) -> None:
-    module = await asyncio.to_thread(import_module, "parley.processes.listener_runs")
+    module = await asyncio.to_thread(import_alone, "parley.processes.listener_runs")
     runs = module.ListenerRuns(listening, settings)
     running = asyncio.create_task(runs.run())
     await asyncio.wait((running, stop), return_when=asyncio.FIRST_COMPLETED)
