@@ -105,9 +105,9 @@ class AsyncChannel:
         self._socket.close()
 
     def end(self) -> None:
-        """Tell the other end, and this end's receiver, that nothing more will come."""
+        """Tell the other end that nothing more will come; what it still says, and its end, is heard."""
         try:
-            self._socket.shutdown(socket.SHUT_RDWR)
+            self._socket.shutdown(socket.SHUT_WR)
         except OSError:
             return
 

@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 GRACE: Final = 5.0
 """Seconds between the signal that ends a run and the one that ends its process."""
 
+LEAVING: Final = 15.0
+"""Seconds that a child gets to send its last logs and events and leave."""
+
 INSIST: Final = 1.5
 
 FRESH: Final = 0.5
@@ -289,6 +292,7 @@ class Crew:
             return  # the nursery is gone, which `_hear_nursery` is about to hear
         child = _Child(home, channel)
         self._children.add(child)
+        born.add_done_callback(lambda number: _is_born(child, number))
         self._do(self._tend(child, born))
 
     def _fork(self, home: _Nursery) -> tuple[AsyncChannel, asyncio.Future[int]]:
@@ -344,6 +348,9 @@ class Crew:
     async def _is_gone(self, child: _Child, born: asyncio.Future[int]) -> None:
         child.leaving = True
         code = await self._exit_code(child, born)
+        if code is None:
+            # Its nursery cannot tell, or it closed its channel and lives on: without a channel it is of no use.
+            self._signal(child, signal.SIGKILL)
         self._children.discard(child)
         child.channel.close()
         if child.handle >= 0:
@@ -385,6 +392,13 @@ class Crew:
     def _retire(self, child: _Child) -> None:
         child.leaving = True
         child.channel.end()
+        self._later(LEAVING, self._kill_lingering, child)
+
+    def _kill_lingering(self, child: _Child) -> None:
+        # Something that a flow left behind, an endless task for one, keeps it from leaving.
+        if child in self._children:
+            logger.warning("child %d does not leave by itself and is killed", child.pid)
+            self._signal(child, signal.SIGKILL)
 
     def _retire_surplus(self) -> None:
         idle = [child for child in self._children if child.idle]
@@ -499,8 +513,9 @@ class Crew:
             self._nursery.channel.end()
         if self._stem is not None:
             self._stem.end()
-        current = asyncio.current_task()
-        await asyncio.gather(*(task for task in self._tasks if task is not current), return_exceptions=True)
+        others = [task for task in self._tasks if task is not asyncio.current_task()]
+        if others and (await asyncio.wait(others, timeout=LEAVING))[1]:
+            logger.warning("a process that forks children has not ended yet")
 
     # -- small things
 
@@ -532,6 +547,11 @@ class Crew:
 
     def _later(self, seconds: float, call: Callable[..., Any], *args: Any) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(seconds, call, *args)
+
+
+def _is_born(child: _Child, number: asyncio.Future[int]) -> None:
+    if not number.cancelled() and number.exception() is None:
+        child.pid = number.result()
 
 
 def _outcome(held: Held, ended: Ended) -> Outcome:

@@ -137,3 +137,11 @@ async def test_the_worker_tells_a_new_hub_what_it_holds(stack: Stack) -> None:
     catalogue = await stack.hub.wait_for("publish_catalogue")
     assert "quick" in {spec["command"] for spec in catalogue["automations"]}
     assert (await stack.ended(run))["state"] == "Completed"
+
+
+async def test_a_child_that_cannot_leave_is_killed(stack: Stack) -> None:
+    """What a flow left running does not keep the worker from stopping."""
+    assert (await stack.ended(await stack.order("lingering")))["state"] == "Completed"
+    family = {process.pid for process in stack.family()}
+    assert await stack.stop() == 0
+    await stack.all_gone(family)

@@ -87,3 +87,23 @@ def suicide(path: str) -> None:
 @flow
 def forbidden(path: str) -> None:
     note(path, "entered")
+
+
+@automation()
+@flow
+async def lingering(path: str) -> None:
+    """Leaves a task behind that does not let itself be cancelled, and so keeps its process from leaving."""
+    note(path, "entered")
+
+    async def endless() -> None:
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                note(path, "clung")
+
+    _left.add(asyncio.create_task(endless()))
+    await asyncio.sleep(0.1)
+
+
+_left: set[asyncio.Task[None]] = set()
