@@ -32,7 +32,7 @@ class MailAccount(ConnectorBlock):
     """
 
     _block_type_name: ClassVar[str | None] = "Parley mail account"
-    _block_type_slug: ClassVar[Any] = "parley-mail-account"  # type: ignore[misc]  # a class variable in Prefect
+    _block_type_slug: ClassVar[Any] = "parley-mail-account"
     _description: ClassVar[str | None] = "A mailbox that people write to: IMAP to receive, SMTP to answer."
     _documentation_url: ClassVar[HttpUrl | None] = HttpUrl("https://datatracker.ietf.org/doc/html/rfc9051")
 

@@ -118,7 +118,7 @@ def _answers_itself(mail: Mime, author: str, own_address: str) -> bool:
     own_id = f"<{OWN_ID_PREFIX}", f"@{domain}>"
     return (
         author == own
-        or any(own in value.lower() for value in headers.values(mail, "X-Loop"))
+        or any(own in value.lower().replace(",", " ").split() for value in headers.values(mail, "X-Loop"))
         or any(
             found.startswith(own_id[0]) and found.lower().endswith(own_id[1])
             for found in headers.message_ids(headers.first(mail, "Message-ID"))

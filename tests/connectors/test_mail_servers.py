@@ -322,8 +322,9 @@ async def test_a_folder_that_may_not_be_marked_or_does_not_exist(heard: Heard) -
 
 async def test_it_survives_a_restart_of_the_server(driver: MailDriver, mail: Mail, heard: Heard) -> None:
     async with listening(mail, heard):
-        await driver.person_says("before")
+        native_id = await driver.person_says("before")
         await heard.hears("before")
+        await eventually(lambda: driver.acknowledged(native_id), "the keyword")
         await driver.dovecot.stop()
         await driver.dovecot.start()
         await driver.person_says("after")
@@ -335,8 +336,9 @@ async def test_a_connection_that_only_looks_alive_is_found_out(driver: MailDrive
     async with Wire(driver.dovecot.imap_port) as wire:
         connector = Mail("office", driver.settings(imap_port=wire.port, idle=0.2, timeout=0.5))
         async with connector, listening(connector, heard):
-            await driver.person_says("before")
+            native_id = await driver.person_says("before")
             await heard.hears("before")
+            await eventually(lambda: driver.acknowledged(native_id), "the keyword")
             wire.freeze()
             await driver.person_says("after")
             await heard.hears("after")
