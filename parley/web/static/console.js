@@ -356,7 +356,7 @@ function usage(automation) {
 
 function showIdeas(items) {
   // A template whose slots are still open is no sentence yet.
-  const speak = (one) => one.examples.filter((example) => !example.includes("{"));
+  const speak = (one) => one.examples.filter((example) => !example.includes("{") && /\p{Script=Han}/u.test(example) === (LANGUAGE === "zh"));
   const ideas = ["/help", ...items.map((one) => speak(one)[0] ?? `/${one.command}`)].slice(0, 5);
   byId("ideas").replaceChildren(...ideas.map((idea) => {
     const button = make("button", { type: "button" }, idea);
@@ -401,8 +401,8 @@ function take(item) {
 let attached = [];
 
 function grow() {
-  text.style.height = "auto";
-  text.style.height = `${text.scrollHeight + 2}px`;
+  text.style.height = "auto"; // an empty one keeps its one line, whatever its hint needs
+  if (text.value) text.style.height = `${text.scrollHeight + 2}px`;
 }
 
 function attach(list) {
