@@ -157,5 +157,5 @@ def test_files_of_one_child_are_not_open_in_another(forking: Running) -> None:
 
 
 def sockets(pid: int) -> list[str]:
-    links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
     return [link for link in links if link.startswith("socket:")]
