@@ -46,6 +46,7 @@ class Outgoing:
             try:
                 smtp, fresh = await self._connected()
                 await self._begin(smtp, to, fresh=fresh)
+                _heed_cancelling()
                 await self._data(mail)
                 self._used = time.monotonic()
             except BaseException:
@@ -126,6 +127,13 @@ class Outgoing:
         if self._smtp is not None:
             self._smtp.close()
             self._smtp = None
+
+
+def _heed_cancelling() -> None:
+    # Python 3.11's wait_for, which aiosmtplib reads with, forgets a cancellation that comes with the server's answer.
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _connect(settings: MailSettings) -> SMTP:

@@ -244,6 +244,7 @@ class Post:
     smtp_port: int = 0
     tls: Any = None
     hang: float = 60.0
+    hanging: bool = False
     arrived: list[Arrived] = field(default_factory=list)
     logins: int = 0
     greetings: list[str] = field(default_factory=list)
@@ -311,6 +312,7 @@ class Post:
                 cast("asyncio.WriteTransport", server.transport).abort()
                 return "451 nobody hears this"
             case "hang", _:
+                self.hanging = True
                 await asyncio.sleep(self.hang)
             case "later", _:
                 return "452 4.3.1 Insufficient system storage, try again in 3 minutes"
