@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from parley.messages.model import Accepted, Event, Route, now
+from parley.errors import SealError
+from parley.messages.model import Accepted, Event, Route, derived_id, now
 from parley.people.sealing import Keyring
 from parley.settings import Limits, Retention
 from parley.store import schema
-from parley.store.engine import Store
+from parley.store.engine import Store, after_commit
 from parley.store.ids import new_id
+
+logger = logging.getLogger(__name__)
 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
@@ -58,39 +63,38 @@ class Inbox:
 
         `principal_id` is given where the sender has logged in to us (console, REST). Raises `StoreUnavailable`.
         """
+        event, body = _storable(event)
         message_id, at = new_id(), now()
 
-        async def insert(conn: AsyncConnection) -> tuple[str, str, bool]:
+        async def insert(conn: AsyncConnection) -> Accepted:
             conversation = await conversation_id(conn, event.route)
-            values = self._row(message_id, event, conversation, at) | {
+            values = self._row(message_id, event, body, conversation, at) | {
                 "principal_id": principal_id,
                 "acting_for_id": acting_for_id,
             }
             done = await conn.execute(insert_new(conn, schema.message, values, ("account", "native_id")))
-            if done.rowcount:
-                return message_id, conversation, True
-            return await _existing(conn, event), conversation, False
-
-        stored, conversation, new = await self._store.write(insert)
-        if new:
-            self.arrived(
-                Received(
-                    id=stored,
-                    event=event,
-                    conversation_id=conversation,
-                    principal_id=principal_id,
-                    acting_for_id=acting_for_id,
-                    received_at=at,
-                    expires_at=at + timedelta(seconds=self._limits.message_age),
-                )
+            if not done.rowcount:
+                return Accepted(id=await _existing(conn, event), new=False)
+            received = Received(
+                id=message_id,
+                event=event,
+                conversation_id=conversation,
+                principal_id=principal_id,
+                acting_for_id=acting_for_id,
+                received_at=at,
+                expires_at=at + timedelta(seconds=self._limits.message_age),
             )
-        return Accepted(id=stored, new=new)
+            # Not after the write: a caller that goes away while it waits would leave a stored event unhandled.
+            after_commit(lambda: self.arrived(received))
+            return Accepted(id=message_id, new=True)
+
+        return await self._store.write(insert)
 
     async def unhandled(self, limit: int = 1000) -> list[Received]:
         """Events that were stored and not yet handled: what a killed hub left."""
         query = (
             sa.select(schema.message)
-            .where(schema.message.c.state == "received")
+            .where(schema.message.c.state == "received", schema.message.c.event_sealed.is_not(None))
             .order_by(schema.message.c.received_at, schema.message.c.id)
             .limit(limit)
         )
@@ -98,7 +102,14 @@ class Inbox:
         async def fetch(conn: AsyncConnection) -> Sequence[Any]:
             return (await conn.execute(query)).all()
 
-        return [self.opened(row) for row in await self._store.read(fetch)]
+        found: list[Received] = []
+        for row in await self._store.read(fetch):
+            try:
+                found.append(self.opened(row))
+            except (SealError, ValidationError) as error:
+                # One that cannot be read must not hold up the others.
+                logger.error("message %s cannot be opened and stays in the inbox: %s", row.id, error)  # noqa: TRY400
+        return found
 
     def opened(self, row: Any) -> Received:
         """A row of the table, with its event opened."""
@@ -113,8 +124,9 @@ class Inbox:
             expires_at=row.expires_at,
         )
 
-    def _row(self, message_id: str, event: Event, conversation: str, at: datetime) -> dict[str, Any]:
-        body = _EVENT.dump_json(event)
+    def _row(
+        self, message_id: str, event: Event, body: bytes, conversation: str, at: datetime
+    ) -> dict[str, Any]:
         return {
             "id": message_id,
             "account": event.account,
@@ -132,10 +144,44 @@ class Inbox:
         }
 
 
+def _storable(event: Event) -> tuple[Event, bytes]:
+    """The same event as every database can hold it, and its JSON.
+
+    PostgreSQL takes no NUL in text: an id with one becomes its digest, so that no two ids become the same. A lone
+    surrogate is no text and cannot be written at all: it becomes the replacement character.
+    """
+    if "\0" in event.native_id + event.sender.id:
+        sender = event.sender.model_copy(update={"id": _without_nul(event.sender.id)})
+        event = event.model_copy(update={"native_id": _without_nul(event.native_id), "sender": sender})
+    try:
+        return event, _EVENT.dump_json(event)
+    except PydanticSerializationError:
+        event = _EVENT.validate_python(_replaced(event.model_dump()))
+        return event, _EVENT.dump_json(event)
+
+
+def _without_nul(text: str) -> str:
+    return derived_id(text) if "\0" in text else text
+
+
+def _replaced(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_replaced(key): _replaced(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_replaced(item) for item in value]
+    return value
+
+
 async def conversation_id(conn: AsyncConnection, route: Route) -> str:
     """The id of this route's conversation, made when it is new."""
     table = schema.conversation
-    key = {"account": route.account, "native_id": route.conversation, "thread": route.thread or ""}
+    key = {
+        "account": route.account,
+        "native_id": _without_nul(route.conversation),
+        "thread": _without_nul(route.thread or ""),
+    }
     where = sa.and_(*(table.c[name] == value for name, value in key.items()))
     if found := (await conn.execute(sa.select(table.c.id).where(where))).scalar():
         return str(found)

@@ -29,7 +29,9 @@ def now() -> datetime:
 class Model(BaseModel):
     """Frozen, closed, and the same on both sides of a wire."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64"
+    )
 
 
 class ConversationKind(StrEnum):
@@ -112,12 +114,14 @@ class _Event(Model):
 class Message(_Event):
     """Somebody wrote something to us.
 
-    `automatic` marks machine-made mail and other bots: stored, never answered.
+    `automatic` marks machine-made mail and other bots: stored, never answered. `left_out` says what of it did not come
+    with it, each a file's name and why: too large, or not to be had.
     """
 
     type: Literal["message"] = "message"
     text: Annotated[str, Field(max_length=MAX_TEXT)] = ""
     files: tuple[File, ...] = ()
+    left_out: tuple[str, ...] = ()
     automatic: bool = False
     subject: str = ""
 

@@ -2,7 +2,8 @@
 
 An answer is written in the transaction that makes it true, then sent at once, in order within its conversation. What
 happens to a failed send depends on what is known of it: not sent -> again, later; perhaps sent -> again only where
-the platform removes duplicates (or can be asked), else ambiguous, and people are told.
+the platform removes duplicates (or can be asked), else ambiguous, and people are told. What was not sent is tried
+again for a day, and at once when its account comes back.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import (
@@ -24,10 +27,10 @@ from parley.errors import (
     ConnectorError,
     LinkError,
     RateLimited,
-    Rejected,
+    SealError,
+    StoreUnavailable,
     Unknown,
     Unreachable,
-    Unsupported,
 )
 from parley.link.calls import DeliverCall
 from parley.messages.inbox import conversation_id, insert_new
@@ -41,9 +44,19 @@ from parley.store.ids import new_id
 
 logger = logging.getLogger(__name__)
 
-MOST_ATTEMPTS = 30
+TRIED_FOR = timedelta(days=1)
+"""How long a delivery is tried again; later nobody waits for the answer any more."""
+
 AT_ONCE = 8
 """Conversations of one account that are delivered to at the same time."""
+
+LOOK_AGAIN = 5.0
+"""Seconds after which an account without a holder is looked at again, in case nobody said that it is back."""
+
+
+def back_off(attempts: int) -> float:
+    """Seconds before the next attempt: doubling, at most a minute, with jitter so that not all come back at once."""
+    return min(60.0, 0.5 * 2.0 ** min(attempts, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +71,17 @@ class Delivery:
     reply: Reply
     route: Route
     token: str
+    created_at: datetime = field(default_factory=now)
     attempts: int = 0
     doubt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """Before the next attempt. `account`: the platform cannot be reached now; once it can, waiting is pointless."""
+
+    seconds: float
+    account: bool = False
 
 
 class Holder(Protocol):
@@ -81,6 +103,7 @@ class Outbox:
         holder_of: Callable[[str], Holder | None],
         capabilities_of: Callable[[str], Capabilities],
         changed: Callable[[Delivery, str], Awaitable[None]],
+        back_off: Callable[[int], float] = back_off,
     ) -> None:
         self._store = store
         self._keyring = keyring
@@ -88,10 +111,14 @@ class Outbox:
         self._holder_of = holder_of
         self._capabilities_of = capabilities_of
         self._changed = changed
-        self._waiting: dict[str, list[Delivery]] = defaultdict(list)
+        self._back_off = back_off
+        self._waiting: dict[str, deque[Delivery]] = defaultdict(deque)
+        self._known: set[str] = set()
         self._busy: set[str] = set()
         self._room: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
+        self._back: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     @property
     def waiting(self) -> int:
@@ -140,7 +167,7 @@ class Outbox:
             "state": "pending",
             "attempts": 0,
             "next_attempt_at": at,
-            "created_at": at,
+            "created_at": one.created_at,
             "erase_after": at + timedelta(days=self._retention.bodies_days),
         }
         return bool(
@@ -166,30 +193,53 @@ class Outbox:
     # -- sending
 
     def send(self, deliveries: Iterable[Delivery]) -> None:
-        """Send these as soon as their conversation is free; returns at once."""
+        """Send these as soon as their conversation is free; returns at once. One that waits already stays as it is."""
         for one in deliveries:
-            self._waiting[one.conversation_id].append(one)
-            self._work_on(one.conversation_id)
+            if self._closed:
+                return  # what is stored is taken up by the next hub
+            if one.id not in self._known:
+                self._known.add(one.id)
+                self._waiting[one.conversation_id].append(one)
+                self._work_on(one.conversation_id)
 
     async def resume(self) -> None:
         """Take up what an earlier hub left: pending ones, and those whose sending was interrupted."""
-        for row in await self._store.read(_left):
-            self._take_up(row)
+        # `sending` when a hub died: it may have arrived, so it is taken up in doubt.
+        await self._take_up(schema.delivery.c.state.in_(("pending", "sending")))
 
     async def account_is_back(self, account: str) -> None:
         """An account has a holder again: what waits for it goes out now."""
+        if back := self._back.pop(account, None):
+            back.set()
+        table = schema.delivery
+        await self._take_up(sa.and_(table.c.state == "pending", table.c.account == account))
 
-        async def due(conn: AsyncConnection) -> Sequence[Any]:
-            table = schema.delivery
-            query = (
-                sa.select(table)
-                .where(table.c.state == "pending", table.c.account == account)
-                .order_by(table.c.created_at, table.c.ordinal)
-            )
-            return (await conn.execute(query.limit(1000))).all()
+    async def _take_up(self, which: sa.ColumnElement[bool]) -> None:
+        table = schema.delivery
+        query = (
+            sa.select(table.c.id)
+            .where(which, table.c.body_sealed.is_not(None))
+            .order_by(table.c.created_at, table.c.ordinal)
+        )
 
-        for row in await self._store.read(due):
-            self._take_up(row)
+        async def find(conn: AsyncConnection) -> Sequence[str]:
+            return (await conn.execute(query)).scalars().all()
+
+        for delivery_id in await self._store.read(find):
+            if delivery_id not in self._known:
+                await self._take_up_one(delivery_id)
+
+    async def _take_up_one(self, delivery_id: str) -> None:
+        # One by one: a body may hold files of megabytes.
+        query = sa.select(schema.delivery).where(schema.delivery.c.id == delivery_id)
+
+        async def fetch(conn: AsyncConnection) -> Any:
+            return (await conn.execute(query)).one()
+
+        try:
+            self.send([self.opened(await self._store.read(fetch))])
+        except (SealError, ValidationError) as error:
+            logger.error("delivery %s cannot be opened and stays where it is: %s", delivery_id, error)  # noqa: TRY400
 
     def opened(self, row: Any) -> Delivery:
         """A row of the table with its reply opened."""
@@ -203,15 +253,10 @@ class Outbox:
             reply=Reply.model_validate_json(body),
             route=Route.model_validate(row.route),
             token=row.token,
+            created_at=row.created_at,
             attempts=row.attempts,
             doubt=row.state == "sending",
         )
-
-    def _take_up(self, row: Any) -> None:
-        queue = self._waiting[row.conversation_id]
-        if row.body_sealed is None or any(one.id == row.id for one in queue):
-            return
-        self.send([self.opened(row)])
 
     def _work_on(self, conversation: str) -> None:
         if conversation in self._busy:
@@ -222,26 +267,32 @@ class Outbox:
         task.add_done_callback(self._tasks.discard)
 
     async def _drain(self, conversation: str) -> None:
+        queue = self._waiting[conversation]
         try:
-            while self._waiting[conversation]:
-                one = self._waiting[conversation][0]
+            while queue:
+                one = queue[0]
+                # Taken before the attempt: an account that comes back during it must not be missed.
+                back = self._back[one.route.account]
                 async with self._room[one.route.account]:
                     wait = await self._attempt(one)
                 if wait is None:
-                    self._waiting[conversation].pop(0)
+                    self._known.discard(queue.popleft().id)
+                elif wait.account:
+                    await _set_within(back, wait.seconds)
                 else:
-                    await asyncio.sleep(wait)
+                    await asyncio.sleep(wait.seconds)
         finally:
             self._busy.discard(conversation)
-            if not self._waiting[conversation]:
-                del self._waiting[conversation]
+            if not queue:
+                self._waiting.pop(conversation, None)
 
-    async def _attempt(self, one: Delivery) -> float | None:
+    async def _attempt(self, one: Delivery) -> _Wait | None:
         """One attempt; returns how long to wait before the next, None when it is settled."""
         holder = self._holder_of(one.route.account)
         if holder is None:
-            return self._back_off(one, floor=1.0)
-        await self._mark_sending(one)
+            return _Wait(LOOK_AGAIN, account=True)
+        if not await self._claim(one):
+            return None
         call = DeliverCall(
             delivery_id=one.id,
             account=one.route.account,
@@ -253,82 +304,98 @@ class Outbox:
         try:
             receipt = await holder.deliver(call)
         except RateLimited as error:
-            return await self._again(one, str(error), max(error.retry_after, 0.05))
+            return await self._again(one, str(error), _Wait(max(error.retry_after, 0.05)))
         except (Unreachable, AuthError) as error:
-            return await self._again(one, str(error), self._back_off(one))
-        except (Rejected, Unsupported) as error:
-            await self._settle(one, "dead", reason=str(error))
+            return await self._again(one, str(error), _Wait(self._back_off(one.attempts), account=True))
         except (Unknown, LinkError, TimeoutError) as error:
-            return await self._perhaps_sent(one, str(error))
+            return await self._perhaps_sent(one, str(error) or type(error).__name__)
         except ConnectorError as error:
             await self._settle(one, "dead", reason=str(error))
+        except Exception as error:  # whatever it was, the ones behind it must not wait for ever
+            logger.exception(
+                "delivery %s to %s failed in a way that nobody foresaw", one.id, one.route.account
+            )
+            return await self._perhaps_sent(one, type(error).__name__)
         else:
             await self._settle(one, "sent", receipt=receipt)
         return None
 
-    async def _perhaps_sent(self, one: Delivery, reason: str) -> float | None:
+    async def _perhaps_sent(self, one: Delivery, reason: str) -> _Wait | None:
         # A platform that removes duplicates may be sent it again; any other is asked once whether it is there (the
         # holder does so for a call with `again`), and if that cannot be told either, a person must look.
         if self._capabilities_of(one.route.account).idempotent_send or not one.doubt:
-            return await self._again(one, reason, self._back_off(one), doubt=True)
+            doubted = replace(one, doubt=True)
+            return await self._again(doubted, reason, _Wait(self._back_off(one.attempts), account=True))
         await self._settle(one, "ambiguous", reason=reason)
         return None
 
-    async def _again(self, one: Delivery, reason: str, wait: float, *, doubt: bool = False) -> float | None:
-        if one.attempts + 1 >= MOST_ATTEMPTS:
-            await self._settle(one, "dead", reason=f"given up after {one.attempts + 1} attempts: {reason}")
+    async def _again(self, one: Delivery, reason: str, wait: _Wait) -> _Wait | None:
+        if now() - one.created_at > TRIED_FOR:
+            state = "ambiguous" if one.doubt else "dead"
+            await self._settle(one, state, reason=f"given up after {one.attempts + 1} attempts: {reason}")
             return None
-        queue = self._waiting[one.conversation_id]
-        queue[0] = replace(one, attempts=one.attempts + 1, doubt=doubt or one.doubt)
-        state = "sending" if queue[0].doubt else "pending"
+        self._waiting[one.conversation_id][0] = replace(one, attempts=one.attempts + 1)
         await self._update(
             one,
-            state=state,
+            state="sending" if one.doubt else "pending",
             attempts=one.attempts + 1,
             reason=reason,
-            next_attempt_at=now() + timedelta(seconds=wait),
+            next_attempt_at=now() + timedelta(seconds=wait.seconds),
         )
         return wait
 
-    @staticmethod
-    def _back_off(one: Delivery, floor: float = 0.5) -> float:
-        return min(60.0, floor * 2.0 ** min(one.attempts, 10)) * random.uniform(0.5, 1.0)
+    async def _claim(self, one: Delivery) -> bool:
+        """Note that it is being sent; false when it has been settled meanwhile.
 
-    async def _mark_sending(self, one: Delivery) -> None:
+        That happens to one that was read from the store while it was on its way.
+        """
         # The console is in this process: what it shows, and what is stored, cannot differ after a crash in a way that
-        # matters, so the extra commit is spared.
-        if not self._capabilities_of(one.route.account).idempotent_send:
-            await self._update(one, state="sending")
+        # matters, and shows a repeated one once, so the extra commit is spared.
+        if self._capabilities_of(one.route.account).idempotent_send:
+            return True
+        return await self._update(one, state="sending")
 
     async def _settle(
         self, one: Delivery, state: str, *, reason: str | None = None, receipt: Receipt | None = None
     ) -> None:
         sent_at: datetime | None = receipt.sent_at if receipt else None
         stored = receipt.model_dump(mode="json") if receipt else None
-        await self._update(one, state=state, reason=reason, receipt=stored, sent_at=sent_at)
+        if not await self._update(one, state=state, reason=reason, receipt=stored, sent_at=sent_at):
+            return
         if state != "sent":
             logger.warning("delivery %s to %s is %s: %s", one.id, one.route.account, state, reason)
-        await self._changed(one, state)
+        try:
+            await self._changed(one, state)
+        except Exception:
+            logger.exception("delivery %s is %s, and what follows from it failed", one.id, state)
 
-    async def _update(self, one: Delivery, **values: Any) -> None:
-        async def update(conn: AsyncConnection) -> None:
-            await conn.execute(
-                sa.update(schema.delivery).where(schema.delivery.c.id == one.id).values(values)
-            )
+    async def _update(self, one: Delivery, **values: Any) -> bool:
+        """Write this, however long the store is out of order; false when the delivery was settled before."""
+        table = schema.delivery
+        unsettled = sa.and_(table.c.id == one.id, table.c.state.in_(("pending", "sending")))
 
-        await self._store.write(update)
+        async def update(conn: AsyncConnection) -> bool:
+            return bool((await conn.execute(sa.update(table).where(unsettled).values(values))).rowcount)
+
+        failures = 0
+        while True:
+            try:
+                return await self._store.write(update)
+            except StoreUnavailable as error:
+                # Going on without it would send again what was sent, or forget what was not.
+                logger.warning("delivery %s waits for the store: %s", one.id, error)
+                await asyncio.sleep(self._back_off(failures))
+                failures += 1
 
     async def aclose(self) -> None:
         """Stop sending; what is not sent stays stored."""
+        self._closed = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def _left(conn: AsyncConnection) -> Sequence[Any]:
-    table = schema.delivery
-    # `sending` when a hub died: it may have arrived, so it is taken up in doubt.
-    states = table.c.state.in_(("pending", "sending"))
-    return (
-        await conn.execute(sa.select(table).where(states).order_by(table.c.created_at, table.c.ordinal))
-    ).all()
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
