@@ -136,10 +136,12 @@ class Holding:
         """Connect anew, with another Block if `account` says so."""
         if account is not None:
             self.account = account
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.wait({self._keeping}, timeout=2 * CLOSE_SECONDS)
-            self.start()
+        if keeping := self._keeping:
+            keeping.cancel()
+            await asyncio.wait({keeping}, timeout=2 * CLOSE_SECONDS)
+            # Released, or restarted by somebody else, in the meantime: then there is nothing left to do.
+            if self._keeping is keeping:
+                self.start()
 
     async def refresh(self) -> None:
         """Connect anew if the Block has changed; an account that waits for its next attempt makes it now."""

@@ -149,13 +149,17 @@ class ListenerRuns:
             if state and (state.is_cancelling() or state.is_cancelled()):
                 logger.info("account %s: cancelled in Prefect", account)
                 await self._listening.release(account, Ended.CANCELLED, "cancelled in Prefect")
-            elif (state is None or state.is_final()) and (task := self._runs.get(account)):
+            elif (state is None or state.is_final()) and account in self._listening.holdings:
                 logger.info(
                     "account %s: its flow run was ended by somebody else (%s); it gets another",
                     account,
                     state.name if state else "deleted",
                 )
-                task.cancel()
+                self._give_up(account)
+
+    def _give_up(self, account: str) -> None:
+        if task := self._runs.get(account):
+            task.cancel()
 
     async def _deployment(self, client: PrefectClient, flow: Flow[..., Any]) -> UUID:
         """The deployment `listen/parley`; made when `parley.runs.register` has not been here yet."""

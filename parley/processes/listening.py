@@ -50,6 +50,7 @@ class Listening:
             on_connected=self._on_connected,
         )
         self._everything = everything
+        self._stopping = False
         self._load = load
         self._patience = patience or Patience()
         self._holdings: dict[str, Holding] = {}
@@ -73,6 +74,11 @@ class Listening:
 
         Cancelling the caller ends nothing: `release` does. Raises ConfigurationError when the hub has no such account.
         """
+        # A flow run may come to this point when the account has been let go of already: it must not take it up again.
+        if self._stopping:
+            return Ended.RELEASED
+        if account in self._cancelled:
+            return Ended.CANCELLED
         holding = self._holdings.get(account) or self._begin(await self._find(account))
         if told:
             holding.watch(told)
@@ -93,8 +99,8 @@ class Listening:
         self._notify()
 
     async def stop(self) -> None:
-        """Let go of all accounts, within a few seconds."""
-        self._everything = False
+        """Let go of all accounts, within a few seconds, and take up no other."""
+        self._stopping = True
         await asyncio.gather(
             *(self.release(name, Ended.RELEASED, "stopped") for name in list(self._holdings))
         )
@@ -144,7 +150,7 @@ class Listening:
             await asyncio.gather(
                 *(self._match(holding, wanted, refresh=refresh) for holding in list(self._holdings.values()))
             )
-            if self._everything:
+            if self._everything and not self._stopping:
                 for name, account in wanted.items():
                     if name not in self._cancelled:
                         self._begin(account)

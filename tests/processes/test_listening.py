@@ -216,9 +216,20 @@ async def test_a_cancelled_account_stays_away_until_the_accounts_change(hub: Hub
         assert await holding is Ended.CANCELLED
         assert (hub.state_of("one"), hub.reason_of("one")) == ("stopped", "cancelled in Prefect")
         await listening._sync(refresh=False)
+        assert await listening.hold("one") is Ended.CANCELLED, "a run that comes late does not take it up"
         assert "one" not in listening.holdings
         await hub.call("accounts_changed")
         await hub.is_told("one", "listening")
+
+
+async def test_after_the_stop_nothing_is_taken_up(hub: Hub, platform: Platform) -> None:
+    """A flow run may be that late: what it joins then has ended."""
+    async with platform.listening(hub) as listening:
+        await hub.is_told("one", "listening")
+        await listening.stop()
+        assert await listening.hold("one") is Ended.RELEASED
+        await listening._sync(refresh=False)
+        assert not listening.holdings
 
 
 async def test_whoever_joins_a_holding_does_not_end_it(hub: Hub, platform: Platform) -> None:
