@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -49,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 LEASE = 30.0
 """Seconds that a run is taken to live on without a sign of life."""
+MOST_VAIN = 5
+"""Times that a process may die, or Prefect refuse, before the start of one run."""
 MOST_RUNS = 3
 """Runs that one request gets at the most when processes die under it and it is declared idempotent."""
 
@@ -99,6 +102,7 @@ class Ledger:
         self._metrics = metrics
         self._platform_of = platform_of
         self._audit = Audit(keyring)
+        self._vain: Counter[str] = Counter()
 
     # -- start
 
@@ -461,6 +465,8 @@ class Ledger:
             await self.cancelled(run_id)
         elif call.how == "timed-out":
             await self._timed_out(run_id)
+        elif call.how == "refused":
+            await self._given_back(run_id, call.reason)
         else:
             await self.process_ended(
                 run_id, call.reason or call.state or call.how, crashed=call.how == "crashed"
@@ -476,11 +482,27 @@ class Ledger:
 
         await self._apply(close)
 
+    async def _begun_in_vain(self, run_id: str, reason: str) -> None:
+        # Nothing was started, so it may be ordered again; but what always dies before its start is told at last.
+        self._vain[run_id] += 1
+        if self._vain[run_id] >= MOST_VAIN:
+            await self.fail(run_id, reason)
+        else:
+            self._dispatcher.order_again(run_id)
+
     async def ordered_in_vain(self, run_id: str) -> None:
         """An order that went to a worker which is gone: again, unless its start was granted meanwhile."""
         row = await self._store.read(lambda conn: _run_and_request(conn, run_id))
         if row is not None and row.run_state == "created":
             self._dispatcher.order_again(run_id)
+
+    async def _given_back(self, run_id: str, reason: str) -> None:
+        # It did not begin there. When it is started by now, then by another process, which tells its end itself.
+        row = await self._store.read(lambda conn: _run_and_request(conn, run_id))
+        if row is not None and row.run_state == "created":
+            await self._dispatcher.given_back(run_id, reason)
+        elif row is None or row.run_state != "started":
+            self._dispatcher.ended(run_id)
 
     async def process_ended(self, run_id: str, reason: str, *, crashed: bool) -> None:
         """The process that had this run is done with it. What was not started may be ordered again."""
@@ -489,7 +511,7 @@ class Ledger:
             self._dispatcher.ended(run_id)
             return
         if row.run_state == "created":
-            self._dispatcher.order_again(run_id)
+            await self._begun_in_vain(run_id, reason)
             return
         if crashed:
             await self.lost(run_id, reason)
@@ -551,6 +573,7 @@ class Ledger:
         after = await self._store.write(transaction)
         self._outbox.send(after.deliveries)
         for run_id in after.ended:
+            self._vain.pop(run_id, None)
             self._dispatcher.ended(run_id)
         for queued in after.queued:
             self._dispatcher.add(queued)
@@ -573,7 +596,7 @@ def _refuse_if_taken(row: Any) -> None:
     if row.run_state == "started":
         raise AlreadyStarted("another process has started this run.")
     if row.run_state in ("finished", "lost"):
-        raise StartRefused(f"this run has ended already ({row.outcome}).")
+        raise AlreadyStarted(f"this run has ended already ({row.outcome}).")
     if row.cancel_requested_at is not None:
         raise StartRefused("this run was cancelled.")
     if row.state not in ("queued", "running"):
