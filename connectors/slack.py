@@ -91,6 +91,7 @@ API = "https://slack.com/api/"
 ANSWERS_WITHIN = 3.0  # seconds until an envelope that is not acknowledged is sent again
 LAST_ATTEMPT = 3  # the third redelivery is the last
 MAX_FILES = 10  # files of one message that are read
+MOST_NAMED = 20  # files left out that are named
 
 HELLO_WITHIN = 10.0
 STEADY = 10.0  # seconds after which a connection counts as a good one
@@ -236,6 +237,7 @@ class Slack(Connector):
         self._threads: _Memory[tuple[str, str], bool] = _Memory()
         self._types: _Memory[str, str] = _Memory()
         self._uploads: _Memory[str, _Upload] = _Memory()
+        self._texts: _Memory[str, bool] = _Memory()
 
     def __repr__(self) -> str:
         return f"Slack(account={self.account!r})"
@@ -338,8 +340,9 @@ class Slack(Connector):
         draft = parse(data, self.account, me)
         if draft is None or not await self._concerns_us(draft, data, me):
             return
-        if isinstance(draft, Message) and (files := await self._files(data, final=attempt >= LAST_ATTEMPT)):
-            draft = draft.model_copy(update={"files": files})
+        if isinstance(draft, Message):
+            files, left_out = await self._files(data, final=attempt >= LAST_ATTEMPT)
+            draft = draft.model_copy(update={"files": files, "left_out": left_out})
         await accept(draft)
 
     async def _concerns_us(self, event: Event, data: Json, me: Me) -> bool:
@@ -398,18 +401,20 @@ class Slack(Connector):
         self._types[channel] = kind
         return kind
 
-    async def _files(self, data: Json, *, final: bool) -> tuple[File, ...]:
-        files = []
-        for about in list(objects_of(object_of(data.get("event")).get("files")))[:MAX_FILES]:
+    async def _files(self, data: Json, *, final: bool) -> tuple[tuple[File, ...], tuple[str, ...]]:
+        """The message's files, and which were left out for what reason."""
+        files, left_out = [], []
+        for number, about in enumerate(objects_of(object_of(data.get("event")).get("files"))):
             try:
+                if number >= MAX_FILES:
+                    raise Rejected(f"only {MAX_FILES} files of a message are read")
                 files.append(await self._file(about))
-            except Rejected as error:
-                log.warning("slack %s: a file was left out: %s", self.account, error)
             except ConnectorError as error:
-                if not final:
+                if not (final or isinstance(error, Rejected)):
                     raise  # not acknowledged: Slack brings the message again, and with it the file
-                log.warning("slack %s: a file was left out after all attempts: %s", self.account, error)
-        return tuple(files)
+                log.warning("slack %s: a file was left out: %s", self.account, error)
+                left_out.append(f"{_name_of(about)}: {error}")
+        return tuple(files), tuple(left_out[:MOST_NAMED])
 
     async def _file(self, about: Json) -> File:
         url = text_of(about.get("url_private_download")) or text_of(about.get("url_private"))
@@ -419,9 +424,8 @@ class Slack(Connector):
         if isinstance(size, int) and size > MAX_FILE:
             raise Rejected(f"it has {size} bytes, the limit is {MAX_FILE}")
         content = await self._download(url, html=about.get("mimetype") == "text/html")
-        name = re.sub(r"[/\\\x00-\x1f]", "_", text_of(about.get("name")) or "file")[-255:]
         return File(
-            name=name,
+            name=_name_of(about),
             media_type=text_of(about.get("mimetype")) or "application/octet-stream",
             content=content,
         )
@@ -468,6 +472,8 @@ class Slack(Connector):
         person = self._only_reader(reply, route)
         request = render(reply, route)
         sent: list[str] = []
+        if token and not reply.files:
+            self._texts[token] = True
         if reply.files:
             whole = not (reply.buttons or person) or not (reply.text or reply.buttons)
             sent += await self._send_files(reply.files, request, person, whole=whole, token=token)
@@ -492,15 +498,17 @@ class Slack(Connector):
     async def find_sent(self, token: str, route: Route) -> Receipt | None:
         """Look whether the delivery with this token arrived: its receipt, or None when it is not there.
 
-        Reads one day back. Raises `Unsupported` for private replies, of which Slack keeps nothing that could be read.
-        A files-only delivery carries no token: it is found by this connector's memory, not after a restart.
+        Reads one day back. Raises `Unknown` where that cannot be told: Slack keeps no private replies that could be
+        read, and files carry no token, so that they are found by this connector's memory and not after a restart.
         """
         if route.private_to and route.kind is not ConversationKind.DIRECT:
-            raise Unsupported("Slack keeps no private replies to look among.")
+            raise Unknown("Slack keeps no private replies to look among.")
         upload = self._uploads.recall(token)
-        if upload and upload.whole and upload.tried and await self._is_shown(upload, route.conversation):
-            return Receipt(native_ids=_file_ids(route.conversation, upload))
-        return await self._find_by_metadata(token, route)
+        if upload and upload.whole:
+            shown = upload.tried and await self._is_shown(upload, route.conversation)
+            return Receipt(native_ids=_file_ids(route.conversation, upload)) if shown else None
+        no_files = upload is not None or self._texts.recall(token) is not None
+        return await self._find_by_metadata(token, route, no_files=no_files)
 
     async def check(self) -> None:
         """Prove both tokens."""
@@ -594,7 +602,7 @@ class Slack(Connector):
         answer = await self._call("conversations.open", json={"users": person})
         return id_of(object_of(answer.get("channel")).get("id"))
 
-    async def _find_by_metadata(self, token: str, route: Route) -> Receipt | None:
+    async def _find_by_metadata(self, token: str, route: Route, *, no_files: bool) -> Receipt | None:
         oldest = f"{(datetime.now(UTC) - LOOK_BACK).timestamp():.6f}"
         params = {
             "channel": route.conversation,
@@ -605,6 +613,7 @@ class Slack(Connector):
         method = "conversations.history"
         if route.thread:
             method, params["ts"] = "conversations.replies", route.thread
+        me, perhaps = await self._who(), False
         for _ in range(PAGES):
             page = await self._call(method, http_verb="GET", params=params)
             for said in objects_of(page.get("messages")):
@@ -612,10 +621,15 @@ class Slack(Connector):
                     return Receipt(
                         native_ids=(f"{route.conversation}:{said['ts']}",), sent_at=moment_of(said["ts"])
                     )
+                perhaps = perhaps or (is_own(said, me) and not _token(said) and bool(said.get("files")))
             params["cursor"] = text_of(object_of(page.get("response_metadata")).get("next_cursor"))
             if not params["cursor"]:
-                return None
-        raise Unknown("The conversation is too long to look for one message in it.")
+                break
+        else:
+            raise Unknown("The conversation is too long to look for one message in it.")
+        if perhaps and not no_files:
+            raise Unknown("We showed files here lately: whether they were this answer's cannot be told.")
+        return None
 
     def _remember(self, request: Json) -> None:
         if "thread_ts" in request:
@@ -692,6 +706,11 @@ def _token(said: Json) -> str:
 
 def _file_ids(channel: str, upload: _Upload) -> tuple[str, ...]:
     return tuple(f"{channel}:{id_}" for id_ in upload.ids)
+
+
+def _name_of(about: Json) -> str:
+    """A file's bare name."""
+    return re.sub(r"[/\\\x00-\x1f]", "_", text_of(about.get("name")) or "file")[-255:]
 
 
 def _attempt(value: object) -> int:

@@ -949,7 +949,7 @@ async def test_a_lost_answer_is_found_in_a_conversation_without_threads(
 
 
 async def test_private_replies_cannot_be_looked_for(connector: Slack) -> None:
-    with pytest.raises(Unsupported):
+    with pytest.raises(Unknown):
         await connector.find_sent("t-1", ROUTE.model_copy(update={"private_to": "UALICE"}))
 
 
@@ -983,6 +983,58 @@ async def test_files_whose_answer_was_lost_are_found(fake: SlackFake, connector:
     assert await connector.find_sent("t", ROUTE) is not None
     await connector.send_message(Reply(text="see", files=FILES), ROUTE, token="t")
     assert len(fake.posts) == 1
+
+
+async def test_after_a_restart_files_that_may_have_been_shown_are_unknown(
+    driver: SlackDriver, fake: SlackFake, connector: Slack
+) -> None:
+    """They carry no token, and who shared them has forgotten: a person has to look."""
+    root = await fake.say("root", channel=CHANNEL)
+    route = ROUTE.model_copy(update={"thread": root})
+    fake.fail_next("accepted_reset", "files.completeUploadExternal")
+    with pytest.raises(Unknown):
+        await connector.send_message(Reply(text="see", files=FILES), route, token="t")
+    async with driver.connector("a") as restarted:
+        with pytest.raises(Unknown):
+            await restarted.find_sent("t", route)
+
+
+async def test_a_text_is_not_there_though_files_were_shown(fake: SlackFake, connector: Slack) -> None:
+    """Who sent it remembers that it had no files, so that theirs say nothing about it."""
+    await connector.send_message(Reply(text="see", files=FILES), ROUTE, token="t-1")
+    fake.fail_next("reset", "chat.postMessage")
+    with pytest.raises(Unknown):
+        await connector.send_message(Reply(text="words"), ROUTE, token="t-2")
+    assert await connector.find_sent("t-2", ROUTE) is None
+
+
+async def test_after_a_restart_files_that_were_never_shown_are_not_there(
+    driver: SlackDriver, fake: SlackFake, connector: Slack
+) -> None:
+    root = await fake.say("root", channel=CHANNEL)
+    route = ROUTE.model_copy(update={"thread": root})
+    fake.fail_next("reset", "files.completeUploadExternal")
+    with pytest.raises(Unknown):
+        await connector.send_message(Reply(text="see", files=FILES), route, token="t")
+    await connector.send_message(Reply(text="another answer"), route, token="t-2")
+    await fake.say("a picture of mine", channel=CHANNEL, thread=root, files=FILES)
+    async with driver.connector("a") as restarted:
+        assert await restarted.find_sent("t", route) is None
+
+
+async def test_files_left_out_are_named(
+    fake: SlackFake, connector: Slack, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slack, "MAX_FILE", 3)
+    monkeypatch.setattr(slack, "MAX_FILES", 2)
+    files = tuple(File(name=f"{number}.txt", content=b"x" * number) for number in (3, 4, 1))
+    async with listening(connector, inbox):
+        await fake.say("see", files=files)
+        await settled(fake)
+    (message,) = inbox.events
+    assert isinstance(message, Message)
+    assert [file.name for file in message.files] == ["3.txt"]
+    assert [line.partition(":")[0] for line in message.left_out] == ["4.txt", "1.txt"]
 
 
 async def test_an_upload_that_failed_may_be_made_again(fake: SlackFake, connector: Slack) -> None:
