@@ -8,10 +8,11 @@ import subprocess
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from parley.processes import record
-from parley.processes.lifeline import lifeline
+from parley.processes.lifeline import tied
 from parley.processes.log_file import LogFile
 from parley.processes.table import Program
 
@@ -34,6 +35,7 @@ class Child:
         self._entry: record.Entry | None = None
         self._started = 0.0
         self._wait = FIRST_WAIT
+        self._read = _stamp(program.reads)
 
     @property
     def pid(self) -> int | None:
@@ -48,16 +50,16 @@ class Child:
     def start(self) -> None:
         """Start it, with its log as both outputs. Raises OSError when the system cannot."""
         descriptor = self.log.open()
+        self._read = _stamp(self.program.reads)
         try:
             self._process = subprocess.Popen(
-                list(self.program.argv),
+                tied(self.program.argv),
                 env=dict(self.program.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=descriptor,
                 stderr=descriptor,
                 # A session of its own: Ctrl-C reaches the supervisor alone, which stops the others in order.
                 start_new_session=True,
-                preexec_fn=lifeline(),  # noqa: PLW1509 - takes no lock and imports nothing
             )
         finally:
             os.close(descriptor)
@@ -87,11 +89,24 @@ class Child:
         self.due = time.monotonic() + wait
         return wait
 
+    def look_again(self) -> None:
+        """Have it started at once when it is not running and the file that it read has changed since."""
+        if self._process is None and _stamp(self.program.reads) != self._read:
+            self.done, self.due = False, time.monotonic()
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal to its process, by pid; to none that has ended."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 self._process.send_signal(number)
+
+
+def _stamp(path: Path | None) -> tuple[int, int] | None:
+    try:
+        status = path.stat() if path else None
+    except OSError:
+        return None
+    return (status.st_mtime_ns, status.st_size) if status else None
 
 
 def how(code: int) -> str:

@@ -147,7 +147,7 @@ def test_a_program_that_is_not_there_is_no_reason_to_end(tmp_path: Path) -> None
     absent = table.Program(role="a", argv=("/nowhere/program",), environment={}, stage=1, grace=1)
     with running(tmp_path, absent, program("b")) as stack:
         stack.started("b")
-        until(lambda: "a cannot be started" in stack.text())
+        until(lambda: "a ended with exit code 1" in stack.text() or "a cannot be started" in stack.text())
 
 
 def test_the_stop_has_an_order(tmp_path: Path) -> None:
