@@ -16,7 +16,7 @@ import connectors
 from blocks._base import ConnectorBlock
 from blocks.save import block_of
 
-SDKS = {"slack_sdk", "imapclient", "aiosmtplib", "bs4", "tnefparse"}
+SDKS = {"slack_sdk", "imapclient", "aiosmtplib", "lxml"}
 
 LOADED = """
 import json, sys
