@@ -1,0 +1,508 @@
+"""The command line as people use it: its own process, a real socket to a hub of the test's, the real REST API."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blocks import save
+from blocks.slack import SlackAccount
+from parley import settings
+from parley.cli import connecting, main
+from parley.cli.saying import read_text
+from parley.cli.terminal import shown, size
+from parley.errors import BadArguments, ConfigurationError, LinkError
+from parley.link.calls import AdminCall
+from parley.link.connection import Handler
+from parley.link.server import LinkServer, Peer, make_tokens
+from parley.metrics import Metrics
+from parley.processes import record
+from parley.web.serve import serve
+from tests.prefect_fixture import PrefectServer, plain_environment, prefect_server
+from tests.web.conftest import free_ports
+from tests.web.fake_front import FakeFront
+
+__all__ = ["prefect_server"]
+
+
+@dataclass
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass
+class House:
+    """A hub of the test's: answers administrative verbs from `answers`, the REST API from a `FakeFront`."""
+
+    home: Path
+    environment: dict[str, str]
+    front: FakeFront = field(default_factory=FakeFront)
+    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    answers: dict[str, Any] = field(default_factory=dict)
+
+    async def admin(self, args: dict[str, Any]) -> Any:
+        call = AdminCall.model_validate(args)
+        self.asked.append((call.verb, call.arguments))
+        answer = self.answers.get(call.verb)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer(**call.arguments) if callable(answer) else answer
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        def handlers(_: Peer) -> Mapping[str, Handler]:
+            return {"admin": self.admin}
+
+        tokens = make_tokens(self.home / "run")
+        async with (
+            serve(self.front, settings.load(self.environment), metrics=Metrics()),
+            LinkServer(tokens, handlers).listen(self.home / "run" / "hub.sock"),
+        ):
+            yield
+
+    async def parley(self, *arguments: str, given: bytes = b"", **more: str) -> Done:
+        """Run one command."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "parley.cli",
+            *arguments,
+            env=plain_environment() | self.environment | more,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        out, err = await asyncio.wait_for(process.communicate(given), 60)
+        assert b"Traceback" not in err, err.decode()
+        return Done(process.returncode or 0, out.decode(), err.decode())
+
+
+def house_at(home: Path, **environment: str) -> House:
+    with free_ports(3) as ports:
+        names = ("PARLEY_PORT", "PARLEY_HOOKS_PORT", "PARLEY_METRICS_PORT")
+        chosen = dict(zip(names, map(str, ports), strict=True))
+    own = {
+        "PARLEY_HOME": str(home),
+        "PARLEY_KEY_FILE": str(home.parent / "key"),
+        "PARLEY_CONFIG": str(home / "c.toml"),
+    }
+    home.mkdir(mode=0o700, exist_ok=True)
+    (home / "c.toml").touch()
+    house = House(home, own | chosen | environment)
+    house.answers["token"] = lambda **_: {"token": "token-ada"}
+    return house
+
+
+@pytest.fixture
+def stopped() -> Iterator[House]:
+    """Settings and a home; nothing runs. In a short path: a Unix socket's may have 100 bytes."""
+    with tempfile.TemporaryDirectory(prefix="parley-") as folder:
+        yield house_at(Path(folder) / "data")
+
+
+@pytest.fixture
+async def house(stopped: House) -> AsyncIterator[House]:
+    async with stopped.running():
+        yield stopped
+
+
+# -- starting
+
+
+def test_help_comes_at_once() -> None:
+    """Processor time, so that a busy machine does not matter: the best of three."""
+
+    def spent() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    took = []
+    for _ in range(3):
+        before = spent()
+        subprocess.run([sys.executable, "-m", "parley.cli", "--help"], check=True, capture_output=True)
+        took.append(spent() - before)
+    assert min(took) < 0.3
+
+
+def test_the_command_line_starts_without_prefect_and_store() -> None:
+    heavy = ("prefect", "sqlalchemy", "fastapi", "pydantic")
+    script = f"import parley.cli.commands, sys; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nope"], ["say"], ["say", "x", "--nope"], ["say", "x", "--wait", "-1"], ["runs", "--limit", "0"]],
+)
+async def test_wrong_use_is_2(stopped: House, arguments: list[str]) -> None:
+    done = await stopped.parley(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert "Error:" in done.err
+
+
+@pytest.mark.parametrize("command", ["status", "say hi", "token", "runs", "people list", "audit verify"])
+async def test_nothing_runs_is_one_line_and_2(stopped: House, command: str) -> None:
+    done = await stopped.parley(*command.split())
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"parley: nothing is running in {stopped.home}: start it with `parley up`.\n"
+
+
+async def test_a_broken_setting_is_named(stopped: House) -> None:
+    done = await stopped.parley("status", PARLEY_PORT="http")
+    assert done.code == 2
+    assert done.err.startswith("parley: PARLEY_PORT='http' is not a port")
+    (stopped.home / "c.toml").write_text("[worker]\nchildren = 0\n")
+    done = await stopped.parley("say", "hi")
+    assert done.code == 2
+    assert "worker.children" in done.err
+
+
+# -- say
+
+
+async def test_say_prints_the_answer_and_names_its_file(house: House) -> None:
+    done = await house.parley("say", "/order 1024")
+    assert done.code == 0
+    assert done.out.splitlines() == [
+        "Order **1024** is on its way.",
+        "",
+        "place     when",
+        "--------  -----",
+        "Shenzhen  2 Nov",
+        "上海      3 Nov",
+        "[file] logistics-1024.csv (31 B)",
+        "[Tell me when it arrives] watch 1024",
+    ]
+    assert house.asked == [("token", {"label": "command line", "days": 30})]
+
+
+async def test_say_keeps_its_token_and_gets_a_new_one_when_it_ends(house: House) -> None:
+    for _ in range(2):
+        assert (await house.parley("say", "/order 1")).code == 0
+    assert len(house.asked) == 1
+    (kept,) = (house.home / "run").glob("say-*.token")
+    assert kept.stat().st_mode & 0o777 == 0o600
+    kept.write_text("token-of-last-month")
+    assert (await house.parley("say", "/order 1")).code == 0
+    assert len(house.asked) == 2
+    assert len(house.front.messages) == 3
+
+
+async def test_say_as_json_is_the_whole_message(house: House, tmp_path: Path) -> None:
+    done = await house.parley("say", "/order 1024", "--json", "--save", str(tmp_path))
+    data = done.data
+    assert (data["state"], data["run_id"], data["timings"]) == ("done", "run-m0000", {"total_ms": 184.2})
+    (file,) = data["replies"][0]["files"]
+    assert file["path"] == str(tmp_path / "logistics-1024.csv")
+
+
+async def test_files_are_saved_beside_what_is_there(house: House, tmp_path: Path) -> None:
+    for _ in range(2):
+        done = await house.parley("say", "/order 1024", "--save", str(tmp_path / "new"))
+        assert done.code == 0
+    assert "-> " in done.out
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {
+        "logistics-1024.csv",
+        "logistics-1024-1.csv",
+    }
+
+
+async def test_say_sends_files_and_standard_input(house: House, tmp_path: Path) -> None:
+    (tmp_path / "图.txt").write_text("x")
+    done = await house.parley("say", "-", "--file", str(tmp_path / "图.txt"), given="/order 7 ü".encode())
+    assert done.code == 0
+    (kept,) = house.front.messages.values()
+    assert (kept.said, kept.files[0].name, kept.files[0].media_type) == ("/order 7 ü", "图.txt", "text/plain")
+    done = await house.parley("say", "x", "--file", str(tmp_path / "none"))
+    assert (done.code, "cannot be read" in done.err) == (2, True)
+    done = await house.parley("say", "-", given=b"\xff")
+    assert (done.code, "not UTF-8" in done.err) == (2, True)
+
+
+async def test_what_did_not_come_out_well_is_1(house: House) -> None:
+    failed = await house.parley("say", "/fail")
+    assert (failed.code, failed.out) == (1, "It did not work: the shop does not answer.\n")
+    late = await house.parley("say", "/slow", "--wait", "0.1")
+    assert (late.code, "no final answer yet: it is running" in late.err) == (1, True)
+
+
+async def test_what_was_refused_is_2(house: House) -> None:
+    done = await house.parley("say", "")
+    assert (done.code, "The message is empty" in done.err) == (2, True)
+
+
+async def test_say_waits_through_a_restart_of_the_hub(stopped: House) -> None:
+    """The supervisor is there; the hub breaks off the connection and comes back: the message is said once."""
+    port = int(stopped.environment["PARLEY_PORT"])
+    make_tokens(stopped.home / "run")
+    record.write(stopped.home, [record.Entry("supervisor", os.getpid(), "now", 0, record.born(os.getpid()))])
+    kept = stopped.home / "run" / f"say-{port}.token"
+    kept.touch(0o600)
+    kept.write_text("token-ada")
+    tried = asyncio.Event()
+
+    async def break_off(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        tried.set()
+
+    async with await asyncio.start_server(break_off, "127.0.0.1", port):
+        saying = asyncio.create_task(stopped.parley("say", "/order 1024"))
+        await tried.wait()
+    async with stopped.running():
+        done = await saying
+    assert done.code == 0
+    assert len(stopped.front.messages) == 1
+
+
+# -- what the hub is asked
+
+
+STATUS = {
+    "processes": [{"role": "hub", "pid": 7, "pss_mb": 90.5, "state": "running"}],
+    "accounts": [{"name": "console", "platform": "console", "state": "listening", "reason": ""}],
+    "queue": {"waiting": 3, "lanes": {"people": 3}},
+}
+
+
+async def test_status_for_people_and_for_programs(house: House) -> None:
+    house.answers["status"] = STATUS
+    assert (await house.parley("status", "--json")).data == STATUS
+    out = (await house.parley("status")).out
+    assert "hub   7    90.5    running" in out
+    assert "queue: waiting 3" in out
+
+
+@pytest.mark.parametrize(
+    ("command", "verb", "arguments"),
+    [
+        ("token --as ben --label ci --days 7", "token", {"as_name": "ben", "label": "ci", "days": 7.0}),
+        (
+            "people add ben",
+            "person_add",
+            {"name": "ben", "role": "user", "automations": [], "kind": "person"},
+        ),
+        (
+            "people add nagios --service --role operator --automation repair-*",
+            "person_add",
+            {"name": "nagios", "role": "operator", "automations": ["repair-*"], "kind": "service"},
+        ),
+        ("people role ben owner", "person_role", {"name": "ben", "role": "owner"}),
+        (
+            "people link ben team U1 --verified",
+            "person_link",
+            {"name": "ben", "account": "team", "user_id": "U1", "verified": True},
+        ),
+        ("people disable ben", "person_disable", {"name": "ben"}),
+        ("grant report --to console:owner", "grant", {"automation": "report", "to": "console:owner"}),
+        ("audit show --limit 5", "audit_show", {"limit": 5}),
+    ],
+)
+async def test_commands_ask_the_hub(house: House, command: str, verb: str, arguments: dict[str, Any]) -> None:
+    house.answers |= {"audit_show": []}
+    done = await house.parley(*command.split())
+    assert done.code == 0, done.err
+    assert house.asked == [(verb, arguments)]
+
+
+async def test_the_hubs_refusal_is_one_line(house: House) -> None:
+    house.answers["person_add"] = ConfigurationError("'king' is not a role: choose owner, user.")
+    done = await house.parley("people", "add", "ben", "--role", "king")
+    assert (done.code, done.err) == (2, "parley: 'king' is not a role: choose owner, user.\n")
+    house.answers["person_unlink"] = False
+    house.answers["ungrant"] = 0
+    assert (await house.parley("people", "unlink", "team", "U1")).code == 1
+    assert (await house.parley("ungrant", "report")).code == 1
+
+
+async def test_a_broken_chain_is_1(house: House) -> None:
+    house.answers["audit_verify"] = {"rows": 3, "problems": ["row 2 was changed"]}
+    done = await house.parley("audit", "verify")
+    assert (done.code, done.out, done.err) == (1, "3 rows, 1 problems.\n", "parley: row 2 was changed\n")
+
+
+async def test_lists_are_json_for_programs(house: House) -> None:
+    house.answers |= {
+        "accounts": STATUS["accounts"],
+        "people": [],
+        "grants": [],
+        "keys": {"newest": "k1"},
+        "catalogue": {"automations": [], "broken": [{"source": "flows.x", "reason": "does not import"}]},
+    }
+    for command in ("accounts", "people list", "grants", "keys show", "automations", "connectors", "runs"):
+        assert (await house.parley(*command.split(), "--json")).data is not None
+    done = await house.parley("automations")
+    assert (done.code, done.err) == (0, "parley: flows.x: does not import\n")
+    await house.parley("say", "/order 1")
+    assert (await house.parley("runs", "--json")).data[0]["automation"] == "order_status"
+
+
+async def test_the_doctor_looks_without_a_hub_too(stopped: House) -> None:
+    stopped.home.chmod(0o755)
+    done = await stopped.parley("doctor", "--json")
+    wrong = {row["check"]: row["mend"] for row in done.data if not row["ok"]}
+    assert done.code == 1
+    assert set(wrong) == {"key file", "home", "hub"}
+    assert wrong["home"] == f"chmod go= {stopped.home}"
+    done = await stopped.parley("doctor", PARLEY_PORT="x")
+    assert (done.code, "PARLEY_PORT" in done.out) == (1, True)
+
+
+# -- down
+
+
+async def test_down_ends_the_supervisor_and_waits(stopped: House) -> None:
+    assert (await stopped.parley("down")).out == f"nothing is running in {stopped.home}.\n"
+    script = "import signal, time; signal.signal(15, lambda *_: exit()); print(flush=True); time.sleep(60)"
+    other = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    await other.stdout.readline()
+    (stopped.home / "run").mkdir()
+    record.write(stopped.home, [record.Entry("supervisor", other.pid, "now", 0, record.born(other.pid))])
+    reaping = asyncio.create_task(other.wait())
+    assert (await stopped.parley("down")).out == "ended.\n"
+    assert await reaping == 0
+
+
+async def test_down_leaves_a_stranger_with_the_same_pid_alone(stopped: House) -> None:
+    other = await asyncio.create_subprocess_exec(sys.executable, "-c", "import time; time.sleep(60)")
+    (stopped.home / "run").mkdir()
+    record.write(stopped.home, [record.Entry("supervisor", other.pid, "then", 0, 1.0)])
+    assert (await stopped.parley("down")).code == 0
+    assert other.returncode is None
+    other.send_signal(signal.SIGKILL)
+    await other.wait()
+
+
+# -- connect
+
+
+def test_fields_of_a_connection(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("xoxb-1\n")
+    given = connecting.parse_fields([f"bot_token=@{tmp_path / 'secret'}", "hear=a=b"])
+    assert given == {"bot_token": "xoxb-1", "hear": "a=b"}
+    variables = {"PARLEY_SLACK_BOT_TOKEN": "xoxb-2", "PARLEY_PORT": "1"}
+    assert connecting.from_environment("slack", variables) == {"bot_token": "xoxb-2"}
+    for wrong in ("x", "=y", "a b=c", f"a=@{tmp_path / 'none'}"):
+        with pytest.raises(BadArguments):
+            connecting.parse_fields([wrong])
+    with pytest.raises(BadArguments, match="PARLEY_MAIL_"):
+        connecting.from_environment("mail", variables)
+
+
+def test_the_saver_knows_its_blocks() -> None:
+    about = save.description(save.block_of("slack"))
+    fields = {field["name"]: field for field in about["fields"]}
+    assert about["block_type"] == "parley-slack-account"
+    assert (fields["bot_token"]["secret"], fields["bot_token"]["required"]) == (True, True)
+    assert (fields["hear"]["secret"], fields["hear"]["required"]) == (False, False)
+    for platform in ("nope", "_base", "save", "../slack", ""):
+        with pytest.raises(ConfigurationError):
+            save.block_of(platform)
+
+
+async def test_the_saver_takes_no_secret_in_clear() -> None:
+    with pytest.raises(ConfigurationError, match="not sealed: bot_token"):
+        await save.save(SlackAccount, "team", {"bot_token": "xoxb-1"})
+    with pytest.raises(ConfigurationError, match="hear") as refused:
+        await save.save(SlackAccount, "team", {"bot_token": "sealed:v1:x", "hear": "canary"})
+    assert "canary" not in str(refused.value)
+
+
+@pytest.mark.prefect
+async def test_connect_seals_saves_and_announces(prefect_server: PrefectServer) -> None:
+    """Against a real Prefect server: what it holds is sealed, the hub is told, nothing is left in clear."""
+    house = house_at(prefect_server.home, PARLEY_PREFECT_PORT=str(prefect_server.port))
+    house.answers |= {
+        "seal": lambda value, **_: {"sealed": f"sealed:v1:{value[::-1]}"},
+        "add_account": None,
+    }
+    async with house.running():
+        done = await house.parley(
+            "connect",
+            "slack",
+            "team",
+            "--from-env",
+            "--field",
+            "hear=all",
+            "--json",
+            PARLEY_SLACK_BOT_TOKEN="xoxb-1",
+        )
+        assert done.code == 0, done.err
+        assert done.data["block"] == "parley-slack-account/team"
+        verbs = [verb for verb, _ in house.asked]
+        assert verbs == ["seal", "add_account"]
+        assert house.asked[0][1]["block_type"] == "parley-slack-account"
+        assert house.asked[1][1] == {
+            "name": "team",
+            "platform": "slack",
+            "block": "parley-slack-account/team",
+        }
+        unknown = await house.parley("connect", "slack", "team", "--field", "bot_tokn=x")
+        assert (unknown.code, "there is no field 'bot_tokn'" in unknown.err) == (2, True)
+        missing = await house.parley("connect", "slack", "team")
+        assert (missing.code, "--field bot_token=... is missing" in missing.err) == (2, True)
+    path = "/block_types/slug/parley-slack-account/block_documents/name/team"
+    with prefect_server.client() as client:
+        saved = client.get(path, params={"include_secrets": "true"}).raise_for_status().json()["data"]
+    assert (saved["bot_token"], saved["hear"]) == ("sealed:v1:1-bxox", "all")
+
+
+async def test_an_account_has_a_plain_name(stopped: House) -> None:
+    done = await stopped.parley("connect", "slack", "My Team", "--field", "bot_token=x")
+    assert (done.code, "cannot be an account's name" in done.err) == (2, True)
+
+
+# -- printing
+
+
+def test_what_others_wrote_cannot_steer_the_terminal() -> None:
+    assert shown("a\x1b[2Jb\x07\u202ec\r\nd\te") == "a\\x1b[2Jb\\x07\\u202ec\\r\nd\te"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (31, "31 B"), (1234, "1.2 kB"), (250_000, "250 kB"), (26_214_400, "26.2 MB")],
+)
+def test_sizes(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+def test_text_is_what_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("查".encode())))
+    assert (read_text("x"), read_text("-")) == ("x", "查")
+
+
+def test_main_ends_with_the_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreachable(_: object) -> None:
+        raise LinkError("nobody\nthere")
+
+    monkeypatch.setattr("parley.cli.installation.Installation.must_run", unreachable)
+    with pytest.raises(SystemExit) as ended:
+        main(["accounts"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "parley: nobody\nthere\n"
