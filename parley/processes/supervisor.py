@@ -93,6 +93,7 @@ class Supervisor:
                 code = child.ended()
                 if code is not None and self._refused(child, code):
                     return CONFIGURATION_EXIT
+                child.look_again()
                 if child.due is not None and child.due <= time.monotonic():
                     self._start(child)
             self._rotate()

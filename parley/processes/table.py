@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from parley import prefect_env
 from parley.processes import environment
@@ -32,7 +33,7 @@ class Probe:
 class Program:
     """One process. Stages stop in ascending order, each with `grace` seconds before SIGKILL.
 
-    `once`: it is done when it ends with 0, and only then.
+    `once`: it is done when it ends with 0, and only then; it starts again when the file that it `reads` has changed.
     """
 
     role: str
@@ -41,6 +42,7 @@ class Program:
     stage: int
     grace: float
     once: bool = False
+    reads: Path | None = None
     probe: Probe | None = None
     longest_wait: float = 5.0
 
@@ -96,6 +98,7 @@ def _register(settings: Settings) -> Program:
         stage=1,
         grace=2,
         once=True,
+        reads=settings.config,
         longest_wait=60,
     )
 

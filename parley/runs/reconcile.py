@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,7 +23,7 @@ from parley.messages.outbox import Delivery, Outbox
 from parley.runs.catalogue import Catalogue
 from parley.runs.dispatch import Dispatcher
 from parley.runs.ledger import LEASE, Ledger
-from parley.runs.prefect_api import PrefectApi
+from parley.runs.prefect_api import PrefectApi, PrefectUnavailable
 from parley.runs.requests import update_request
 from parley.runs.sentences import sentence
 from parley.store import schema
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 EVERY = 3.0
 GRACE = 2 * LEASE
 """Seconds after a start of the hub before a silent run counts as lost: its process needs time to find us again."""
+QUIET = timedelta(seconds=LEASE / 2)
+"""More than one missed beat: a run that Prefect holds for crashed is believed to be."""
 UNSTARTED = 15.0
 """Seconds after which an order that nobody started is looked into."""
 CLOSING = timedelta(minutes=30)
@@ -70,6 +73,7 @@ class Reconciler:
         while True:
             for step in (
                 self._take_up_messages,
+                self._runs_ended_in_prefect,
                 self._silent_runs,
                 self._unstarted_runs,
                 self._external_runs,
@@ -93,20 +97,52 @@ class Reconciler:
 
         await self._store.write(extend)
 
+    async def _runs_ended_in_prefect(self) -> None:
+        # Our own worker tells us. Others end a cancelled run's process, or see it die, and tell Prefect alone.
+        rows = {row.flow_run_id: row for row in await self._started() if row.flow_run_id}
+        for flow_run in await self._prefect.flow_runs(list(rows)[:200]):
+            row, kind = rows[str(flow_run["id"])], _kind(flow_run)
+            if kind == "CANCELLED":
+                await self._ledger.cancelled(row.id)
+            elif kind == "CRASHED" and row.lease_until < now() + timedelta(seconds=LEASE) - QUIET:
+                await self._ledger.lost(row.id, "")
+
     async def _silent_runs(self) -> None:
-        table = schema.run
-        query = sa.select(table).where(table.c.state == "started", table.c.lease_until < now())
-        for row in await self._rows(query):
+        for row in await self._started(schema.run.c.lease_until < now()):
             logger.warning("run %s shows no sign of life", row.id)
+            await self._silent(row, await self._seen_in_prefect(row.flow_run_id))
+
+    async def _silent(self, row: Any, flow_run: dict[str, Any] | None) -> None:
+        kind = _kind(flow_run)
+        if kind == "CANCELLED":
+            await self._ledger.cancelled(row.id)
+        elif kind == "FAILED":
+            # Its process came to an end by itself, with the hub too long away to be told.
+            await self._ledger.process_ended(row.id, _message(flow_run), crashed=False)
+        else:
             await self._ledger.lost(row.id, "")
-            if row.flow_run_id:
-                await self._prefect.set_state(row.flow_run_id, "CRASHED", "Crashed", "no sign of life from its process")
+        if flow_run and kind not in TERMINAL:
+            await self._prefect.set_state(
+                row.flow_run_id, "CRASHED", "Crashed", "no sign of life from its process"
+            )
+
+    async def _started(self, *conditions: Any) -> Sequence[Any]:
+        return await self._rows(sa.select(schema.run).where(schema.run.c.state == "started", *conditions))
+
+    async def _seen_in_prefect(self, flow_run_id: str | None) -> dict[str, Any] | None:
+        try:
+            return next(iter(await self._prefect.flow_runs([flow_run_id] if flow_run_id else [])), None)
+        except PrefectUnavailable:
+            return None
 
     async def _unstarted_runs(self) -> None:
         table = schema.run
         before = now() - timedelta(seconds=UNSTARTED)
-        query = sa.select(table).where(table.c.state == "created", table.c.created_at < before)
-        rows = await self._rows(query)
+        rows = await self._rows(
+            sa.select(table).where(table.c.state == "created", table.c.created_at < before)
+        )
+        # What runs in an existing deployment never tells us of its start: `_external_runs` looks after it.
+        rows = [row for row in rows if not self._is_external_run(row.id)]
         ids = {self._flow_run_of(row): row.id for row in rows if self._flow_run_of(row)}
         for flow_run in await self._prefect.flow_runs(list(ids)[:200]):
             await self._unstarted(ids[str(flow_run["id"])], flow_run)
@@ -116,7 +152,7 @@ class Reconciler:
         return (flight.flow_run_id if flight else None) or row.flow_run_id or ""
 
     async def _unstarted(self, run_id: str, flow_run: dict[str, Any]) -> None:
-        kind = (flow_run.get("state") or {}).get("type")
+        kind = _kind(flow_run)
         if kind == "CANCELLED":
             await self._ledger.cancelled(run_id)
         elif kind in TERMINAL:
@@ -132,9 +168,12 @@ class Reconciler:
             if flight.flow_run_id and self._is_external(flight.queued.automation)
         }
         for flow_run in await self._prefect.flow_runs(list(flights)[:200]):
-            state = flow_run.get("state") or {}
-            if state.get("type") in TERMINAL:
+            if _kind(flow_run) in TERMINAL:
                 await self._external_ended(flights[str(flow_run["id"])].queued.run_id, flow_run)
+
+    def _is_external_run(self, run_id: str) -> bool:
+        flight = self._dispatcher.in_flight.get(run_id)
+        return flight is not None and self._is_external(flight.queued.automation)
 
     def _is_external(self, automation: str) -> bool:
         spec = self._catalogue().find(automation)
@@ -146,28 +185,43 @@ class Reconciler:
             await self._ledger.cancelled(run_id)
             return
         artifacts = await self._prefect.artifacts(str(flow_run["id"])) if kind == "COMPLETED" else []
-        await self._ledger.external_ended(run_id, str(flow_run["id"]), kind == "COMPLETED", _message(flow_run), _reports(artifacts))
+        await self._ledger.external_ended(
+            run_id, str(flow_run["id"]), kind == "COMPLETED", _message(flow_run), _reports(artifacts)
+        )
 
     async def _open_states(self) -> None:
         table = schema.run
         after, before = now() - CLOSING, now() - timedelta(seconds=10)
-        query = sa.select(table).where(table.c.state.in_(("finished", "lost")), table.c.ended_at.between(after, before))
-        rows = {row.flow_run_id: row for row in await self._rows(query) if row.flow_run_id and row.id not in self._closed}
+        query = sa.select(table).where(
+            table.c.state.in_(("finished", "lost")), table.c.ended_at.between(after, before)
+        )
+        rows = {
+            row.flow_run_id: row
+            for row in await self._rows(query)
+            if row.flow_run_id and row.id not in self._closed
+        }
         for flow_run in await self._prefect.flow_runs(list(rows)[:200]):
             row = rows[str(flow_run["id"])]
-            if (flow_run.get("state") or {}).get("type") not in TERMINAL:
+            if _kind(flow_run) not in TERMINAL:
                 kind, name = _closing_state(row)
-                await self._prefect.set_state(row.flow_run_id, kind, name, "closed after its process had ended")
+                await self._prefect.set_state(
+                    row.flow_run_id, kind, name, "closed after its process had ended"
+                )
             self._closed.add(row.id)
 
     async def _expired_requests(self) -> None:
         table = schema.request
         waiting = table.c.state.in_(("needs-input", "awaiting-approval"))
         for row in await self._rows(sa.select(table).where(waiting, table.c.expires_at < now()).limit(100)):
-            self._outbox.send(await self._store.write(lambda conn, row=row: self._expire(conn, row)))
+            self._outbox.send(await self._store.write(partial(self._expire, row=row)))
 
-    async def _expire(self, conn: AsyncConnection, row: Any) -> list[Delivery]:
-        if not await update_request(conn, row.id, state="expired", reason="not answered in time", asking=None) or not row.route:
+    async def _expire(self, conn: AsyncConnection, *, row: Any) -> list[Delivery]:
+        if (
+            not await update_request(
+                conn, row.id, state="expired", reason="not answered in time", asking=None
+            )
+            or not row.route
+        ):
             return []
         text, route = sentence("asked-expired", command=row.automation), Route.model_validate(row.route)
         return await self._outbox.write(
@@ -189,13 +243,19 @@ def _closing_state(row: Any) -> tuple[str, str]:
     }.get(row.outcome, ("CRASHED", "Crashed") if row.state == "lost" else ("FAILED", "Failed"))
 
 
-def _message(flow_run: dict[str, Any]) -> str:
-    state = flow_run.get("state") or {}
+def _kind(flow_run: dict[str, Any] | None) -> str:
+    return str(((flow_run or {}).get("state") or {}).get("type", ""))
+
+
+def _message(flow_run: dict[str, Any] | None) -> str:
+    state = (flow_run or {}).get("state") or {}
     return str(state.get("message") or state.get("name") or "")[:500]
 
 
 def _reports(artifacts: Sequence[dict[str, Any]]) -> str:
-    return "\n\n".join(str(one["data"]) for one in artifacts if one.get("type") == "markdown" and one.get("data"))[:20_000]
+    return "\n\n".join(
+        str(one["data"]) for one in artifacts if one.get("type") == "markdown" and one.get("data")
+    )[:20_000]
 
 
 __all__ = ["Reconciler"]

@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from importlib import import_module
 from importlib.util import find_spec
@@ -20,16 +21,17 @@ from uuid import UUID
 
 from prefect import Flow
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate, WorkPoolCreate
 from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
 from prefect.schedules import Schedule
 from pydantic import BaseModel
 
 from parley.errors import ParleyError
 from parley.link.calls import Role
 from parley.link.client import HubClient, default_address, role_token
+from parley.runs import pool
 from parley.runs.automation import declaration_of
 from parley.runs.catalogue import AutomationSpec, BrokenAutomation, Catalogue, Parameter
 from parley.runs.describe import DEPLOYMENT, find
@@ -111,11 +113,20 @@ def entrypoint_of_listener() -> tuple[Flow[..., Any], str] | None:
 
 async def _missing_pool(client: PrefectClient, settings: Settings) -> str:
     # Asked first: the server answers an update with a pool that is not there by "internal error".
+    name = settings.file.prefect.pool
     try:
-        await client.read_work_pool(settings.file.prefect.pool)
+        await client.read_work_pool(name)
     except ObjectNotFound:
-        return f"Prefect has no work pool {settings.file.prefect.pool!r}: create it, or name another in parley.toml."
+        if settings.file.prefect.worker != "parley":
+            return f"Prefect has no work pool {name!r}: create it, or name another in parley.toml."
+        await _make_pool(client, name)
     return ""
+
+
+async def _make_pool(client: PrefectClient, name: str) -> None:
+    # Our own worker's pool at a server that is not ours: its launcher makes it only in our own server.
+    with suppress(ObjectAlreadyExists):
+        await client.create_work_pool(WorkPoolCreate.model_validate(pool.work_pool() | {"name": name}))
 
 
 async def _deployed(
@@ -217,7 +228,8 @@ def _job_variables(settings: Settings) -> dict[str, Any]:
         return {}
     if address := os.environ.get("PARLEY_HUB"):
         return {"env": {"PARLEY_HUB": address}}
-    return {"env": {"PARLEY_HOME": str(settings.home)}}
+    home = {"PARLEY_HOME": str(settings.home)}
+    return {"env": home | ({"PARLEY_CONFIG": str(settings.config)} if settings.config.exists() else {})}
 
 
 async def _external(

@@ -143,6 +143,22 @@ def test_what_is_to_run_once_runs_once(tmp_path: Path) -> None:
     assert attempts.read_text() == "xxx"
 
 
+def test_what_ran_once_runs_again_when_its_file_has_changed(tmp_path: Path) -> None:
+    """Deployments are registered anew when parley.toml says something else."""
+    file, seen = tmp_path / "parley.toml", tmp_path / "seen"
+    code = (
+        "import pathlib, sys\n"
+        "text = pathlib.Path(sys.argv[1]).read_text()\n"
+        "open(sys.argv[2], 'a').write(text + ' '); sys.exit(text == 'broken')"
+    )
+    file.write_text("first")
+    reader = program("a", code, str(file), str(seen), once=True, reads=file, longest_wait=600)
+    with running(tmp_path, reader):
+        for text in ("first", "broken", "mended"):
+            file.write_text(text)
+            until(lambda: seen.exists() and seen.read_text().split()[-1:] == [file.read_text()])
+
+
 def test_a_program_that_is_not_there_is_no_reason_to_end(tmp_path: Path) -> None:
     absent = table.Program(role="a", argv=("/nowhere/program",), environment={}, stage=1, grace=1)
     with running(tmp_path, absent, program("b")) as stack:

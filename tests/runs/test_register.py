@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from parley.runs.automation import declaration_of
 from parley.runs.catalogue import Catalogue
 from parley.runs.describe import find
+from parley.runs.pool import POOL_TYPE
 from parley.runs.register import ensure, entrypoint_of_listener, tags_of
 from parley.settings import Automations, File, Prefect, Settings
 from tests.prefect_fixture import PrefectServer, prefect_server
@@ -110,11 +111,22 @@ class TestEnsure:
         await ensure(FLOWS, CATALOGUE, stock)
         made = await deployment("order_status/parley")
         assert made.job_variables == {"env": {"PARLEY_HOME": str(tmp_path)}}
+        (tmp_path / "parley.toml").touch()
+        await ensure(FLOWS, CATALOGUE, stock)
+        made = await deployment("order_status/parley")
+        assert made.job_variables["env"]["PARLEY_CONFIG"] == str(tmp_path / "parley.toml")
 
     async def test_a_missing_pool_is_named(self, tmp_path: Path) -> None:
-        full = await ensure(FLOWS, CATALOGUE, settings(tmp_path, prefect={"pool": "no-such-pool"}))
+        stock = settings(tmp_path, prefect={"worker": "stock", "pool": "no-such-pool"})
+        full = await ensure(FLOWS, CATALOGUE, stock)
         assert full.automations == ()
         assert "no-such-pool" in full.broken[0].reason
+
+    async def test_our_own_workers_pool_is_made_where_it_is_missing(self, tmp_path: Path) -> None:
+        full = await ensure(FLOWS, CATALOGUE, settings(tmp_path, prefect={"pool": "ours-elsewhere"}))
+        assert full.broken == ()
+        async with get_client() as client:
+            assert (await client.read_work_pool("ours-elsewhere")).type == POOL_TYPE
 
     async def test_an_existing_deployment_becomes_a_command(self, tmp_path: Path) -> None:
         @flow(name="search")
