@@ -28,6 +28,9 @@ from parley.messages import (
 
 MOST_FILES = 50
 MOST_BYTES_OF_FILES = MAX_FILE
+MOST_NAMED = 20
+"""Files left out that are named."""
+
 MOST_HEADER = 256_000
 MOST_LINES = 600_000
 MOST_MULTIPARTS = 20
@@ -64,12 +67,14 @@ class Arrival:
 @dataclass
 class _Contents:
     files: list[File] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
     def add(self, name: str, media_type: str, content: bytes) -> None:
         room = MOST_BYTES_OF_FILES - sum(len(file.content) for file in self.files)
         if len(content) > room or len(self.files) >= MOST_FILES:
-            self.notices.append(f"{name} ({_size(len(content))}) was left out: too large, or too many files.")
+            if len(self.left_out) < MOST_NAMED:
+                self.left_out.append(f"{name} ({_size(len(content))}): too large, or too many files")
             return
         self.files.append(File(name=name, media_type=media_type, content=content))
 
@@ -84,6 +89,7 @@ def parse(raw: bytes, arrival: Arrival) -> Message | None:
     text = _text(mail, contents)
     if arrival.cut_from:
         contents.files.clear()
+        contents.left_out.clear()
         contents.notices.append(
             f"The mail was {_size(arrival.cut_from)}: only its beginning was read, no file."
         )
@@ -98,6 +104,7 @@ def parse(raw: bytes, arrival: Arrival) -> Message | None:
         sent_at=arrival.received,
         text=text or _command_in(subject),
         files=tuple(contents.files),
+        left_out=tuple(contents.left_out),
         automatic=is_automatic(mail, author.address, arrival.own_address),
         subject=subject,
     )

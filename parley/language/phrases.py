@@ -136,6 +136,11 @@ PHRASES: dict[str, tuple[str, str]] = {
     "mark-read": ("", ""),
     "mark-write": (" (changes something)", "（会改动）"),
     "mark-dangerous": (" (dangerous)", "（有风险）"),
+    # what came with a message
+    "left-out": (
+        "Not read from your message, and ignored:",
+        "您消息中的以下文件没有读取，已忽略：",
+    ),
     # asking
     "ask": ("`/{command}` needs `{name}`.", "`/{command}` 需要 `{name}`。"),
     "ask-answer": ("Answer with {allowed}.", "请回复{allowed}。"),

@@ -19,11 +19,12 @@ from parley.errors import CommandError
 from parley.language.asking import ask_parameter, offer_text
 from parley.language.binding import bind
 from parley.language.builtin import Builtins
-from parley.language.characters import Language, language_of
+from parley.language.characters import Language, language_of, visible
 from parley.language.decision import Decision, Speaker
 from parley.language.dialogue import Dialogue, confirm_reply
 from parley.language.grammar import Command, parse_command
 from parley.language.names import unknown_command
+from parley.language.phrases import phrase
 from parley.language.understanding import Understander
 from parley.messages.inbox import Received
 from parley.messages.model import Action, Edit, Message, Reply, now
@@ -111,7 +112,10 @@ class Reception:
         age = now() - event.sent_at
         if age > timedelta(seconds=self._limits().message_age) or received.expires_at < now():
             return Decision.answer(sentence("too-late", speaker.language, age=_spoken(age)), state="expired")
-        return await self._understand(received, speaker)
+        decision = await self._understand(received, speaker)
+        if isinstance(event, Message) and event.left_out:
+            decision.replies.append(_without(event.left_out, speaker.language))
+        return decision
 
     async def _speaker(self, received: Received) -> Speaker | None:
         event = received.event
@@ -364,6 +368,11 @@ def _text_of(event: Message | Edit) -> str:
     if isinstance(event, Edit):
         return ""
     return event.text or (event.subject if event.subject.startswith(("/", "／")) else "")
+
+
+def _without(left_out: tuple[str, ...], language: Language) -> Reply:
+    names = (f"- `{visible(name, 200)}`" for name in left_out)
+    return Reply(text="\n".join([phrase("left-out", language), *names]))
 
 
 def _spoken(age: timedelta) -> str:
