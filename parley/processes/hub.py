@@ -338,6 +338,8 @@ class Hub:
         logger.info("%r is connected", peer)
         if peer.role is Role.WORKER:
             self.dispatcher.worker_changed()
+        if peer.role is Role.LISTENERS:
+            self._later(self._send_menus())
 
     async def _tell(self, role: Role, name: str, args: Any = None) -> None:
         for peer in self.link.by_role(role):

@@ -39,10 +39,10 @@ def main() -> int:
 
 def _prepare_environment(loaded: settings.Settings) -> None:
     if loaded.own_prefect:
-        environment = prefect_env.client_environment(loaded.home, port=loaded.prefect_port)
+        prefect_env.apply(prefect_env.client_environment(loaded.home, port=loaded.prefect_port))
     else:
-        environment = prefect_env.neutral_environment(loaded.home)
-    prefect_env.apply(environment)
+        # The user's server: their key and profile for it stay as they are.
+        os.environ.update(prefect_env.neutral_environment(loaded.home))
     os.environ["PARLEY_HOME"] = str(loaded.home)
     os.environ.setdefault("PREFECT_WORKER_QUERY_SECONDS", "5")
 
