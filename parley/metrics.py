@@ -38,7 +38,7 @@ class Metrics:
     """One hub's figures, in a registry of their own."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry: CollectorRegistry = CollectorRegistry()
         self._values: defaultdict[str, set[str]] = defaultdict(set)
         self._requests = Counter(
             "ai_assistant_requests",

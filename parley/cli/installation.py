@@ -28,7 +28,7 @@ class Installation:
     """The installation that the environment names. Raises `ConfigurationError` when its settings are wrong."""
 
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or load()
+        self.settings: Settings = settings or load()
 
     def admin(self, verb: str, **arguments: Any) -> Any:
         """Have the hub carry out an administrative verb. Raises `LinkError`, or what the hub raises."""

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, WebSocket
@@ -58,7 +58,7 @@ async def page(request: Request) -> Response:
 class Watch(BaseModel):
     """From the page: tell me what becomes of this message."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     type: Literal["watch"]
     id: str = Field(min_length=1, max_length=100)

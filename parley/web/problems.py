@@ -83,11 +83,11 @@ class Problem(Exception):
         errors: Sequence[Mistake] = (),
     ) -> None:
         super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.kind = kind or HTTPStatus(status).phrase.lower().replace(" ", "-")
-        self.headers = dict(headers or {})
-        self.errors = list(errors)
+        self.status: int = status
+        self.detail: str = detail
+        self.kind: str = kind or HTTPStatus(status).phrase.lower().replace(" ", "-")
+        self.headers: dict[str, str] = dict(headers or {})
+        self.errors: list[Mistake] = list(errors)
 
     def body(self) -> bytes:
         """The JSON."""
