@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parley.cli import FAILED
-from parley.cli.terminal import complain, print_json, say, size
+from parley.cli.terminal import complain, print_json, say, size, without_marks
 from parley.errors import BadArguments
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _print(message: MessageOut, saved: dict[str, Path]) -> None:
 
 def _print_reply(reply: ReplyOut, saved: dict[str, Path]) -> None:
     if reply.text:
-        say(reply.text)
+        say(without_marks(reply.text))
     for file in reply.files:
         say(f"[file] {_described(file, saved.get(file.url))}")
     for button in reply.buttons:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 WIDEST = 60
+
+
+_BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
+_FENCE = re.compile(r"^```\w*\n?", re.MULTILINE)
 
 
 def say(text: str = "") -> None:
@@ -47,6 +52,11 @@ def size(count: int) -> str:
             break
         value /= 1000
     return f"{value:.1f} {unit}" if unit != "B" and value < 100 else f"{value:.0f} {unit}"
+
+
+def without_marks(text: str) -> str:
+    """The neutral markup's marks taken out: a terminal has no use for them."""
+    return _BOLD.sub(r"\1", _FENCE.sub("", text))
 
 
 def shown(text: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from parley.errors import CommandError
+from parley.errors import CommandError, PolicyError
 from parley.language.asking import ask_parameter, offer_text
 from parley.language.binding import bind
 from parley.language.builtin import Builtins
@@ -29,6 +29,7 @@ from parley.language.understanding import Understander
 from parley.messages.inbox import Received
 from parley.messages.model import Action, Edit, Message, Reply, now
 from parley.messages.outbox import Delivery, Outbox
+from parley.messages.state import MISTAKEN
 from parley.messages.watch import Watch
 from parley.people import principals
 from parley.people.audit import Audit
@@ -87,8 +88,8 @@ class Reception:
         """Handle one event. An error of our own leaves an apology and a dead message, never a lost one."""
         try:
             decision = await self._decide(received)
-        except CommandError as error:
-            decision = Decision.answer(str(error))
+        except (CommandError, PolicyError) as error:
+            decision = Decision.answer(str(error), reason=MISTAKEN)
         except Exception:
             logger.exception("message %s could not be handled", received.id)
             decision = Decision.answer(
@@ -168,7 +169,8 @@ class Reception:
         text = event.value if isinstance(event, Action) else _text_of(event)
         if len(text) > MOST_UNDERSTOOD:
             return Decision.answer(
-                sentence("too-long-text", speaker.language, length=len(text), most=MOST_UNDERSTOOD)
+                sentence("too-long-text", speaker.language, length=len(text), most=MOST_UNDERSTOOD),
+                reason=MISTAKEN,
             )
         command = parse_command(text)
         if command is None:
@@ -176,7 +178,7 @@ class Reception:
             if answered is not None:
                 return answered
             if not text.strip():
-                return Decision.answer(sentence("empty", speaker.language))
+                return Decision.answer(sentence("empty", speaker.language), reason=MISTAKEN)
             return self._plain(received, speaker, text)
         if self._builtins.has(command.name):
             return await self._builtins.run(command, received, speaker)
@@ -198,7 +200,7 @@ class Reception:
         understood = self._understander().understand(text, self._known_to(speaker))
         if understood.sure is None:
             if not understood.nearest:
-                return Decision.answer(sentence("not-understood", speaker.language))
+                return Decision.answer(sentence("not-understood", speaker.language), reason=MISTAKEN)
             return Decision(replies=[offer_text(understood.nearest, speaker.language)])
         sure = understood.sure
         return self.ask_or_queue(received, speaker, sure.spec, dict(sure.values), Origin.LANGUAGE)

@@ -22,14 +22,20 @@ _ORDER = (
 )
 
 
-def public_state(message: str, requests: Sequence[str] = ()) -> str:
-    """`message` is the message's own state, `requests` those of the requests that it led to.
+MISTAKEN = "it cannot be carried out as it stands"
+"""The reason of a message that was answered with what is wrong with it."""
 
-    A message that became no request (a built-in command, a question back) is done once it is handled; of several
-    requests the one that is furthest from its end decides.
+
+def public_state(message: str, requests: Sequence[str] = (), reason: str | None = None) -> str:
+    """`message` is the message's own state and `reason` its own, `requests` the states of what it led to.
+
+    A message that became no request (a built-in command, a question back) is done once it is handled, or refused when
+    it was mistaken; of several requests the one that is furthest from its end decides.
     """
     if message == "received":
         return "received"
     if message in ("expired", "dead"):
         return message
+    if not requests and reason == MISTAKEN:
+        return "refused"
     return next((state for state in _ORDER if state in requests), "done")

@@ -30,7 +30,7 @@ async def message_view(
             sa.select(request).where(request.c.message_id == message_id).order_by(request.c.ordinal)
         )
     ).all()
-    state = public_state(row.state, [one.state for one in requests])
+    state = public_state(row.state, [one.state for one in requests], row.reason)
     run = await _latest_run(conn, requests)
     replies = await _replies(conn, keyring, message_id)
     view = MessageView(

@@ -61,7 +61,7 @@ async def test_a_confirmation_can_be_declined(house: House) -> None:
     """No is no."""
     await house.say("修改 web2")
     await house.say("取消")
-    assert (await house.say("yes")).state == "done"
+    assert (await house.say("yes")).state == "refused"
     assert house.worker.orders.empty()
 
 
@@ -110,6 +110,7 @@ async def test_what_is_missing_is_asked_for_over_a_restart(
 async def test_errors_help(house: House, text: str, says: str) -> None:
     """Whatever is wrong is named with what is allowed, and nothing runs."""
     view = await house.say(text)
+    assert view.state == "refused"
     assert says.lower() in text_of(view).lower()
     assert house.worker.orders.empty()
 
