@@ -1,0 +1,1 @@
+"""What parley costs and gives, measured beside what a user would take instead: `make bench`."""
