@@ -34,11 +34,14 @@ class ConnectorBlock(Block):
     @classmethod
     def secret_fields(cls) -> tuple[str, ...]:
         """Names of the fields that hold secrets."""
-        return tuple(name for name, field in cls.model_fields.items() if SecretStr in _types(field.annotation))
+        return tuple(
+            name for name, field in cls.model_fields.items() if SecretStr in _types(field.annotation)
+        )
 
     def unsealed_fields(self) -> tuple[str, ...]:
         """Names of the secret fields that hold a value in clear."""
-        return tuple(name for name in self.secret_fields() if (value := self._clear(name)) and not value.startswith(SEALED_PREFIX))
+        values = {name: self._clear(name) for name in self.secret_fields()}
+        return tuple(name for name, value in values.items() if value and not value.startswith(SEALED_PREFIX))
 
     async def opened(self, opener: Opener) -> Self:
         """A copy whose sealed secrets are opened, for use in this process only; never saved."""

@@ -60,7 +60,9 @@ class Automations(_Section):
     @cached_property
     def external(self) -> Mapping[str, ExternalAutomation]:
         """Existing deployments by command."""
-        return {name: ExternalAutomation.model_validate(value) for name, value in (self.model_extra or {}).items()}
+        return {
+            name: ExternalAutomation.model_validate(value) for name, value in (self.model_extra or {}).items()
+        }
 
     @model_validator(mode="after")
     def _external_is_valid(self) -> Automations:
@@ -216,7 +218,9 @@ def read_file(path: Path, *, required: bool = False) -> File:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}.") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path} is not valid TOML: {error}. Mend that line and start again.") from None
+        raise ConfigurationError(
+            f"{path} is not valid TOML: {error}. Mend that line and start again."
+        ) from None
     try:
         return File.model_validate(data)
     except ValidationError as error:
@@ -241,7 +245,7 @@ def _default_key_file(env: Mapping[str, str]) -> Path:
 
 
 def _existing_prefect(env: Mapping[str, str]) -> str | None:
-    # Processes that the supervisor starts beside our own server get PREFECT_API_URL too, and PARLEY_OWN_PREFECT with it.
+    # Beside our own server the supervisor gives its processes PREFECT_API_URL too, and PARLEY_OWN_PREFECT with it.
     if env.get("PARLEY_OWN_PREFECT"):
         return None
     return env.get("PREFECT_API_URL") or None

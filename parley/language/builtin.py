@@ -183,9 +183,11 @@ class Builtins:
 
     async def _whoami(self, command: Command, received: Received, speaker: Speaker) -> Decision:
         event = received.event
-        return Decision.answer(
-            f"{speaker.principal.name} ({speaker.principal.role}) · {event.account}:{event.sender.id} ({event.sender.assurance})"
+        who, place = (
+            f"{speaker.principal.name} ({speaker.principal.role})",
+            f"{event.account}:{event.sender.id}",
         )
+        return Decision.answer(f"{who} · {place} ({event.sender.assurance})")
 
     async def _yes(self, command: Command, received: Received, speaker: Speaker) -> Decision:
         return await self._confirm(command, received, speaker, yes=True)

@@ -116,7 +116,7 @@ class HubClient:
                 return
             except (LinkError, OSError, InvalidHandshake, InvalidMessage, TimeoutError, EOFError):
                 pass
-            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  jitter
             wait = min(wait * 2, _LONGEST_WAIT)
 
     async def _serve_once(self) -> None:

@@ -80,7 +80,7 @@ class LinkServer:
     ) -> AsyncIterator[None]:
         """Serve on the Unix socket at `path`, and on (host, port, context) too when given."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # noqa: ASYNC240  once, at the start
         if len(os.fsencode(path)) > 100:
             raise ConfigurationError(
                 f"the path {path} is too long for a Unix socket: set PARLEY_HOME to a shorter one."
@@ -92,7 +92,7 @@ class LinkServer:
             "ping_timeout": 60,
         }
         async with serve(self._serve, unix=True, path=str(path), **options):
-            path.chmod(0o600)
+            path.chmod(0o600)  # noqa: ASYNC240  once, at the start
             if tls is None:
                 yield
                 return

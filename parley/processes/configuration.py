@@ -1,4 +1,4 @@
-"""parley.toml while the stack runs: a change is taken up and audited; a bad file is refused whole, the old one stays."""
+"""parley.toml while the stack runs: a change is taken up and audited; of a bad file nothing is, the old one stays."""
 
 from __future__ import annotations
 

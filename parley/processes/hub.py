@@ -528,7 +528,7 @@ def _declared_assurance(platform: str) -> Assurance:
 
 def _desk_of(console: Connector) -> Desk:
     # The engine knows connectors by their contract only; that the console has a desk is a matter between the two.
-    desk: Desk = getattr(console, "desk")
+    desk: Desk = vars(console)["desk"]
     return desk
 
 

@@ -77,28 +77,37 @@ class Adopter:
     async def _known(self, conn: AsyncConnection, flow_run: dict[str, Any]) -> str | None:
         # The key of a run that we created is our run's id, whatever was forgotten in between.
         table = schema.run
-        same = sa.or_(table.c.id == (flow_run.get("idempotency_key") or ""), table.c.flow_run_id == flow_run["id"])
+        same = sa.or_(
+            table.c.id == (flow_run.get("idempotency_key") or ""), table.c.flow_run_id == flow_run["id"]
+        )
         found = (await conn.execute(sa.select(table.c.id).where(same))).scalar()
         return str(found) if found else None
 
     async def _actor(self, conn: AsyncConnection, spec: AutomationSpec) -> Any:
         table = schema.grant
-        live = sa.and_(table.c.revoked_at.is_(None), sa.or_(table.c.expires_at.is_(None), table.c.expires_at > now()))
+        live = sa.and_(
+            table.c.revoked_at.is_(None), sa.or_(table.c.expires_at.is_(None), table.c.expires_at > now())
+        )
         query = sa.select(table.c.principal_id, table.c.route).where(table.c.automation == spec.command, live)
         granted = (await conn.execute(query.order_by(table.c.created_at.desc()).limit(1))).first()
         if granted is not None:
             return granted
         if spec.effect is not Effect.READ:
+            does = "can do harm" if spec.effect is Effect.DANGEROUS else "changes something"
             return (
-                f"/{spec.command} {'can do harm' if spec.effect is Effect.DANGEROUS else 'changes something'}: started outside of a chat "
-                f"it needs a grant of the owner (`parley grant {spec.command}`)."
+                f"/{spec.command} {does}: started outside of a chat it needs a grant of the owner "
+                f"(`parley grant {spec.command}`)."
             )
         return _Service(principal_id=await self._service(conn))
 
     async def _service(self, conn: AsyncConnection) -> str:
         table = schema.principal
         found = (await conn.execute(sa.select(table.c.id).where(table.c.name == SERVICE))).scalar()
-        return str(found) if found else await add_principal(conn, SERVICE, kind=PrincipalKind.SERVICE, role=Role.USER)
+        return (
+            str(found)
+            if found
+            else await add_principal(conn, SERVICE, kind=PrincipalKind.SERVICE, role=Role.USER)
+        )
 
     async def _adopted(
         self, conn: AsyncConnection, flow_run: dict[str, Any], spec: AutomationSpec, actor_id: str, route: Any
@@ -128,7 +137,9 @@ class Adopter:
         found: Route | None = await self._route_to(conn, to) if isinstance(to, str) and ":" in to else None
         return found
 
-    async def _audit_refusal(self, conn: AsyncConnection, flow_run: dict[str, Any], spec: AutomationSpec) -> None:
+    async def _audit_refusal(
+        self, conn: AsyncConnection, flow_run: dict[str, Any], spec: AutomationSpec
+    ) -> None:
         await self._audit.append(
             conn,
             action=f"run:{spec.command}",

@@ -31,7 +31,9 @@ _FIRST_ORDINAL = 1_000_000
 class Questions:
     """Asks, and waits for the answer; the same (run, ordinal) is asked once."""
 
-    def __init__(self, store: Store, keyring: Keyring, outbox: Outbox, ledger: Ledger, watch: Watch, limits: Limits) -> None:
+    def __init__(
+        self, store: Store, keyring: Keyring, outbox: Outbox, ledger: Ledger, watch: Watch, limits: Limits
+    ) -> None:
         self._store = store
         self._keyring = keyring
         self._outbox = outbox
@@ -88,12 +90,16 @@ class Questions:
         table = schema.question
         done = await conn.execute(insert_new(conn, table, values, ("run_id", "ordinal")))
         if not done.rowcount:
-            query = sa.select(table.c.id).where(table.c.run_id == call.run_id, table.c.ordinal == call.ordinal)
+            query = sa.select(table.c.id).where(
+                table.c.run_id == call.run_id, table.c.ordinal == call.ordinal
+            )
             return str((await conn.execute(query)).scalar_one()), []
         first = _FIRST_ORDINAL + call.ordinal * 100
         replies = _prompt(call)
         source = f"run:{call.run_id}"
-        return question_id, await self._outbox.write(conn, source, replies, route, message_id=row.message_id, first=first)
+        return question_id, await self._outbox.write(
+            conn, source, replies, route, message_id=row.message_id, first=first
+        )
 
 
 def _prompt(call: AskCall) -> list[Reply]:

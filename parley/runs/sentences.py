@@ -6,10 +6,16 @@ _SENTENCES: dict[str, tuple[str, str]] = {
     "done": ("`/{command}` is done.", "`/{command}` 已完成。"),
     "failed": ("`/{command}` failed: {reason}", "`/{command}` 失败：{reason}"),
     "lost": (
-        "`/{command}` was interrupted: the process that ran it ended. It may have had effects, so it is not run again by itself.",
+        (
+            "`/{command}` was interrupted: the process that ran it ended. It "
+            "may have had effects, so it is not run again by itself."
+        ),
         "`/{command}` 被中断：运行它的进程已结束。它可能已经产生影响，因此不会自动重新运行。",
     ),
-    "timed-out": ("`/{command}` took longer than it may and was ended.", "`/{command}` 超过了允许的时间，已被终止。"),
+    "timed-out": (
+        "`/{command}` took longer than it may and was ended.",
+        "`/{command}` 超过了允许的时间，已被终止。",
+    ),
     "cancelled": ("`/{command}` was cancelled.", "`/{command}` 已取消。"),
     "cancel-requested": ("Cancellation of `/{command}` was requested.", "已请求取消 `/{command}`。"),
     "too-late": (
@@ -17,12 +23,21 @@ _SENTENCES: dict[str, tuple[str, str]] = {
         "这条消息已过去 {age}，现在执行已经太晚。如仍需要，请重新发送。",
     ),
     "unknown-sender": (
-        "I do not know you yet, so I may not do anything for you. Ask the owner of this assistant to add you (your id here is `{id}`).",
+        (
+            "I do not know you yet, so I may not do anything for you. Ask the owner "
+            "of this assistant to add you (your id here is `{id}`)."
+        ),
         "我还不认识您，因此不能为您执行操作。请联系本助手的管理员添加您（您在这里的标识是 `{id}`）。",
     ),
-    "empty": ("That message was empty. `/help` lists what you may run.", "这条消息是空的。`/help` 会列出您可以运行的命令。"),
+    "empty": (
+        "That message was empty. `/help` lists what you may run.",
+        "这条消息是空的。`/help` 会列出您可以运行的命令。",
+    ),
     "too-long-text": (
-        "That message is too long to be understood: {length} characters, at most {most}. Put long data in a file.",
+        (
+            "That message is too long to be understood: {length} "
+            "characters, at most {most}. Put long data in a file."
+        ),
         "这条消息太长（{length} 个字符，最多 {most} 个），请把长数据放进文件。",
     ),
     "not-understood": (
@@ -39,12 +54,24 @@ _SENTENCES: dict[str, tuple[str, str]] = {
     "no-runs": ("You have run nothing yet.", "您还没有运行过任何东西。"),
     "how-to-drop": ("Write `cancel` to drop it.", "回复“取消”可放弃。"),
     "alert": (
-        "`/{command}` failed {count} times in a row. Last: {reason}\n`/ack {command}` takes it over, `/silence {command} 2h` is quiet.",
-        "`/{command}` 连续失败 {count} 次。最近一次：{reason}\n`/ack {command}` 表示接手，`/silence {command} 2h` 表示静默。",
+        (
+            "`/{command}` failed {count} times in a row. Last: {reason}\n`/ack "
+            "{command}` takes it over, `/silence {command} 2h` is quiet."
+        ),
+        (
+            "`/{command}` 连续失败 {count} 次。最近一次：{reason}\n`/ack "
+            "{command}` 表示接手，`/silence {command} 2h` 表示静默。"
+        ),
     ),
-    "recovered": ("`/{command}` works again after {count} failures.", "`/{command}` 在 {count} 次失败后恢复正常。"),
+    "recovered": (
+        "`/{command}` works again after {count} failures.",
+        "`/{command}` 在 {count} 次失败后恢复正常。",
+    ),
     "lost-duty": (
-        "A run of `/{command}` ({id}) was interrupted and may have had effects. It is not run again by itself: look, then ask for it again.",
+        (
+            "A run of `/{command}` ({id}) was interrupted and may have had effects. "
+            "It is not run again by itself: look, then ask for it again."
+        ),
         "`/{command}`（{id}）的一次运行被中断，可能已产生影响。不会自动重新运行：请先检查，再重新请求。",
     ),
     "acknowledged": ("`/{command}` is yours, {name}.", "{name} 已接手 `/{command}`。"),
@@ -62,7 +89,10 @@ _SENTENCES: dict[str, tuple[str, str]] = {
         "An answer to you on {account} may not have arrived.",
         "发往 {account} 的一条答复可能没有送达。",
     ),
-    "asked-expired": ("The question about `/{command}` was open too long and is closed.", "关于 `/{command}` 的问题等待过久，已关闭。"),
+    "asked-expired": (
+        "The question about `/{command}` was open too long and is closed.",
+        "关于 `/{command}` 的问题等待过久，已关闭。",
+    ),
 }
 
 
