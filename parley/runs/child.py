@@ -56,10 +56,11 @@ class Ended(Model):
     """What a child says of its run.
 
     `ended`: the engine came to its end. `failed`: it did not (Prefect is gone, the flow is not to be found, the server
-    refused the start). `signalled`: a signal ended it. `state` is Prefect's state name, where known.
+    refused the start). `elsewhere`: another process has the run. `signalled`: a signal ended it. `state` is Prefect's
+    state name, where known.
     """
 
-    how: Literal["ended", "failed", "signalled"]
+    how: Literal["ended", "failed", "elsewhere", "signalled"]
     state: str = ""
     reason: str = ""
 
@@ -136,6 +137,8 @@ class Child:
             with _environment(work.env):
                 return Ended(how="ended", state=self._run(work, begun).name or "")
         except Relinquished as gone:
+            if gone.elsewhere:
+                return Ended(how="elsewhere", reason="another process has this run")
             over = gone.state is not None and (gone.state.is_final() or gone.state.is_paused())
             return Ended(how="ended" if over else "failed", state=_name(gone.state), reason=str(gone))
         except (TerminationSignal, asyncio.CancelledError):

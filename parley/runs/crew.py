@@ -562,7 +562,7 @@ def _outcome(held: Held, ended: Ended) -> Outcome:
         return Outcome("finished", ended.state)
     if ended.how == "signalled":
         return Outcome("crashed", ended.state, "the run's process was told to end")
-    return Outcome("refused", ended.state, ended.reason)
+    return Outcome("refused", ended.state, ended.reason, begun=ended.how != "elsewhere")
 
 
 def _now() -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +28,8 @@ URGENT = frozenset({Lane.CONTROL, Lane.ALERTS})
 KEPT_FOR_URGENT = 2
 """Places beyond the ordinary ones that only control and alerts may take."""
 MOST_ATTEMPTS = 60
+MOST_GIVEN_BACK = 10
+"""How often workers may give a run back that they could not begin, some 25 s in all, before it fails."""
 
 
 @dataclass(slots=True)
@@ -64,6 +66,7 @@ class Dispatcher:
         self._known: set[str] = set()
         self._flow_runs: dict[str, str] = {}
         self._deployments: dict[str, str] = {}
+        self._given_back: Counter[str] = Counter()
         self._awake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = 0
@@ -81,6 +84,7 @@ class Dispatcher:
     def ended(self, run_id: str) -> None:
         """A run has come to its end, however: its place is free."""
         self._known.discard(run_id)
+        self._given_back.pop(run_id, None)
         flight = self.in_flight.pop(run_id, None)
         if flight and flight.flow_run_id:
             self._flow_runs.pop(flight.flow_run_id, None)
@@ -97,6 +101,19 @@ class Dispatcher:
                 replace(flight.queued, attempt=flight.queued.attempt + 1)
             )
             self._awake.set()
+
+    async def given_back(self, run_id: str, reason: str) -> None:
+        """A worker could not begin this run: again, a little later each time; in the end it fails with the reason."""
+        flight = self.in_flight.get(run_id)
+        if flight is None:
+            return
+        self._given_back[run_id] += 1
+        if self._given_back[run_id] >= MOST_GIVEN_BACK:
+            await self._refused(flight.queued, reason)
+            return
+        task = asyncio.create_task(self._later(flight.queued, reason, self._given_back[run_id] - 1))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def run_of(self, flow_run_id: str) -> str | None:
         """Our run of this flow run, when it was dispatched by this hub."""
@@ -222,9 +239,9 @@ class Dispatcher:
         )
         await flight.worker.call("run", order, timeout=15)
 
-    async def _later(self, queued: QueuedRun, reason: str) -> None:
+    async def _later(self, queued: QueuedRun, reason: str, attempt: int | None = None) -> None:
         logger.info("run %s waits: %s", queued.run_id, reason)
-        wait = min(5.0, 0.2 * 2 ** min(queued.attempt, 5))
+        wait = min(5.0, 0.1 * 2 ** min(queued.attempt + 1 if attempt is None else attempt, 6))
         await asyncio.sleep(wait)
         self.order_again(queued.run_id)
 

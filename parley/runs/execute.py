@@ -30,6 +30,7 @@ from prefect.logging.handlers import APILogWorker
 from prefect.utilities.callables import get_call_parameters, parameters_to_args_kwargs
 
 from parley.runs import lean
+from parley.runs.guard import HeldElsewhere
 
 T = TypeVar("T")
 
@@ -39,12 +40,14 @@ FLUSH_SECONDS: Final = 5.0
 class Relinquished(Exception):
     """The run is not, or no longer, this process's to end: it was over or running before the start, or is suspended.
 
-    `state` is the state that says so, None when the server did not give one.
+    `state` is the state that says so, None when the server did not give one. `elsewhere`: the hub said that another
+    process has, or had, the start.
     """
 
-    def __init__(self, state: State[Any] | None) -> None:
+    def __init__(self, state: State[Any] | None, *, elsewhere: bool = False) -> None:
         super().__init__(f"the run is {state.name if state else 'not ours to run'}")
         self.state = state
+        self.elsewhere = elsewhere
 
 
 @asynccontextmanager
@@ -65,7 +68,7 @@ async def execute(flow: Flow[..., Any], flow_run: FlowRun) -> State[Any]:
     try:
         state = await run_flow_async(flow, flow_run, parameters, return_type="state")
     except (Abort, Pause) as gone:
-        raise Relinquished(getattr(gone, "state", None)) from gone
+        raise _relinquished(gone) from gone
     return cast("State[Any]", state)
 
 
@@ -75,8 +78,12 @@ def execute_sync(flow: Flow[..., Any], flow_run: FlowRun) -> State[Any]:
     try:
         state = run_flow_sync(flow, flow_run, parameters, return_type="state")
     except (Abort, Pause) as gone:
-        raise Relinquished(getattr(gone, "state", None)) from gone
+        raise _relinquished(gone) from gone
     return cast("State[Any]", state)
+
+
+def _relinquished(gone: Abort | Pause) -> Relinquished:
+    return Relinquished(getattr(gone, "state", None), elsewhere=isinstance(gone, HeldElsewhere))
 
 
 class Executor:

@@ -41,8 +41,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import Abort, Pause
 from prefect.states import Cancelled
 
-from parley import errors
-from parley.errors import CommandError, ParleyError, RunError, StartRefused
+from parley.errors import AlreadyStarted, CommandError, ParleyError, RunError, StartRefused
 from parley.link.calls import FinishCall, StartCall, Started
 from parley.messages.model import Reply
 from parley.runs.answers import render
@@ -71,6 +70,10 @@ _WORDS = {
         "fallback": "常规方式失败，已改用备用方式：{what}",
     },
 }
+
+
+class HeldElsewhere(Abort):
+    """Another process has this run, or had it to its end: what becomes of it, in Prefect too, is not told from here."""
 
 
 @dataclass(frozen=True)
@@ -353,9 +356,8 @@ def _starting() -> Iterator[None]:
         yield
     except StartRefused as error:
         # A run that another process holds is left alone, whatever its state; any other refusal is this run's end.
-        elsewhere = getattr(errors, "AlreadyStarted", None)
-        if elsewhere is not None and isinstance(error, elsewhere):
-            raise Abort(str(error)) from None
+        if isinstance(error, AlreadyStarted):
+            raise HeldElsewhere(str(error)) from None
         raise
 
 
@@ -365,7 +367,7 @@ def _ending_of(run: Run, *, failed: bool) -> Iterator[None]:
         yield
     except RunError as error:
         # The lease is over and the run is somebody else's by now, so Prefect's state is too.
-        raise Abort(str(error)) from None
+        raise HeldElsewhere(str(error)) from None
     except ParleyError as error:
         if not failed:
             raise

@@ -10,6 +10,7 @@ died           Running                                          Crashed; `crashe
 died, failed   final                                            nothing; `finished`: only the word of it was lost
 failed         Running: the engine fell over after the start    Crashed; `crashed`
 failed         Pending: it never started                        nothing; `refused`: it can be ordered again
+elsewhere      another process's to set                         nothing; `refused`: that process tells the end
 =============  ===============================================  ===================================================
 
 Where Prefect does not answer, the hub is told what the child's end says, and its reconciler mends the state later.
