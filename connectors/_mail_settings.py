@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from datetime import datetime
 from ipaddress import ip_address
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
@@ -22,7 +22,7 @@ Port = Annotated[int, Field(gt=0, lt=65536)]
 class MailSettings(BaseModel):
     """One mail account. Times are in seconds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     address: str
     imap_host: str

@@ -29,10 +29,10 @@ class Peer:
 
     def __init__(self, connection: Connection, hello: Hello) -> None:
         self._connection = connection
-        self.role = hello.role
-        self.pid = hello.pid
-        self.name = hello.name
-        self.gone = asyncio.Event()
+        self.role: Role = hello.role
+        self.pid: int = hello.pid
+        self.name: str = hello.name
+        self.gone: asyncio.Event = asyncio.Event()
 
     async def call(self, name: str, args: Any = None, *, timeout: float | None = 30) -> Any:
         """Call this process. Raises its error, `Disconnected` or `TimeoutError`."""
@@ -71,7 +71,7 @@ class LinkServer:
         self._tokens = tokens
         self._handlers_of = handlers_of
         self._joined = joined
-        self.id = secrets.token_hex(8)
+        self.id: str = secrets.token_hex(8)
         self.peers: set[Peer] = set()
 
     @asynccontextmanager

@@ -27,9 +27,9 @@ class Child:
     def __init__(self, program: Program, log: LogFile) -> None:
         self.program = program
         self.log = log
-        self.restarts = 0
-        self.quick_ends = 0
-        self.done = False
+        self.restarts: int = 0
+        self.quick_ends: int = 0
+        self.done: bool = False
         self.due: float | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._entry: record.Entry | None = None

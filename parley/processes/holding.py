@@ -94,8 +94,8 @@ class Holding:
     ) -> None:
         self.account = account
         self.connector: Connector | None = None
-        self.state = AccountState(account=account.name, state="connecting")
-        self.confirmed = False
+        self.state: AccountState = AccountState(account=account.name, state="connecting")
+        self.confirmed: bool = False
         self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._hub = hub
         self._load = load

@@ -71,23 +71,23 @@ class Hub:
     """Everything that the hub is made of, put together."""
 
     def __init__(self, settings: Settings, store: Store, keyring: Keyring, owner_id: str) -> None:
-        self.settings = settings
-        self.store = store
-        self.keyring = keyring
-        self.owner_id = owner_id
-        self.configuration = Configuration(settings)
+        self.settings: Settings = settings
+        self.store: Store = store
+        self.keyring: Keyring = keyring
+        self.owner_id: str = owner_id
+        self.configuration: Configuration = Configuration(settings)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.catalogue = _kept_catalogue(settings)
-        self.understander = Understander(self.catalogue)
-        self.watch = Watch()
-        self.metrics = Metrics()
-        self.vitals = Vitals(self)
-        self.audit = Audit(keyring)
-        self.prefect = PrefectApi(settings.api_url, os.environ.get("PREFECT_API_AUTH_STRING", ""))
-        self.console = registry.connector_class(CONSOLE)(CONSOLE)
-        self.accounts = Accounts(store, lambda: self.file, self.console, came_back=self._account_is_back)
-        self.inbox = Inbox(store, keyring, self.file.limits, self.file.retention, self._arrived)
-        self.outbox = Outbox(
+        self.catalogue: Catalogue = _kept_catalogue(settings)
+        self.understander: Understander = Understander(self.catalogue)
+        self.watch: Watch = Watch()
+        self.metrics: Metrics = Metrics()
+        self.vitals: Vitals = Vitals(self)
+        self.audit: Audit = Audit(keyring)
+        self.prefect: PrefectApi = PrefectApi(settings.api_url, os.environ.get("PREFECT_API_AUTH_STRING", ""))
+        self.console: Connector = registry.connector_class(CONSOLE)(CONSOLE)
+        self.accounts: Accounts = Accounts(store, lambda: self.file, self.console, came_back=self._account_is_back)
+        self.inbox: Inbox = Inbox(store, keyring, self.file.limits, self.file.retention, self._arrived)
+        self.outbox: Outbox = Outbox(
             store,
             keyring,
             self.file.retention,
@@ -95,7 +95,7 @@ class Hub:
             capabilities_of=self.accounts.capabilities,
             changed=self._delivery_changed,
         )
-        self.dispatcher = Dispatcher(
+        self.dispatcher: Dispatcher = Dispatcher(
             self.prefect,
             keyring,
             catalogue=lambda: self.catalogue,
@@ -104,10 +104,10 @@ class Hub:
             room=self.file.worker.children if self.own_worker else 50,
             stock_environment=None if self.own_worker else _stock_environment(settings),
         )
-        self.adopter = Adopter(
+        self.adopter: Adopter = Adopter(
             store, keyring, self.prefect, catalogue=lambda: self.catalogue, route_to=self._route_to
         )
-        self.ledger = Ledger(
+        self.ledger: Ledger = Ledger(
             store,
             keyring,
             self.outbox,
@@ -121,14 +121,14 @@ class Hub:
             metrics=self.metrics,
             platform_of=self.accounts.platform_of,
         )
-        self.questions = Questions(store, keyring, self.outbox, self.ledger, self.watch, self.file.limits)
+        self.questions: Questions = Questions(store, keyring, self.outbox, self.ledger, self.watch, self.file.limits)
         dialogue = Dialogue(
             store, keyring, catalogue=lambda: self.catalogue, answered=self.questions.answered
         )
         builtins = Builtins(
             store, dialogue, catalogue=lambda: self.catalogue, status=self.vitals.status, cancel=self.cancel
         )
-        self.reception = Reception(
+        self.reception: Reception = Reception(
             store,
             keyring,
             self.outbox,
@@ -140,8 +140,8 @@ class Hub:
             understander=lambda: self.understander,
             limits=lambda: self.file.limits,
         )
-        self.intake = Intake(self.reception.handle)
-        self.reconciler = Reconciler(
+        self.intake: Intake = Intake(self.reception.handle)
+        self.reconciler: Reconciler = Reconciler(
             store,
             self.prefect,
             self.dispatcher,
@@ -150,7 +150,7 @@ class Hub:
             catalogue=lambda: self.catalogue,
             take_up_messages=self._take_up_messages,
         )
-        self.front = HubFront(
+        self.front: HubFront = HubFront(
             store,
             keyring,
             _desk_of(self.console),
@@ -161,7 +161,7 @@ class Hub:
             status=self.vitals.status,
             ready=self.vitals.ready,
         )
-        self.admin = Admin(
+        self.admin: Admin = Admin(
             store,
             keyring,
             self.accounts,
@@ -172,7 +172,7 @@ class Hub:
             status=self.vitals.status,
             doctor=self.vitals.doctor,
         )
-        self.link = LinkServer(
+        self.link: LinkServer = LinkServer(
             make_tokens(settings.run_folder), Switchboard(self).handlers, joined=self._joined
         )
 

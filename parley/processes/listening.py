@@ -58,7 +58,7 @@ class Listening:
         self._menu: Commands = ()
         self._syncing = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.changed = asyncio.Event()
+        self.changed: asyncio.Event = asyncio.Event()
 
     @property
     def holdings(self) -> Mapping[str, Holding]:

@@ -15,7 +15,7 @@ class LogFile:
     """`<folder>/<role>.log`, appended to by one process after the other."""
 
     def __init__(self, folder: Path, role: str, largest: int = LARGEST) -> None:
-        self.path = folder / f"{role}.log"
+        self.path: Path = folder / f"{role}.log"
         self._largest = largest
         self._begin = 0
 

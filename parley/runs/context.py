@@ -68,10 +68,10 @@ class Run:
     """One granted run, as the code in it sees it; made by the guard, found by `current_run`."""
 
     def __init__(self, hub: HubThread, flow_run_id: str, started: Started, *, is_async: bool) -> None:
-        self.started = started
-        self.flow_run_id = flow_run_id
-        self.is_async = is_async
-        self.cancel_asked = threading.Event()
+        self.started: Started = started
+        self.flow_run_id: str = flow_run_id
+        self.is_async: bool = is_async
+        self.cancel_asked: threading.Event = threading.Event()
         self.alternatives: list[str] = []
         self._hub = hub
         # Unique within the run: a run that comes back after a suspension has another epoch and starts to count above.

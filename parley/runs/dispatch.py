@@ -71,7 +71,7 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = 0
         self.in_flight: dict[str, InFlight] = {}
-        self.prefect_down = False
+        self.prefect_down: bool = False
 
     def add(self, queued: QueuedRun) -> None:
         """Take a run whose request is committed as queued; a second time changes nothing."""

@@ -49,7 +49,7 @@ class HubThread:
     """Runs calls to the hub on a thread of its own. Every method may be called from any thread."""
 
     def __init__(self, connect: Connect) -> None:
-        self.pid = os.getpid()
+        self.pid: int = os.getpid()
         self._connect = connect
         self._client: Client | None = None
         self._loop = asyncio.new_event_loop()

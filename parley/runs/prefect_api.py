@@ -35,7 +35,7 @@ class PrefectApi:
     def __init__(
         self, url: str, auth: str = "", *, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
-        self.url = url.rstrip("/")
+        self.url: str = url.rstrip("/")
         user, _, password = auth.partition(":")
         self._csrf_client = str(uuid.uuid4())
         self._csrf: str | None = None

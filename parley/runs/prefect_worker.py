@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Type, cast  # noqa: UP035
 from uuid import UUID
 
 import anyio.abc
@@ -88,7 +88,8 @@ class ParleyWorker(BaseWorker[ParleyJobConfiguration, ParleyVariables, ParleyWor
 
     type = pool.POOL_TYPE
     job_configuration = ParleyJobConfiguration
-    job_configuration_variables = ParleyVariables
+    # `type` is the worker type here, so the built-in goes by its older name.
+    job_configuration_variables: Type[BaseVariables] | None = ParleyVariables  # noqa: UP006
     _display_name = "Parley"
     _description = pool.POOL_DESCRIPTION
     _documentation_url = "https://docs.prefect.io/v3/concepts/workers"

@@ -26,8 +26,8 @@ metadata = sa.MetaData(
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
     """An aware UTC datetime, stored without zone."""
 
-    impl = sa.DateTime
-    cache_ok = True
+    impl: type[sa.DateTime] = sa.DateTime
+    cache_ok: bool | None = True
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
         """UTC without its zone; a naive value is refused, because `astimezone` would take it for local time."""
