@@ -45,7 +45,9 @@ async def test_the_hub_calls_back(tmp_path: Path) -> None:
     server = LinkServer(tokens, answering(), joined=joined.put_nowait)
     async with (
         server.listen(tmp_path / "hub.sock"),
-        HubClient(f"unix:{tmp_path}/hub.sock", Role.LISTENERS, tokens[Role.LISTENERS], handlers={"echo": echo}),
+        HubClient(
+            f"unix:{tmp_path}/hub.sock", Role.LISTENERS, tokens[Role.LISTENERS], handlers={"echo": echo}
+        ),
     ):
         peer = await joined.get()
         assert await peer.call("echo", {"n": 1}) == {"n": 1}
@@ -64,7 +66,10 @@ async def test_errors_keep_their_class(tmp_path: Path) -> None:
         raise ZeroDivisionError("the secret is 42")
 
     server = LinkServer({}, answering(refuse=refuse, limit=limit, crash=crash))
-    async with server.listen(tmp_path / "hub.sock"), HubClient(f"unix:{tmp_path}/hub.sock", Role.RUN) as client:
+    async with (
+        server.listen(tmp_path / "hub.sock"),
+        HubClient(f"unix:{tmp_path}/hub.sock", Role.RUN) as client,
+    ):
         with pytest.raises(StartRefused, match="another process"):
             await client.call("refuse")
         with pytest.raises(RateLimited) as limited:
@@ -97,7 +102,10 @@ async def test_a_wrong_token_is_refused(tmp_path: Path) -> None:
     """A role without its token gets no handler, and the caller is told."""
     tokens = make_tokens(tmp_path)
     server = LinkServer(tokens, answering(echo=echo))
-    async with server.listen(tmp_path / "hub.sock"), HubClient(f"unix:{tmp_path}/hub.sock", Role.WORKER, "wrong") as client:
+    async with (
+        server.listen(tmp_path / "hub.sock"),
+        HubClient(f"unix:{tmp_path}/hub.sock", Role.WORKER, "wrong") as client,
+    ):
         with pytest.raises(LinkError, match="token"):
             await client.call("echo", {}, timeout=5)
 
