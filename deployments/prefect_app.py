@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy.exc
 from fastapi import FastAPI
 from prefect.server import models, schemas
 from prefect.server.api import collections
-from prefect.server.api.server import create_app
+from prefect.server.api.server import UI_VERSION_COOKIE_NAME, create_app
 from prefect.server.database import provide_database_interface
+from starlette.requests import Request
+from starlette.responses import RedirectResponse
 
 from deployments.sqlite_connection import use_one_connection
 from parley.runs import pool
+
+RUN_PAGES: Final = "/runs/flow-run/"
 
 workers: Any = models.workers  # Prefect's decorator of these functions hides their types
 
@@ -30,6 +34,7 @@ class PageHeaders:
 
     def __init__(self, app: FastAPI, content_policy: str) -> None:
         self.app = app
+        self._inner = RunLinks(app)
         self._headers = [
             (b"content-security-policy", content_policy.encode("ascii")),
             (b"x-content-type-options", b"nosniff"),
@@ -45,7 +50,29 @@ class PageHeaders:
                 message["headers"] = [*message.get("headers", []), *self._headers]
             await send(message)
 
-        await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+        await self._inner(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+class RunLinks:
+    """ASGI application that has the links to runs which we give open in Prefect's second pages.
+
+    Prefect does so for `/` only, and its first pages show "not found" to whoever follows a link without being logged
+    in; the second ask for the password and go on. A browser in which somebody chose the first pages keeps them.
+    """
+
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and scope["path"].startswith(RUN_PAGES):
+            request = Request(scope)
+            if request.cookies.get(UI_VERSION_COOKIE_NAME) != "v1":
+                query = f"?{request.url.query}" if request.url.query else ""
+                elsewhere = RedirectResponse(f"/v2{scope['path']}{query}", 307)
+                await elsewhere(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
 
 
 def make_app(content_policy: str) -> PageHeaders:

@@ -122,6 +122,20 @@ def test_pages_are_served_and_may_load_nothing_from_elsewhere(prefect_server: Pr
     assert "frame-ancestors 'none'" in policy
 
 
+def test_link_to_a_run_opens_in_the_pages_that_ask_for_the_password(prefect_server: PrefectServer) -> None:
+    """Unless the browser has chosen the others; what is no page of a run stays where it is."""
+
+    def leads_to(path: str, **cookies: str) -> str | None:
+        answer = httpx.get(f"{prefect_server.url}{path}", cookies=cookies, headers={"Accept": "text/html"})
+        location: str | None = answer.headers.get("location")
+        return location
+
+    run = "/runs/flow-run/0ba50b49-6075-4d44-9005-8ab5b28391cf"
+    assert leads_to(f"{run}?tab=Logs") == f"/v2{run}?tab=Logs"
+    assert leads_to(run, prefect_ui_version="v1") is None
+    assert leads_to(f"/v2{run}") is None
+
+
 def test_work_pool_is_there_from_the_first_answer(prefect_server: PrefectServer) -> None:
     with prefect_server.client() as client:
         known = client.get(f"/work_pools/{pool.POOL_NAME}").raise_for_status().json()
