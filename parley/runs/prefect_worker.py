@@ -89,7 +89,7 @@ class ParleyWorker(BaseWorker[ParleyJobConfiguration, ParleyVariables, ParleyWor
     type = pool.POOL_TYPE
     job_configuration = ParleyJobConfiguration
     # `type` is the worker type here, so the built-in goes by its older name.
-    job_configuration_variables: Type[BaseVariables] | None = ParleyVariables  # noqa: UP006
+    job_configuration_variables: Type[ParleyVariables] | None = ParleyVariables  # noqa: UP006
     _display_name = "Parley"
     _description = pool.POOL_DESCRIPTION
     _documentation_url = "https://docs.prefect.io/v3/concepts/workers"
