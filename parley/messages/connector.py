@@ -97,18 +97,19 @@ class Connector(ABC):
             return await taken
 
         listening = asyncio.create_task(self.listen(accept))
+        getting = asyncio.create_task(queue.get())
         try:
             while True:
-                getting = asyncio.create_task(queue.get())
                 await asyncio.wait({getting, listening}, return_when=asyncio.FIRST_COMPLETED)
                 if not getting.done():
-                    getting.cancel()
                     await listening
                     return
                 event, taken = getting.result()
                 yield event
                 taken.set_result(Accepted(id=event.native_id, new=True))
+                getting = asyncio.create_task(queue.get())
         finally:
+            getting.cancel()
             listening.cancel()
             with suppress(asyncio.CancelledError):
                 await listening
