@@ -5,17 +5,26 @@ People, links and grants are not settings: they live in the store and are change
 
 from __future__ import annotations
 
+import logging
 import os
 import tomllib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from parley.errors import ConfigurationError
 from parley.runs.catalogue import Effect
+
+logger = logging.getLogger(__name__)
+
+RUNNING: Final = "PARLEY_RUNNING"
+"""Set for what belongs to a running stack: a file that is broken meanwhile does not keep it from starting again."""
+
+KEPT: Final = "parley.toml"
+"""In the run folder: the file as it is in force."""
 
 
 class _Section(BaseModel):
@@ -203,8 +212,31 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         prefect_port=_port(env, "PARLEY_PREFECT_PORT", 4200),
         database_url=env.get("PARLEY_DATABASE_URL") or None,
         prefect_api_url=_existing_prefect(env),
-        file=read_file(config, required="PARLEY_CONFIG" in env),
+        file=_in_force(env, home, config),
     )
+
+
+def keep(settings: Settings) -> None:
+    """Keep parley.toml as it was read: what starts again while the file is broken goes on with this one."""
+    kept = settings.run_folder / KEPT
+    fresh = kept.with_suffix(".new")
+    try:
+        fresh.write_bytes(settings.config.read_bytes() if settings.config.exists() else b"")
+        fresh.replace(kept)
+    except OSError as error:
+        logger.warning("%s is not kept (%s); the settings of before are", settings.config, error.strerror)
+
+
+def _in_force(env: Mapping[str, str], home: Path, config: Path) -> File:
+    required = "PARLEY_CONFIG" in env
+    kept = home / "run" / KEPT
+    if RUNNING not in env or not kept.exists():
+        return read_file(config, required=required)
+    try:
+        return read_file(config, required=required)
+    except ConfigurationError as error:
+        logger.warning("%s The settings of before stay in force.", error)
+        return read_file(kept)
 
 
 def read_file(path: Path, *, required: bool = False) -> File:

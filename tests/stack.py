@@ -174,7 +174,7 @@ class Stack:
     @property
     def settings(self) -> settings.Settings:
         """The installation's settings."""
-        return settings.load(self.environment)
+        return settings.load(self.environment | {settings.RUNNING: "1"})
 
     @property
     def prefect_environment(self) -> dict[str, str]:

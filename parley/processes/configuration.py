@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from parley.errors import ConfigurationError
-from parley.settings import File, Settings, read_file
+from parley.settings import File, Settings, keep, read_file
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +24,9 @@ class Configuration:
     def __init__(self, settings: Settings) -> None:
         self._path: Path = settings.config
         self._stamp = _stamp(self._path)
+        self._settings = settings
         self.file: File = settings.file
-        self.refused: str | None = None
+        self.refused: str | None = self._wrong()
 
     async def watch(self, changed: Changed, refused: Refused) -> None:
         """Look every two seconds until cancelled."""
@@ -36,6 +37,14 @@ class Configuration:
                 self._stamp = stamp
                 await self._read(changed, refused)
 
+    def _wrong(self) -> str | None:
+        # A hub that starts anew beside a broken file goes on with the settings of before: see `settings.load`.
+        try:
+            read_file(self._path)
+        except ConfigurationError as error:
+            return str(error)
+        return None
+
     async def _read(self, changed: Changed, refused: Refused) -> None:
         try:
             new = await asyncio.to_thread(read_file, self._path)
@@ -45,6 +54,7 @@ class Configuration:
             await refused(str(error))
             return
         old, self.file, self.refused = self.file, new, None
+        await asyncio.to_thread(keep, self._settings)
         if new != old:
             await changed(old, new)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from parley import prefect_env
-from parley.settings import Settings
+from parley.settings import RUNNING, Settings
 
 HUB_ONLY: Final = ("PARLEY_KEY_FILE", "PARLEY_DATABASE_URL")
 """The hub alone opens the store. A listener's SDK or an automation that goes astray cannot open what it never hears
@@ -55,7 +55,7 @@ def prefect_environment(inherited: Mapping[str, str] = os.environ) -> dict[str, 
 
 def _common(settings: Settings) -> dict[str, str]:
     # Absolute, so that it means the same wherever a process goes. `settings.load` looks at PARLEY_OWN_PREFECT.
-    common = {"PARLEY_HOME": str(settings.home), "PYTHONUNBUFFERED": "1"}
+    common = {"PARLEY_HOME": str(settings.home), "PYTHONUNBUFFERED": "1", RUNNING: "1"}
     return common | ({"PARLEY_OWN_PREFECT": "1"} if settings.own_prefect else {})
 
 

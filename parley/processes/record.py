@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from parley.errors import ConfigurationError
+from parley.settings import KEPT
 
 
 class Entry(NamedTuple):
@@ -78,7 +79,7 @@ def read(home: Path) -> list[Entry]:
 
 def remove(home: Path) -> None:
     """After a stop in good order nothing is running."""
-    for name in ("processes.json", "supervisor.pid"):
+    for name in ("processes.json", "supervisor.pid", KEPT):
         (home / "run" / name).unlink(missing_ok=True)
 
 

@@ -25,7 +25,7 @@ from parley.processes.announcement import Announcement
 from parley.processes.child import Child, how
 from parley.processes.health import Watchdog
 from parley.processes.log_file import LogFile
-from parley.settings import Settings, load
+from parley.settings import Settings, keep, load
 
 CONFIGURATION_EXIT: Final = 2
 """What our processes end with when a setting is wrong: starting them again would not mend it."""
@@ -211,6 +211,7 @@ def main() -> int:
         end_leftovers(settings.home)
         ports.check(ports.ports_of(settings))
         programs = table.programs(settings)
+        keep(settings)
     except ConfigurationError as error:
         sys.stderr.write(f"parley: {error}\n")
         return CONFIGURATION_EXIT
