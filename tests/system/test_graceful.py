@@ -1,0 +1,93 @@
+"""`parley up` ends in good order, begins again where it was, and is not started twice."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.stack import COMMAND, Stack
+from tests.system.conftest import TOML, made
+from tests.system.effects import FILE, effects
+from tests.system.history import History, Sent, violations
+from tests.system.load import People, open_flow_runs
+
+pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(900)]
+
+RUNNING, WAITING = 20, 10
+LASTS, TOO_LONG = 10.0, 600.0
+GRACE = 45.0
+"""The longest grace of each stage, one after another: runs get 20 s to finish, and hub and Prefect end after them."""
+
+
+@pytest.fixture
+def stack() -> Iterator[Stack]:
+    """A stack with room for all the running runs at once."""
+    places = f"[worker]\nchildren = {RUNNING + 1}\n"
+    with (
+        tempfile.TemporaryDirectory(prefix="parley-") as folder,
+        made(Path(folder), TOML + places) as running,
+    ):
+        yield running
+
+
+def test_stopped_in_the_middle_of_running_runs(stack: Stack) -> None:
+    """SIGTERM: runs that end in time are answered, one that does not is told as lost, those not begun run later."""
+    history = History()
+    file = Path(stack.environment[FILE])
+    with People(stack, history) as people:
+        for number in range(RUNNING + WAITING):
+            _linger(people, number, TOO_LONG if number == 0 else LASTS)
+        stack.until(lambda: len(effects(file)) >= RUNNING, 60, f"{RUNNING} runs are running")
+        began = time.monotonic()
+        assert stack.stop() == 0, stack.logs()
+        assert time.monotonic() - began < GRACE
+    assert len(effects(file)) == RUNNING
+    _second_start(stack, history, file)
+    _twice(stack)
+
+
+def _linger(people: People, number: int, seconds: float) -> Sent:
+    key = f"graceful-{number:02}"
+    return people.send(key, f"/linger {key} {seconds:g}", key)
+
+
+def _second_start(stack: Stack, history: History, file: Path) -> None:
+    stack.start()
+    with People(stack, history) as people:
+        people.outcomes(60)
+        _linger(people, 99, 0)
+        people.outcomes(30)
+    history.effects, history.open_runs = effects(file), open_flow_runs(stack, 30)
+    assert violations(history) == [], stack.logs()
+    failed = [one.key for one in history.sent if history.ended[one.message_id].state == "failed"]
+    assert failed == ["graceful-00"]
+
+
+def _twice(stack: Stack) -> None:
+    """A second `parley up` in the same home is refused, with the pid of the first; the first does not notice."""
+    assert stack.process is not None
+    with ThreadPoolExecutor(1) as thread:
+        second = thread.submit(_up, stack).result()
+    assert second.returncode == 2
+    assert f"is running for {stack.home} already (pid {stack.process.pid})" in second.stderr
+    assert "parley down" in second.stderr
+    assert second.stderr.count("\n") <= 2
+    assert stack.ready()
+
+
+def _up(stack: Stack) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        COMMAND,
+        env=stack.environment,
+        cwd=stack.folder,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
