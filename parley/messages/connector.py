@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import ClassVar, Self
 
-from parley.errors import Unsupported
+from parley.errors import Unknown, Unsupported
 from parley.messages.model import (
     Accepted,
     Assurance,
@@ -73,6 +73,14 @@ class Connector(ABC):
     async def edit_message(self, native_id: str, reply: Reply, route: Route) -> Receipt:
         """Replace a message that we sent."""
         raise Unsupported(f"{self.name} cannot edit messages")
+
+    async def find_sent(self, token: str, route: Route) -> Receipt | None:
+        """Look whether the delivery with this token arrived: its receipt, or None when it surely did not.
+
+        Asked after an attempt that ended with `Unknown`, where `idempotent_send` is not declared. Raises `Unknown`
+        where that cannot be told: then nothing is sent again, and a person has to look.
+        """
+        raise Unknown(f"{self.name} cannot tell whether an earlier attempt arrived.")
 
     async def show_typing(self, route: Route) -> None:
         """Show that an answer is being made; silently nothing where there is no such thing."""

@@ -510,6 +510,16 @@ async def test_a_private_answer_is_for_one(driver: Driver, connector: Connector,
     assert (sent.text.strip(), sent.private_to) == ("only you", message.sender.id)
 
 
+async def test_a_private_answer_is_never_shown_to_all(
+    driver: Driver, connector: Connector, inbox: Inbox
+) -> None:
+    route = await route_to(driver, connector, inbox, direct=False)
+    if route.kind in {ConversationKind.DIRECT, ConversationKind.MAIL}:
+        pytest.skip("nobody reads along")
+    with pytest.raises((Unsupported, Rejected)):
+        await connector.send_message(Reply(text="for one", private=True), route)
+
+
 async def test_editing_is_as_declared(driver: Driver, connector: Connector, inbox: Inbox) -> None:
     route = await route_to(driver, connector, inbox)
     receipt = await connector.send_message(Reply(text="running"), route)

@@ -9,7 +9,7 @@ from typing import ClassVar, cast
 
 import pytest
 
-from parley.errors import AuthError, Unsupported
+from parley.errors import AuthError, Unknown, Unsupported
 from parley.messages import (
     Accept,
     Accepted,
@@ -159,5 +159,7 @@ async def test_what_it_lacks_is_unsupported_or_nothing() -> None:
         await radio.edit_message("1", Reply(text="x"), ROUTE)
     with pytest.raises(Unsupported, match="radio"):
         await radio.handle_hook(HookRequest(method="GET", path="/", headers={}), accept)
+    with pytest.raises(Unknown, match="radio"):
+        await radio.find_sent("t", ROUTE)
     await radio.show_typing(ROUTE)
     await radio.catalogue_changed((("order", "Show it."),))
