@@ -33,7 +33,7 @@ class SlackAccount(ConnectorBlock):
     """
 
     _block_type_name: ClassVar[str | None] = "Parley Slack account"
-    _block_type_slug: ClassVar[Any] = "parley-slack-account"  # type: ignore[misc]  # a class variable in Prefect
+    _block_type_slug: ClassVar[Any] = "parley-slack-account"
     _description: ClassVar[str | None] = (
         "A Slack app in one workspace: people write to it, automations answer."
     )
