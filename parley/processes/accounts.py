@@ -84,8 +84,8 @@ class Accounts:
     async def add(self, name: str, platform: str, block: str) -> None:
         """Add an account, or change it. Raises `ConfigurationError` for an unknown platform."""
         registry.connector_class(platform)
-        if name == CONSOLE:
-            raise ConfigurationError("the name `console` belongs to the console: choose another.")
+        if CONSOLE in (name, platform):
+            raise ConfigurationError("the console is there already and needs no account of its own.")
 
         async def write(conn: AsyncConnection) -> None:
             await conn.execute(sa.delete(schema.account).where(schema.account.c.name == name))
