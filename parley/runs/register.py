@@ -33,7 +33,7 @@ from parley.link.calls import Role
 from parley.link.client import HubClient, default_address, role_token
 from parley.runs import pool
 from parley.runs.automation import declaration_of
-from parley.runs.catalogue import AutomationSpec, BrokenAutomation, Catalogue, Parameter
+from parley.runs.catalogue import AutomationSpec, BrokenAutomation, Catalogue, Effect, Parameter
 from parley.runs.describe import DEPLOYMENT, find
 from parley.runs.guard import TAG
 from parley.settings import ExternalAutomation, Settings, load
@@ -42,6 +42,9 @@ logger = logging.getLogger(__name__)
 
 LISTENER: Final = "flows.listen"
 """The module whose flow holds the accounts; it gets a deployment like the automations."""
+
+OUR_VARIABLES: Final = ("PARLEY_HOME", "PARLEY_CONFIG", "PARLEY_HUB")
+"""How a process that is not ours finds the hub; made anew each time, so that an installation may move."""
 
 
 async def ensure(flows: Mapping[str, Flow[..., Any]], catalogue: Catalogue, settings: Settings) -> Catalogue:
@@ -176,12 +179,23 @@ async def _upsert(
             flow_id, DEPLOYMENT, parameter_openapi_schema=schema, schedules=wanted, pull_steps=[], **fields
         )
         return
-    fields = {**fields, "parameter_openapi_schema": schema}
+    fields = {**fields, "parameter_openapi_schema": schema, **_with_theirs(there, fields)}
     changed = {name: value for name, value in fields.items() if getattr(there, name) != value}
     if changed:
         # `schedules` is left out on purpose: Prefect would make them again, running, whoever had paused them.
         await client.update_deployment(there.id, DeploymentUpdate(**_complete(there, changed)))
     await _schedules(client, there.id, flow.name, wanted, there.schedules)
+
+
+def _with_theirs(there: DeploymentResponse, fields: dict[str, Any]) -> dict[str, Any]:
+    """Tags and job variables that people added in Prefect stay beside ours."""
+    effects = {effect.value for effect in Effect}
+    tags = [tag for tag in there.tags if tag not in fields["tags"] and tag not in effects]
+    theirs = there.job_variables or {}
+    env = {name: value for name, value in (theirs.get("env") or {}).items() if name not in OUR_VARIABLES}
+    env |= fields["job_variables"].get("env", {})
+    rest = {name: value for name, value in theirs.items() if name != "env"}
+    return {"tags": [*fields["tags"], *tags], "job_variables": rest | ({"env": env} if env else {})}
 
 
 def _complete(there: DeploymentResponse, changed: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.responses import DeploymentResponse
 from ruamel.yaml import YAML
 
@@ -115,6 +116,26 @@ class TestEnsure:
         await ensure(FLOWS, CATALOGUE, stock)
         made = await deployment("order_status/parley")
         assert made.job_variables["env"]["PARLEY_CONFIG"] == str(tmp_path / "parley.toml")
+
+    async def test_what_people_added_in_prefect_stays(self, tmp_path: Path) -> None:
+        """Tags, and job variables beside those that are ours, which follow the installation."""
+        stock = settings(tmp_path, prefect={"worker": "stock", "pool": "parley"})
+        await ensure(FLOWS, CATALOGUE, stock)
+        there = await deployment("order_status/parley")
+        theirs = {"time_limit_seconds": 60, "env": {"PARLEY_HOME": "/moved", "TZ": "UTC"}}
+        added = DeploymentUpdate(tags=["nightly", *there.tags], job_variables=theirs, work_pool_name="parley")
+        async with get_client() as client:
+            await client.update_deployment(there.id, added)
+        await ensure(FLOWS, CATALOGUE, stock)
+        after = await deployment("order_status/parley")
+        assert after.tags == ["parley", "read", "nightly"]
+        assert after.job_variables == {
+            "time_limit_seconds": 60,
+            "env": {"PARLEY_HOME": str(tmp_path), "TZ": "UTC"},
+        }
+        plain = DeploymentUpdate(tags=there.tags, job_variables={}, work_pool_name="parley")
+        async with get_client() as client:
+            await client.update_deployment(there.id, plain)
 
     async def test_a_missing_pool_is_named(self, tmp_path: Path) -> None:
         stock = settings(tmp_path, prefect={"worker": "stock", "pool": "no-such-pool"})
