@@ -19,6 +19,7 @@ from parley.language.help import help_one, help_overview
 from parley.language.names import unknown_command
 from parley.messages.inbox import Received
 from parley.messages.model import Assurance, Reply, Table, now
+from parley.people.audit import Audit, Phase
 from parley.people.rights import Origin, allows
 from parley.runs import failures
 from parley.runs.catalogue import AutomationSpec, Catalogue
@@ -48,16 +49,20 @@ class Builtins:
         self,
         store: Store,
         dialogue: Dialogue,
+        audit: Audit,
         *,
         catalogue: Callable[[], Catalogue],
         status: Callable[[], Awaitable[dict[str, Any]]],
-        cancel: Callable[[str, str], Awaitable[None]],
+        ask_for_end: Callable[[AsyncConnection, str, str], Awaitable[None]],
+        bring_to_end: Callable[[str, str], Awaitable[None]],
     ) -> None:
         self._store = store
         self._dialogue = dialogue
+        self._audit = audit
         self._catalogue = catalogue
         self._status = status
-        self._cancel = cancel
+        self._ask_for_end = ask_for_end
+        self._bring_to_end = bring_to_end
         self._verbs: dict[str, Verb] = {
             "help": self._help,
             "start": self._help,
@@ -129,11 +134,15 @@ class Builtins:
             key = "no-such-run" if command.positional else "nothing-to-cancel"
             return Decision.answer(sentence(key, speaker.language, id=" ".join(command.positional)))
 
-        async def cancel() -> None:
-            await self._cancel(row.id, speaker.principal.name)
+        async def ask_for_end(conn: AsyncConnection) -> list[QueuedRun]:
+            await self._ask_for_end(conn, row.id, speaker.principal.name)
+            return []
+
+        async def bring_to_end() -> None:
+            await self._bring_to_end(row.id, speaker.principal.name)
 
         text = sentence("cancel-requested", speaker.language, command=row.automation)
-        return Decision(replies=[Reply(text=text)], afterwards=[cancel])
+        return Decision(replies=[Reply(text=text)], changes=[ask_for_end], afterwards=[bring_to_end])
 
     async def _mine(self, command: Command, received: Received, speaker: Speaker) -> Any:
         table = schema.request
@@ -143,12 +152,12 @@ class Builtins:
             if not wanted.isalnum() or len(wanted) < 4:
                 return None
             query = query.where(table.c.id.like(f"%{wanted}"))
-            if speaker.principal.role != "owner":
-                query = query.where(table.c.actor_id == speaker.principal.id)
-        else:
-            query = query.where(
-                table.c.actor_id == speaker.principal.id, table.c.conversation_id == received.conversation_id
-            )
+        verified = speaker.assurance is Assurance.VERIFIED
+        if not (verified and command.positional and speaker.principal.role == "owner"):
+            query = query.where(table.c.actor_id == speaker.principal.id)
+        if not (verified and command.positional):
+            # Whoever only claims to be this person reaches no further than this very thread.
+            query = query.where(table.c.conversation_id == received.conversation_id)
         return await self._store.read(lambda conn: _first(conn, query))
 
     async def _why(self, command: Command, received: Received, speaker: Speaker) -> Decision:
@@ -209,7 +218,8 @@ class Builtins:
         text = sentence("acknowledged", speaker.language, command=name, name=speaker.principal.name)
 
         async def acknowledge(conn: AsyncConnection) -> list[QueuedRun]:
-            await failures.acknowledge(conn, name, speaker.principal.name)
+            if await failures.acknowledge(conn, name, speaker.principal.name):
+                await self._note(conn, "alert-acknowledged", name, speaker)
             return []
 
         open_ones = await self._store.read(failures.alerting)
@@ -223,6 +233,7 @@ class Builtins:
 
         async def silence(conn: AsyncConnection) -> list[QueuedRun]:
             await failures.silence(conn, name, until)
+            await self._note(conn, "alert-silenced", name, speaker, until=f"{until:%Y-%m-%dT%H:%MZ}")
             return []
 
         text = sentence("silenced", speaker.language, command=name, until=f"{until:%Y-%m-%d %H:%M}")
@@ -233,7 +244,23 @@ class Builtins:
             raise BadArguments(f"Write which one: `/{command.name} NAME`.")
         if speaker.principal.role not in ("owner", "operator") or speaker.assurance is not Assurance.VERIFIED:
             raise Denied("Alerts are handled by operators and the owner.")
-        return command.positional[0].lstrip("/").lower().replace("_", "-")
+        name = command.positional[0].lstrip("/")
+        spec = self._catalogue().find(name)
+        if spec is None:
+            raise unknown_command(name, self._catalogue().by_command(), speaker.language)
+        return spec.command
+
+    async def _note(
+        self, conn: AsyncConnection, action: str, name: str, speaker: Speaker, **details: str
+    ) -> None:
+        await self._audit.append(
+            conn,
+            action=action,
+            phase=Phase.OUTCOME,
+            actor=speaker.principal.name,
+            subject=f"automation:{name}",
+            details=details,
+        )
 
 
 def _summaries(speaker: Speaker) -> dict[str, str]:

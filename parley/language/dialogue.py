@@ -18,12 +18,16 @@ from parley.language.asking import ask_parameter, confirm_text
 from parley.language.binding import read_value
 from parley.language.characters import Language
 from parley.language.decision import Decision, Speaker
+from parley.language.phrases import phrase
 from parley.messages.inbox import Received
-from parley.messages.model import Button, Reply, now
+from parley.messages.model import Assurance, Button, Reply, now
+from parley.people.audit import Audit, Phase
+from parley.people.rights import Decision as Allowed
 from parley.people.rights import Origin, allows
 from parley.people.sealing import Keyring
-from parley.runs.catalogue import AutomationSpec, Catalogue, Lane, Parameter
+from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane, Parameter
 from parley.runs.requests import (
+    WAITING,
     QueuedRun,
     digest,
     insert_run,
@@ -57,6 +61,7 @@ class Dialogue:
         self._keyring = keyring
         self._catalogue = catalogue
         self._answered = answered
+        self._audit = Audit(keyring)
 
     async def answer(self, received: Received, speaker: Speaker, text: str) -> Decision | None:
         """What this text answers here, or None when nothing that this person was asked is open here."""
@@ -77,7 +82,7 @@ class Dialogue:
         if row.state == "awaiting-approval":
             return self._confirm(row, spec, received, speaker, word)
         if word in NO and not _takes_text(spec, row):
-            return self._drop(row, speaker.language)
+            return self._drop(row, spec, speaker)
         return self._parameter(row, spec, received, speaker, text)
 
     async def confirm_by_id(
@@ -85,7 +90,7 @@ class Dialogue:
     ) -> Decision:
         """Answer a confirmation by the id on its button, wherever it is pressed."""
         row = await self._store.read(lambda conn: _by_short_id(conn, identifier))
-        if row is None or row.state != "awaiting-approval":
+        if row is None:
             return Decision.answer(sentence("nothing-open", speaker.language))
         if row.actor_id != speaker.principal.id:
             return Decision.answer(sentence("not-yours", speaker.language))
@@ -101,20 +106,27 @@ class Dialogue:
     def _confirm(
         self, row: Any, spec: AutomationSpec, received: Received, speaker: Speaker, word: str
     ) -> Decision | None:
-        if word in NO:
-            return self._drop(row, speaker.language)
-        if word not in YES:
+        if word not in YES | NO:
             return None
+        if received.acting_for_id is not None:
+            return Decision.answer(phrase("not-for-another", speaker.language))
+        if spec.effect is not Effect.READ and speaker.assurance is not Assurance.VERIFIED:
+            # Whoever only claims to be this person decides nothing, not even that it is dropped.
+            return Decision.answer(_allowed(spec, speaker).reason)
+        if word in NO:
+            return self._drop(row, spec, speaker)
         return self._queue(row, spec, received, open_values(self._keyring, row), speaker)
 
-    def _drop(self, row: Any, language: Language) -> Decision:
+    def _drop(self, row: Any, spec: AutomationSpec, speaker: Speaker) -> Decision:
         async def drop(conn: AsyncConnection) -> list[QueuedRun]:
-            await update_request(
-                conn, row.id, state="cancelled", reason="dropped by the person who asked", asking=None
-            )
+            reason = "dropped by the person who asked"
+            if await update_request(
+                conn, row.id, where=WAITING, state="cancelled", reason=reason, asking=None
+            ):
+                await self._note(conn, row, spec, speaker, Phase.OUTCOME, "cancelled")
             return []
 
-        text = sentence("asking-ended", language, command=row.automation)
+        text = sentence("asking-ended", speaker.language, command=row.automation)
         return Decision(replies=[Reply(text=text)], changes=[drop])
 
     def _parameter(
@@ -122,7 +134,7 @@ class Dialogue:
     ) -> Decision:
         parameter = spec.parameter(row.asking["parameter"])
         if parameter is None:
-            return self._drop(row, speaker.language)
+            return self._drop(row, spec, speaker)
         try:
             value = read_value(text, parameter, speaker.language)
         except BadArguments as error:
@@ -148,7 +160,7 @@ class Dialogue:
         async def keep(conn: AsyncConnection) -> list[QueuedRun]:
             taken = self._taken_over(row, received, values)
             state = "awaiting-approval" if asking["kind"] == "confirm" else "needs-input"
-            await update_request(conn, row.id, state=state, asking=asking, **taken)
+            await update_request(conn, row.id, where=WAITING, state=state, asking=asking, **taken)
             return []
 
         return Decision(replies=[reply], changes=[keep])
@@ -165,18 +177,19 @@ class Dialogue:
         self, row: Any, spec: AutomationSpec, received: Received, values: dict[str, Any], speaker: Speaker
     ) -> Decision:
         # Typed or confirmed by this very person: what plain language only proposed is now a command.
-        allowed = allows(
-            speaker.principal, spec.effect, spec.command, Origin.COMMAND, speaker.assurance, speaker.language
-        )
+        allowed = _allowed(spec, speaker)
 
         async def queue(conn: AsyncConnection) -> list[QueuedRun]:
             if not allowed.allowed:
-                await update_request(conn, row.id, state="refused", reason=allowed.reason, asking=None)
+                if await update_request(
+                    conn, row.id, where=WAITING, state="refused", reason=allowed.reason, asking=None
+                ):
+                    await self._note(conn, row, spec, speaker, Phase.OUTCOME, "refused")
                 return []
             changed = await update_request(
                 conn,
                 row.id,
-                where=("needs-input", "awaiting-approval"),
+                where=WAITING,
                 state="queued",
                 queued_at=now(),
                 asking=None,
@@ -185,6 +198,7 @@ class Dialogue:
             )
             if not changed:
                 return []
+            await self._note(conn, row, spec, speaker, Phase.INTENT, "queued")
             return [
                 QueuedRun(
                     run_id=await insert_run(conn, row.id),
@@ -199,6 +213,25 @@ class Dialogue:
 
         replies = [] if allowed.allowed else [Reply(text=allowed.reason)]
         return Decision(replies=replies, changes=[queue])
+
+    async def _note(
+        self,
+        conn: AsyncConnection,
+        row: Any,
+        spec: AutomationSpec,
+        speaker: Speaker,
+        phase: Phase,
+        state: str,
+    ) -> None:
+        if spec.effect is not Effect.READ:
+            await self._audit.append(
+                conn,
+                action=f"run:{spec.command}",
+                phase=phase,
+                actor=speaker.principal.name,
+                subject=f"request:{row.id}",
+                details={"state": state},
+            )
 
     # -- a running automation's question
 
@@ -248,6 +281,12 @@ def confirm_reply(spec: AutomationSpec, values: dict[str, Any], request_id: str,
     return Reply(text=confirm_text(spec, values, language), buttons=buttons)
 
 
+def _allowed(spec: AutomationSpec, speaker: Speaker) -> Allowed:
+    return allows(
+        speaker.principal, spec.effect, spec.command, Origin.COMMAND, speaker.assurance, speaker.language
+    )
+
+
 def question_parameters(json_schema: dict[str, Any]) -> tuple[Parameter, ...]:
     """The properties of an object's schema as parameters, those with a default left out."""
     definitions = {"$defs": json_schema["$defs"]} if "$defs" in json_schema else {}
@@ -279,7 +318,7 @@ async def _open_request(conn: AsyncConnection, conversation_id: str, actor_id: s
         .where(
             table.c.conversation_id == conversation_id,
             table.c.actor_id == actor_id,
-            table.c.state.in_(("needs-input", "awaiting-approval")),
+            table.c.state.in_(WAITING),
             table.c.expires_at > now(),
         )
         .order_by(table.c.created_at.desc())
@@ -289,10 +328,13 @@ async def _open_request(conn: AsyncConnection, conversation_id: str, actor_id: s
 
 
 async def _open_question(conn: AsyncConnection, conversation_id: str, principal_id: str) -> Any:
-    table = schema.question
+    # Of a run that has ended nobody waits for the answer any more: what is said then is something new.
+    table, run = schema.question, schema.run
     query = (
         sa.select(table)
+        .join(run, run.c.id == table.c.run_id)
         .where(
+            run.c.state.in_(("started", "suspended")),
             table.c.conversation_id == conversation_id,
             table.c.asked_of_id == principal_id,
             table.c.state == "open",
@@ -309,5 +351,6 @@ async def _by_short_id(conn: AsyncConnection, identifier: str) -> Any:
     wanted = identifier.strip().lower().replace("-", "")[-8:]
     if len(wanted) < 8 or not wanted.isalnum():
         return None
-    query = sa.select(table).where(table.c.id.like(f"%{wanted}")).order_by(table.c.created_at.desc()).limit(1)
-    return (await conn.execute(query)).first()
+    waiting = sa.and_(table.c.state == "awaiting-approval", table.c.expires_at > now())
+    query = sa.select(table).where(waiting, table.c.id.like(f"%{wanted}"))
+    return (await conn.execute(query.order_by(table.c.created_at.desc()).limit(1))).first()

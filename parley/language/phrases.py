@@ -30,6 +30,11 @@ PHRASES: dict[str, tuple[str, str]] = {
         "The quote that opens at position {position} is never closed. Add {mark} where the text ends.",
         "第 {position} 个字符处的引号没有结束，请在文字末尾加上 {mark}。",
     ),
+    # confirmations
+    "not-for-another": (
+        "Nobody can confirm or drop this for somebody else: the person has to do it.",
+        "不能替别人确认或放弃，必须由本人操作。",
+    ),
     # names
     "unknown-command": ("There is no command `/{name}`.", "没有 `/{name}` 这个命令。"),
     "see-help": ("`/help` lists what you may run.", "`/help` 会列出您可以运行的命令。"),

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from parley.errors import CommandError, PolicyError
+from parley.errors import CommandError, PolicyError, StoreUnavailable
 from parley.language.asking import ask_parameter, offer_text
 from parley.language.binding import bind
 from parley.language.builtin import Builtins
@@ -32,13 +32,20 @@ from parley.messages.outbox import Delivery, Outbox
 from parley.messages.state import MISTAKEN
 from parley.messages.watch import Watch
 from parley.people import principals
-from parley.people.audit import Audit
+from parley.people.audit import Audit, Phase
 from parley.people.rights import Decision as Allowed
 from parley.people.rights import Origin, allows
 from parley.people.sealing import Keyring
 from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane
 from parley.runs.dispatch import Dispatcher
-from parley.runs.requests import NewRequest, QueuedRun, insert_request, insert_run, update_request
+from parley.runs.requests import (
+    NewRequest,
+    QueuedRun,
+    insert_request,
+    insert_run,
+    principal_name,
+    update_request,
+)
 from parley.runs.sentences import sentence
 from parley.settings import Limits
 from parley.store import schema
@@ -85,11 +92,16 @@ class Reception:
         self._telling: OrderedDict[tuple[str, str], datetime] = OrderedDict()
 
     async def handle(self, received: Received) -> None:
-        """Handle one event. An error of our own leaves an apology and a dead message, never a lost one."""
+        """Handle one event. An error of our own leaves an apology and a dead message, never a lost one.
+
+        Raises `StoreUnavailable`: then nothing was decided, and the event is handled again.
+        """
         try:
             decision = await self._decide(received)
         except (CommandError, PolicyError) as error:
             decision = Decision.answer(str(error), reason=MISTAKEN)
+        except StoreUnavailable:
+            raise
         except Exception:
             logger.exception("message %s could not be handled", received.id)
             decision = Decision.answer(
@@ -283,9 +295,9 @@ class Reception:
     # -- committing: everything or nothing
 
     async def _commit(self, received: Received, decision: Decision) -> None:
-        async def transaction(conn: AsyncConnection) -> tuple[list[Delivery], list[QueuedRun]]:
+        async def transaction(conn: AsyncConnection) -> tuple[list[Delivery], list[QueuedRun]] | None:
             if not await _mark_handled(conn, received.id, decision):
-                return [], []
+                return None
             queued: list[QueuedRun] = []
             if decision.request:
                 queued += await self._insert(conn, decision.request)
@@ -298,7 +310,10 @@ class Reception:
             )
             return written, queued
 
-        deliveries, queued = await self._store.write(transaction)
+        committed = await self._store.write(transaction)
+        if committed is None:
+            return  # it was handled before, so nothing of this decision counts
+        deliveries, queued = committed
         self._outbox.send(deliveries)
         for one in queued:
             self._dispatcher.add(one)
@@ -308,7 +323,7 @@ class Reception:
 
     async def _insert(self, conn: AsyncConnection, new: NewRequest) -> list[QueuedRun]:
         if new.asking is not None:
-            await _drop_older_questions(conn, new)
+            await self._drop_older_questions(conn, new)
         request_id = await insert_request(conn, self._keyring, new)
         actor = (await principals.get(conn, new.actor_id)).name if new.actor_id else "-"
         if new.spec.effect is not Effect.READ or new.state == "refused":
@@ -323,11 +338,33 @@ class Reception:
         await self._audit.append(
             conn,
             action=f"run:{new.spec.command}",
-            phase="intent",
+            phase=Phase.OUTCOME if new.state == "refused" else Phase.INTENT,
             actor=actor,
             subject=f"request:{request_id}",
             details={"state": new.state, "origin": new.origin, "version": new.spec.version},
         )
+
+    async def _drop_older_questions(self, conn: AsyncConnection, new: NewRequest) -> None:
+        # One open question a person and thread: a new command replaces what was being asked before.
+        table = schema.request
+        query = sa.select(table.c.id, table.c.automation).where(
+            table.c.conversation_id == new.conversation_id,
+            table.c.actor_id == new.actor_id,
+            table.c.state.in_(("needs-input", "awaiting-approval")),
+        )
+        reason = "replaced by a newer request"
+        for row in (await conn.execute(query)).all():
+            await update_request(conn, row.id, state="cancelled", reason=reason, asking=None)
+            spec = self._catalogue().find(row.automation)
+            if spec is None or spec.effect is not Effect.READ:
+                await self._audit.append(
+                    conn,
+                    action=f"run:{row.automation}",
+                    phase=Phase.OUTCOME,
+                    actor=await principal_name(conn, new.actor_id),
+                    subject=f"request:{row.id}",
+                    details={"state": "cancelled"},
+                )
 
 
 async def queue(conn: AsyncConnection, request_id: str, new: NewRequest, actor: str) -> QueuedRun:
@@ -350,20 +387,6 @@ async def _mark_handled(conn: AsyncConnection, message_id: str, decision: Decisi
         sa.update(table).where(table.c.id == message_id, table.c.state == "received").values(values)
     )
     return bool(done.rowcount)
-
-
-async def _drop_older_questions(conn: AsyncConnection, new: NewRequest) -> None:
-    # One open question a person and thread: a new command replaces what was being asked before.
-    table = schema.request
-    query = sa.select(table.c.id).where(
-        table.c.conversation_id == new.conversation_id,
-        table.c.actor_id == new.actor_id,
-        table.c.state.in_(("needs-input", "awaiting-approval")),
-    )
-    for row in (await conn.execute(query)).all():
-        await update_request(
-            conn, row.id, state="cancelled", reason="replaced by a newer request", asking=None
-        )
 
 
 def _text_of(event: Message | Edit) -> str:

@@ -50,13 +50,14 @@ from parley.processes.front import Desk, HubFront
 from parley.processes.switchboard import Switchboard
 from parley.processes.vitals import Vitals
 from parley.runs.adopt import Adopter
+from parley.runs.cancel import Canceller
 from parley.runs.catalogue import AutomationSpec, Catalogue
 from parley.runs.dispatch import Dispatcher
 from parley.runs.ledger import Ledger
 from parley.runs.prefect_api import PrefectApi
 from parley.runs.questions import Questions
 from parley.runs.reconcile import Reconciler
-from parley.runs.requests import QueuedRun, run_token, update_request, waiting_runs
+from parley.runs.requests import QueuedRun, run_token, waiting_runs
 from parley.settings import File, Settings, load
 from parley.store import schema
 from parley.store.engine import Store
@@ -85,7 +86,9 @@ class Hub:
         self.audit: Audit = Audit(keyring)
         self.prefect: PrefectApi = PrefectApi(settings.api_url, os.environ.get("PREFECT_API_AUTH_STRING", ""))
         self.console: Connector = registry.connector_class(CONSOLE)(CONSOLE)
-        self.accounts: Accounts = Accounts(store, lambda: self.file, self.console, came_back=self._account_is_back)
+        self.accounts: Accounts = Accounts(
+            store, lambda: self.file, self.console, came_back=self._account_is_back
+        )
         self.inbox: Inbox = Inbox(store, keyring, self.file.limits, self.file.retention, self._arrived)
         self.outbox: Outbox = Outbox(
             store,
@@ -121,12 +124,21 @@ class Hub:
             metrics=self.metrics,
             platform_of=self.accounts.platform_of,
         )
-        self.questions: Questions = Questions(store, keyring, self.outbox, self.ledger, self.watch, self.file.limits)
+        self.questions: Questions = Questions(
+            store, keyring, self.outbox, self.ledger, self.watch, self.file.limits
+        )
         dialogue = Dialogue(
             store, keyring, catalogue=lambda: self.catalogue, answered=self.questions.answered
         )
+        self.canceller = Canceller(store, self.audit, self.ledger, self.dispatcher)
         builtins = Builtins(
-            store, dialogue, catalogue=lambda: self.catalogue, status=self.vitals.status, cancel=self.cancel
+            store,
+            dialogue,
+            self.audit,
+            catalogue=lambda: self.catalogue,
+            status=self.vitals.status,
+            ask_for_end=self.canceller.ask,
+            bring_to_end=self.canceller.carry_out,
         )
         self.reception: Reception = Reception(
             store,
@@ -146,7 +158,9 @@ class Hub:
             self.prefect,
             self.dispatcher,
             self.ledger,
+            self.canceller,
             self.outbox,
+            self.audit,
             catalogue=lambda: self.catalogue,
             take_up_messages=self._take_up_messages,
         )
@@ -255,36 +269,8 @@ class Hub:
 
     async def cancel(self, request_id: str, by: str) -> None:
         """Ask for the end of a request: at once when nothing has started, else by ending its process."""
-        table = schema.run
-        query = (
-            sa.select(table)
-            .where(table.c.request_id == request_id)
-            .order_by(table.c.created_at.desc())
-            .limit(1)
-        )
-
-        async def mark(conn: AsyncConnection) -> Any:
-            row = (await conn.execute(query)).first()
-            await self.audit.append(
-                conn, action="cancel", phase="intent", actor=by, subject=f"request:{request_id}"
-            )
-            if row is not None:
-                await conn.execute(
-                    sa.update(table).where(table.c.id == row.id).values(cancel_requested_at=now())
-                )
-            else:
-                await _cancel_unstarted(conn, request_id)
-            return row
-
-        row = await self.store.write(mark)
-        if row is None:
-            return
-        flight = self.dispatcher.in_flight.get(row.id)
-        flow_run_id = row.flow_run_id or (flight.flow_run_id if flight else None)
-        if row.state == "created":
-            await self.ledger.cancelled(row.id)
-        if flow_run_id:
-            await self.dispatcher.cancel(flow_run_id, f"cancelled by {by}")
+        await self.store.write(lambda conn: self.canceller.ask(conn, request_id, by))
+        await self.canceller.carry_out(request_id, by)
 
     async def register(self, call: RegisterRun) -> dict[str, Any]:
         """A flow run that Prefect handed to our worker by itself: who it is, and the token for its start."""
@@ -530,12 +516,6 @@ def _desk_of(console: Connector) -> Desk:
     # The engine knows connectors by their contract only; that the console has a desk is a matter between the two.
     desk: Desk = vars(console)["desk"]
     return desk
-
-
-async def _cancel_unstarted(conn: AsyncConnection, request_id: str) -> None:
-    await update_request(
-        conn, request_id, state="cancelled", reason="cancelled by the person who asked", asking=None
-    )
 
 
 if __name__ == "__main__":

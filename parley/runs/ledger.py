@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from parley.errors import AlreadyStarted, StartRefused
+from parley.errors import AlreadyStarted, StartRefused, StoreUnavailable
 from parley.language.characters import language_of
 from parley.link.calls import (
     AskCall,
@@ -41,6 +41,7 @@ from parley.people.sealing import Keyring
 from parley.runs import failures
 from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane
 from parley.runs.dispatch import Dispatcher
+from parley.runs.pulse import Pulse
 from parley.runs.requests import QueuedRun, insert_run, open_values, run_token, short, update_request
 from parley.runs.sentences import sentence
 from parley.store import schema
@@ -103,6 +104,7 @@ class Ledger:
         self._platform_of = platform_of
         self._audit = Audit(keyring)
         self._vain: Counter[str] = Counter()
+        self.pulse = Pulse()
 
     # -- start
 
@@ -167,7 +169,7 @@ class Ledger:
         spec = self._catalogue().find(row.automation)
         if spec is None:
             return sentence("not-in-catalogue", command=row.automation)
-        if row.expires_at < now():
+        if row.run_state == "created" and row.expires_at < now():
             return sentence("asked-expired", command=row.automation)
         if row.origin in _WITHOUT_MESSAGE and await has_grant(conn, spec.command, row.actor_id):
             return None
@@ -229,7 +231,11 @@ class Ledger:
             await conn.execute(sa.update(schema.run).where(schema.run.c.id == call.run_id).values(values))
             return row.cancel_requested_at is None
 
-        return await self._store.write(extend)
+        try:
+            return await self._store.write(extend)
+        except StoreUnavailable:
+            self.pulse.missed()
+            raise
 
     async def say(self, call: SayCall) -> None:
         """Progress in the thread; a repeated ordinal says nothing."""
@@ -320,16 +326,42 @@ class Ledger:
     ) -> None:
         """End run and request, answer, count, audit: what every end has in common."""
         ending = state or ("failed" if failed else "done")
-        await _set_run(conn, row.run_id, state=run_state, outcome=ending, ended_at=now(), lease_until=None)
+        if failed is not None:
+            failed = failed.replace("\0", "\ufffd")  # PostgreSQL takes no NUL in text
+        await _set_run(
+            conn,
+            row.run_id,
+            state=run_state,
+            outcome=ending,
+            ended_at=now(),
+            lease_until=None,
+            flow_run_id=row.flow_run_id or self._ordered_as(row.run_id),
+        )
         await update_request(conn, row.id, state=ending, reason=failed, fell_back=fell_back, asking=None)
+        await self._drop_questions(conn, after, row.run_id)
         language = await self._language(conn, row.actor_id)
         answer = _answer(row.automation, language, failed, reply, text)
         await self._deliver(conn, after, row, answer)
-        await self._count(conn, after, row, ending, failed, kind)
+        if not (ending == "done" and fell_back):
+            await self._count(conn, after, row, ending, failed, kind)
         await self._audit_outcome(conn, row, ending)
         after.ended.append(row.run_id)
         after.changed.append(row.message_id)
         after.measured.append(lambda: self._measure(row, ending, kind if failed else ""))
+
+    def _ordered_as(self, run_id: str) -> str | None:
+        # One that ends before its start is closed in Prefect too, by the reconciler, which has to know where.
+        flight = self._dispatcher.in_flight.get(run_id)
+        return flight.flow_run_id if flight else None
+
+    async def _drop_questions(self, conn: AsyncConnection, after: _After, run_id: str) -> None:
+        # Nobody waits for these answers any more: what the person says next is something new.
+        table = schema.question
+        open_ones = sa.and_(table.c.run_id == run_id, table.c.state == "open")
+        found = (await conn.execute(sa.select(table.c.id).where(open_ones))).scalars().all()
+        if found:
+            await conn.execute(sa.update(table).where(open_ones).values(state="expired"))
+            after.changed += [f"question:{one}" for one in found]
 
     def _measure(self, row: Any, ending: str, kind: str) -> None:
         platform = self._platform_of(row.route["account"]) if row.route else "prefect"
@@ -364,7 +396,7 @@ class Ledger:
     async def _count(
         self, conn: AsyncConnection, after: _After, row: Any, ending: str, failed: str | None, kind: str
     ) -> None:
-        if ending == "done" and not row.fell_back:
+        if ending == "done":
             notice = await failures.count_success(conn, row.automation)
         elif ending == "failed" and kind != "arguments":
             spec = self._catalogue().find(row.automation)
@@ -427,7 +459,9 @@ class Ledger:
 
         await self._apply(close)
 
-    async def external_ended(self, run_id: str, flow_run_id: str, done: bool, message: str, report: str) -> None:
+    async def external_ended(
+        self, run_id: str, flow_run_id: str, done: bool, message: str, report: str
+    ) -> None:
         """End a run of an existing deployment, whose outcome was read from Prefect."""
 
         async def close(conn: AsyncConnection, after: _After) -> None:
@@ -446,10 +480,21 @@ class Ledger:
         async def close(conn: AsyncConnection, after: _After) -> None:
             row = await _run_and_request(conn, run_id)
             if row is not None and row.run_state in ("created", "started", "suspended"):
-                text = sentence("cancelled", await self._language(conn, row.actor_id), command=row.automation)
-                await self._close(
-                    conn, after, row, failed=text, kind="arguments", state="cancelled", text=text
-                )
+                await self._cancelled(conn, after, row)
+
+        await self._apply(close)
+
+    async def _cancelled(self, conn: AsyncConnection, after: _After, row: Any) -> None:
+        text = sentence("cancelled", await self._language(conn, row.actor_id), command=row.automation)
+        await self._close(conn, after, row, failed=text, kind="arguments", state="cancelled", text=text)
+
+    async def suspended_ended(self, run_id: str, reason: str) -> None:
+        """A suspended run was not resumed in time, or was given up in Prefect."""
+
+        async def close(conn: AsyncConnection, after: _After) -> None:
+            row = await _run_and_request(conn, run_id)
+            if row is not None and row.run_state == "suspended":
+                await self._close(conn, after, row, failed=reason or "it was not resumed")
 
         await self._apply(close)
 
@@ -510,6 +555,9 @@ class Ledger:
         if row is None or row.run_state in ("finished", "lost", "suspended"):
             self._dispatcher.ended(run_id)
             return
+        if row.run_state == "created" and row.cancel_requested_at is not None:
+            await self.cancelled(run_id)
+            return
         if row.run_state == "created":
             await self._begun_in_vain(run_id, reason)
             return
@@ -531,8 +579,13 @@ class Ledger:
         row = await _run_and_request(conn, run_id)
         if row is None or row.run_state != "started":
             return
+        if row.cancel_requested_at is not None:
+            # Its end was asked for: how it came to it does not matter, and it is certainly not run again.
+            await self._cancelled(conn, after, row)
+            return
         spec = self._catalogue().find(row.automation)
         if spec and spec.idempotent and await self._runs_of(conn, row.id) < MOST_RUNS:
+            await self._drop_questions(conn, after, run_id)
             await _set_run(conn, run_id, state="lost", outcome="lost", ended_at=now(), lease_until=None)
             await update_request(conn, row.id, state="queued")
             after.ended.append(run_id)
@@ -628,10 +681,13 @@ async def _set_run(conn: AsyncConnection, run_id: str, **values: Any) -> None:
 
 async def has_grant(conn: AsyncConnection, automation: str, principal_id: str) -> bool:
     """Whether the owner lets this service start this automation outside of a chat, now."""
-    table = schema.grant
-    live = sa.and_(table.c.revoked_at.is_(None), sa.or_(table.c.expires_at.is_(None), table.c.expires_at > now()))
+    table, person = schema.grant, schema.principal
+    live = sa.and_(
+        table.c.revoked_at.is_(None), sa.or_(table.c.expires_at.is_(None), table.c.expires_at > now())
+    )
     same = sa.and_(table.c.automation == automation, table.c.principal_id == principal_id)
-    return bool(await _scalar(conn, sa.select(sa.func.count()).select_from(table).where(same, live)))
+    granted = sa.select(sa.func.count()).select_from(table).join(person, person.c.id == table.c.principal_id)
+    return bool(await _scalar(conn, granted.where(same, live, person.c.enabled)))
 
 
 async def _scalar(conn: AsyncConnection, query: Any) -> Any:

@@ -24,8 +24,8 @@ from parley.store import schema
 from parley.store.engine import Store
 from parley.store.ids import new_id
 
-_FIRST_ORDINAL = 1_000_000
-"""Deliveries of questions are numbered apart from those of progress."""
+_FIRST_ORDINAL = 1_000_000_000
+"""Deliveries of questions are numbered apart from those of progress, which begin at 100 times their ordinal."""
 
 
 class Questions:

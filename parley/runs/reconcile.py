@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -20,11 +20,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from parley.errors import ParleyError
 from parley.messages.model import Reply, Route, now
 from parley.messages.outbox import Delivery, Outbox
-from parley.runs.catalogue import Catalogue
+from parley.people.audit import Audit, Phase
+from parley.runs.cancel import Canceller
+from parley.runs.catalogue import Catalogue, Effect
 from parley.runs.dispatch import Dispatcher
 from parley.runs.ledger import LEASE, Ledger
-from parley.runs.prefect_api import PrefectApi, PrefectUnavailable
-from parley.runs.requests import update_request
+from parley.runs.prefect_api import PrefectApi, PrefectRefused, PrefectUnavailable
+from parley.runs.requests import principal_name, update_request
 from parley.runs.sentences import sentence
 from parley.store import schema
 from parley.store.engine import Store
@@ -38,6 +40,12 @@ QUIET = timedelta(seconds=LEASE / 2)
 """More than one missed beat: a run that Prefect holds for crashed is believed to be."""
 UNSTARTED = 15.0
 """Seconds after which an order that nobody started is looked into."""
+FORGOTTEN = timedelta(seconds=60)
+"""After which a run that Prefect handed to a worker by itself, and that nobody started, is offered again."""
+ASKED = timedelta(seconds=5)
+"""Time that a cancelled run's process gets before it is asked again."""
+MOST_IDS = 200
+"""Flow runs that Prefect is asked for at once."""
 CLOSING = timedelta(minutes=30)
 """How far back ended runs are looked at whose Prefect state may still be open."""
 
@@ -53,7 +61,9 @@ class Reconciler:
         prefect: PrefectApi,
         dispatcher: Dispatcher,
         ledger: Ledger,
+        canceller: Canceller,
         outbox: Outbox,
+        audit: Audit,
         *,
         catalogue: Callable[[], Catalogue],
         take_up_messages: Callable[[], Awaitable[None]],
@@ -65,15 +75,23 @@ class Reconciler:
         self._outbox = outbox
         self._catalogue = catalogue
         self._take_up_messages = take_up_messages
-        self._closed: set[str] = set()
+        self._canceller = canceller
+        self._audit = audit
+        self._closed_to = (now() - CLOSING, "")
 
     async def run(self) -> None:
         """Mend until cancelled; one step that fails does not stop the others."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._ledger.pulse.run())
+            group.create_task(self._mend())
+
+    async def _mend(self) -> None:
         await self._extend_leases()
         while True:
             for step in (
                 self._take_up_messages,
                 self._runs_ended_in_prefect,
+                self._cancelled_runs,
                 self._silent_runs,
                 self._unstarted_runs,
                 self._external_runs,
@@ -99,15 +117,43 @@ class Reconciler:
 
     async def _runs_ended_in_prefect(self) -> None:
         # Our own worker tells us. Others end a cancelled run's process, or see it die, and tell Prefect alone.
-        rows = {row.flow_run_id: row for row in await self._started() if row.flow_run_id}
-        for flow_run in await self._prefect.flow_runs(list(rows)[:200]):
+        alive = sa.select(schema.run).where(schema.run.c.state.in_(("started", "suspended")))
+        rows = {row.flow_run_id: row for row in await self._rows(alive) if row.flow_run_id}
+        async for flow_run in self._in_prefect(rows):
             row, kind = rows[str(flow_run["id"])], _kind(flow_run)
             if kind == "CANCELLED":
                 await self._ledger.cancelled(row.id)
+            elif row.state == "suspended":
+                if kind in ("FAILED", "CRASHED"):
+                    await self._ledger.suspended_ended(row.id, _message(flow_run))
             elif kind == "CRASHED" and row.lease_until < now() + timedelta(seconds=LEASE) - QUIET:
                 await self._ledger.lost(row.id, "")
 
+    async def _cancelled_runs(self) -> None:
+        # What a hub that was killed, or a Prefect that was away, left undone of a person's word.
+        table = schema.run
+        asked = sa.and_(
+            table.c.state.in_(("created", "started", "suspended")),
+            table.c.cancel_requested_at < now() - ASKED,
+        )
+        rows = await self._rows(sa.select(table).where(asked))
+        started = {row.flow_run_id: row for row in rows if row.state == "started" and row.flow_run_id}
+        for row in rows:
+            if row.state != "started":
+                await self._canceller.end(row, "cancelled on request")
+        async for flow_run in self._in_prefect(started):
+            if _kind(flow_run) not in TERMINAL | {"CANCELLING"}:
+                await self._canceller.end(started[str(flow_run["id"])], "cancelled on request")
+
+    async def _in_prefect(self, ids: Iterable[str]) -> AsyncIterator[dict[str, Any]]:
+        wanted = list(ids)
+        for start in range(0, len(wanted), MOST_IDS):
+            for flow_run in await self._prefect.flow_runs(wanted[start : start + MOST_IDS]):
+                yield flow_run
+
     async def _silent_runs(self) -> None:
+        if not self._ledger.pulse.well_for(LEASE / 2):
+            return  # they may have spoken while nobody could listen: the next beat tells
         for row in await self._started(schema.run.c.lease_until < now()):
             logger.warning("run %s shows no sign of life", row.id)
             await self._silent(row, await self._seen_in_prefect(row.flow_run_id))
@@ -144,7 +190,7 @@ class Reconciler:
         # What runs in an existing deployment never tells us of its start: `_external_runs` looks after it.
         rows = [row for row in rows if not self._is_external_run(row.id)]
         ids = {self._flow_run_of(row): row.id for row in rows if self._flow_run_of(row)}
-        for flow_run in await self._prefect.flow_runs(list(ids)[:200]):
+        async for flow_run in self._in_prefect(ids):
             await self._unstarted(ids[str(flow_run["id"])], flow_run)
 
     def _flow_run_of(self, row: Any) -> str:
@@ -160,6 +206,11 @@ class Reconciler:
         elif kind == "PENDING" and self._dispatcher.run_of(str(flow_run["id"])):
             # The worker that was to run it forgot it, or died with it: the start guard makes a second order safe.
             self._dispatcher.order_again(run_id)
+        elif kind == "PENDING" and _age(flow_run) > FORGOTTEN:
+            # Prefect made this one, and whoever took it from Prefect is gone: only Prefect can offer it again.
+            await self._prefect.set_state(
+                str(flow_run["id"]), "SCHEDULED", "Scheduled", "its worker is gone; offered again"
+            )
 
     async def _external_runs(self) -> None:
         flights = {
@@ -167,7 +218,7 @@ class Reconciler:
             for flight in self._dispatcher.in_flight.values()
             if flight.flow_run_id and self._is_external(flight.queued.automation)
         }
-        for flow_run in await self._prefect.flow_runs(list(flights)[:200]):
+        async for flow_run in self._in_prefect(flights):
             if _kind(flow_run) in TERMINAL:
                 await self._external_ended(flights[str(flow_run["id"])].queued.run_id, flow_run)
 
@@ -190,24 +241,20 @@ class Reconciler:
         )
 
     async def _open_states(self) -> None:
-        table = schema.run
-        after, before = now() - CLOSING, now() - timedelta(seconds=10)
-        query = sa.select(table).where(
-            table.c.state.in_(("finished", "lost")), table.c.ended_at.between(after, before)
-        )
-        rows = {
-            row.flow_run_id: row
-            for row in await self._rows(query)
-            if row.flow_run_id and row.id not in self._closed
-        }
-        for flow_run in await self._prefect.flow_runs(list(rows)[:200]):
-            row = rows[str(flow_run["id"])]
-            if _kind(flow_run) not in TERMINAL:
-                kind, name = _closing_state(row)
-                await self._prefect.set_state(
-                    row.flow_run_id, kind, name, "closed after its process had ended"
-                )
-            self._closed.add(row.id)
+        # Each ended run is looked at once, in the order of their ends.
+        while rows := await self._rows(_ended_after(*self._closed_to)):
+            ended = {row.flow_run_id: row for row in rows if row.flow_run_id}
+            async for flow_run in self._in_prefect(ended):
+                if _kind(flow_run) not in TERMINAL:
+                    await self._close_state(ended[str(flow_run["id"])])
+            self._closed_to = (rows[-1].ended_at, rows[-1].id)
+
+    async def _close_state(self, row: Any) -> None:
+        kind, name = _closing_state(row)
+        try:
+            await self._prefect.set_state(row.flow_run_id, kind, name, "closed after its process had ended")
+        except PrefectRefused as error:
+            logger.warning("flow run %s stays open in Prefect: %s", row.flow_run_id, error)
 
     async def _expired_requests(self) -> None:
         table = schema.request
@@ -216,17 +263,30 @@ class Reconciler:
             self._outbox.send(await self._store.write(partial(self._expire, row=row)))
 
     async def _expire(self, conn: AsyncConnection, *, row: Any) -> list[Delivery]:
-        if (
-            not await update_request(
-                conn, row.id, state="expired", reason="not answered in time", asking=None
-            )
-            or not row.route
+        reason = "not answered in time"
+        if not await update_request(
+            conn, row.id, where=(row.state,), state="expired", reason=reason, asking=None
         ):
+            return []
+        await self._audit_expired(conn, row)
+        if not row.route:
             return []
         text, route = sentence("asked-expired", command=row.automation), Route.model_validate(row.route)
         return await self._outbox.write(
             conn, f"request:{row.id}", [Reply(text=text)], route, message_id=row.message_id, first=99
         )
+
+    async def _audit_expired(self, conn: AsyncConnection, row: Any) -> None:
+        spec = self._catalogue().find(row.automation)
+        if spec is None or spec.effect is not Effect.READ:
+            await self._audit.append(
+                conn,
+                action=f"run:{row.automation}",
+                phase=Phase.OUTCOME,
+                actor=await principal_name(conn, row.actor_id),
+                subject=f"request:{row.id}",
+                details={"state": "expired"},
+            )
 
     async def _rows(self, query: Any) -> Sequence[Any]:
         async def fetch(conn: AsyncConnection) -> Sequence[Any]:
@@ -241,6 +301,24 @@ def _closing_state(row: Any) -> tuple[str, str]:
         "cancelled": ("CANCELLED", "Cancelled"),
         "lost": ("CRASHED", "Crashed"),
     }.get(row.outcome, ("CRASHED", "Crashed") if row.state == "lost" else ("FAILED", "Failed"))
+
+
+def _ended_after(when: datetime, run_id: str) -> sa.Select[Any]:
+    table = schema.run
+    later = sa.or_(table.c.ended_at > when, sa.and_(table.c.ended_at == when, table.c.id > run_id))
+    settled = table.c.ended_at < now() - timedelta(seconds=10)
+    ended = table.c.state.in_(("finished", "lost"))
+    return (
+        sa.select(table).where(later, settled, ended).order_by(table.c.ended_at, table.c.id).limit(MOST_IDS)
+    )
+
+
+def _age(flow_run: dict[str, Any]) -> timedelta:
+    """How long it has been in its state."""
+    try:
+        return now() - datetime.fromisoformat(str(flow_run["state"]["timestamp"]))
+    except (KeyError, TypeError, ValueError):
+        return timedelta(0)
 
 
 def _kind(flow_run: dict[str, Any] | None) -> str:

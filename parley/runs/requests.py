@@ -25,6 +25,9 @@ from parley.store.ids import new_id
 OPEN = ("needs-input", "awaiting-approval", "queued", "running")
 """States in which a request still has something to wait for."""
 
+WAITING = ("needs-input", "awaiting-approval")
+"""States in which a request waits for a person."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRequest:
@@ -163,13 +166,22 @@ async def principal_name(conn: AsyncConnection, principal_id: str | None) -> str
 
 
 async def waiting_runs(conn: AsyncConnection, keyring: Keyring) -> list[QueuedRun]:
-    """Runs that were created and not started, oldest first: what a hub takes up at its start."""
+    """Runs that were created and not started, oldest first: what a hub takes up at its start.
+
+    Not those of a flow run that Prefect made by itself: it brings them again, and a second flow run would double them.
+    Not those that were cancelled: the reconciler closes them.
+    """
     run, request = schema.run, schema.request
     query = (
         sa.select(run.c.id.label("run_id"), request, schema.principal.c.name.label("actor"))
         .join(request, run.c.request_id == request.c.id)
         .outerjoin(schema.principal, schema.principal.c.id == request.c.actor_id)
-        .where(run.c.state == "created", request.c.state == "queued")
+        .where(
+            run.c.state == "created",
+            run.c.flow_run_id.is_(None),
+            run.c.cancel_requested_at.is_(None),
+            request.c.state == "queued",
+        )
         .order_by(run.c.created_at)
     )
     return [

@@ -221,6 +221,7 @@ run = sa.Table(
     _when("started_at"),
     _when("ended_at"),
     sa.Index("ix_run_state_lease_until", "state", "lease_until"),
+    sa.Index("ix_run_ended_at", "ended_at"),
 )
 
 question = sa.Table(

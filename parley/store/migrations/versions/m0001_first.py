@@ -370,6 +370,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_run_request_id"), "run", ["request_id"], unique=False)
     op.create_index("ix_run_state_lease_until", "run", ["state", "lease_until"], unique=False)
+    op.create_index("ix_run_ended_at", "run", ["ended_at"], unique=False)
     op.create_table(
         "question",
         sa.Column("id", sa.String(length=36), nullable=False),
