@@ -26,13 +26,17 @@ class Sent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """What the system said of a message in the end. `run_id` grows with the order in which messages were handled."""
+    """What the system said of a message in the end, and after how many seconds it came to that.
+
+    `run_id` grows with the order in which messages were handled.
+    """
 
     message_id: str
     state: str
     run_id: str | None
     reason: str | None
     replies: tuple[str, ...]
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +87,16 @@ def figures(history: History) -> dict[str, object]:
         "sendings": sum(one.sendings for one in history.sent),
         "states": dict(Counter(one.state for one in history.ended.values())),
         "effects": len(history.effects),
+        "seconds_to_end": _spread([one.seconds for one in history.ended.values()]),
         "seconds_to_be_back": dict(backs),
+    }
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    several = sorted(values) or [0.0]
+    return {
+        name: round(several[min(len(several) - 1, int(len(several) * part))], 1)
+        for name, part in {"p50": 0.5, "p95": 0.95, "max": 1.0}.items()
     }
 
 

@@ -73,6 +73,7 @@ class People:
                     run_id=view["run_id"],
                     reason=view["reason"],
                     replies=tuple(reply["text"] for reply in view["replies"]),
+                    seconds=view["timings"].get("total_ms", 0.0) / 1000,
                 )
 
     def outcomes(self, seconds: float) -> None:
