@@ -24,6 +24,7 @@
     ├── SealError                   a sealed value does not open: wrong key, moved or altered
     ├── StoreUnavailable            nothing was committed; the sender should try again
     └── LinkError                   the hub cannot be reached, or refused the call
+        └── TooLarge                more than one call can carry: never retried
 
 `message` is written for the person who reads it in a chat or a terminal: no traceback, no secret, how to mend it.
 """
@@ -134,3 +135,9 @@ class LinkError(ParleyError):
     """The hub cannot be reached, or refused the call."""
 
     retryable = True
+
+
+class TooLarge(LinkError):
+    """More than one call of the link can carry: it was not sent, and never can be."""
+
+    retryable = False

@@ -20,7 +20,7 @@ from websockets.asyncio.connection import Connection as WebSocket
 from websockets.exceptions import ConnectionClosed
 
 import parley.errors
-from parley.errors import LinkError, ParleyError, RateLimited
+from parley.errors import LinkError, ParleyError, RateLimited, TooLarge
 
 logger = logging.getLogger(__name__)
 
@@ -113,8 +113,14 @@ class Connection:
         return await handler(args)
 
     async def _send(self, frame: dict[str, Any]) -> None:
+        body = to_json(frame, bytes_mode="base64")
+        if len(body) > MAX_FRAME:
+            # The other side would close the connection on everybody, and a repeated call would do so again.
+            raise TooLarge(
+                f"this is too large to be handed on: {len(body) >> 20} MB, at most {MAX_FRAME >> 20} MB with all files."
+            )
         try:
-            await self._socket.send(to_json(frame, bytes_mode="base64").decode())
+            await self._socket.send(body.decode())
         except ConnectionClosed as error:
             raise Disconnected("the connection is closed") from error
 

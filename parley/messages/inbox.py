@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -52,9 +52,10 @@ class Inbox:
     ) -> None:
         self._store = store
         self._keyring = keyring
-        self._limits = limits
-        self._retention = retention
+        self.limits = limits
+        self.retention = retention
         self.arrived = arrived
+        self._unreadable: set[str] = set()
 
     async def accept(
         self, event: Event, *, principal_id: str | None = None, acting_for_id: str | None = None
@@ -82,7 +83,7 @@ class Inbox:
                 principal_id=principal_id,
                 acting_for_id=acting_for_id,
                 received_at=at,
-                expires_at=at + timedelta(seconds=self._limits.message_age),
+                expires_at=at + timedelta(seconds=self.limits.message_age),
             )
             # Not after the write: a caller that goes away while it waits would leave a stored event unhandled.
             after_commit(lambda: self.arrived(received))
@@ -90,26 +91,43 @@ class Inbox:
 
         return await self._store.write(insert)
 
-    async def unhandled(self, limit: int = 1000) -> list[Received]:
-        """Events that were stored and not yet handled: what a killed hub left."""
+    async def unhandled(self, limit: int = 1000, known: Container[str] = ()) -> AsyncIterator[Received]:
+        """Events that were stored and not yet handled: what a killed hub left. `known` ones are left out.
+
+        One by one, because each may hold files of megabytes.
+        """
         query = (
-            sa.select(schema.message)
+            sa.select(schema.message.c.id)
             .where(schema.message.c.state == "received", schema.message.c.event_sealed.is_not(None))
             .order_by(schema.message.c.received_at, schema.message.c.id)
-            .limit(limit)
+            .limit(limit + len(self._unreadable))
         )
 
-        async def fetch(conn: AsyncConnection) -> Sequence[Any]:
-            return (await conn.execute(query)).all()
+        async def find(conn: AsyncConnection) -> Sequence[str]:
+            return (await conn.execute(query)).scalars().all()
 
-        found: list[Received] = []
-        for row in await self._store.read(fetch):
+        for message_id in await self._store.read(find):
+            if message_id in known or message_id in self._unreadable:
+                continue
             try:
-                found.append(self.opened(row))
+                received = await self._waiting(message_id)
             except (SealError, ValidationError) as error:
                 # One that cannot be read must not hold up the others.
-                logger.error("message %s cannot be opened and stays in the inbox: %s", row.id, error)  # noqa: TRY400
-        return found
+                logger.error("message %s cannot be opened and stays in the inbox: %s", message_id, error)  # noqa: TRY400
+                self._unreadable.add(message_id)
+                continue
+            if received is not None:
+                yield received
+
+    async def _waiting(self, message_id: str) -> Received | None:
+        table = schema.message
+        query = sa.select(table).where(table.c.id == message_id, table.c.state == "received")
+
+        async def fetch(conn: AsyncConnection) -> Any:
+            return (await conn.execute(query)).first()
+
+        row = await self._store.read(fetch)
+        return self.opened(row) if row is not None else None
 
     def opened(self, row: Any) -> Received:
         """A row of the table, with its event opened."""
@@ -138,9 +156,9 @@ class Inbox:
             "route": event.route.model_dump(mode="json"),
             "state": "received",
             "received_at": at,
-            "expires_at": at + timedelta(seconds=self._limits.message_age),
-            "erase_after": at + timedelta(days=self._retention.bodies_days),
-            "forget_after": at + timedelta(days=self._retention.keys_days),
+            "expires_at": at + timedelta(seconds=self.limits.message_age),
+            "erase_after": at + timedelta(days=self.retention.bodies_days),
+            "forget_after": at + timedelta(days=self.retention.keys_days),
         }
 
 

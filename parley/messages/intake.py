@@ -44,6 +44,9 @@ class Intake:
     def __len__(self) -> int:
         return len(self._known)
 
+    def __contains__(self, message_id: object) -> bool:
+        return message_id in self._known
+
     async def _work_on(self, conversation: str) -> None:
         queue = self._queues[conversation]
         while queue:

@@ -107,7 +107,7 @@ class Outbox:
     ) -> None:
         self._store = store
         self._keyring = keyring
-        self._retention = retention
+        self.retention = retention
         self._holder_of = holder_of
         self._capabilities_of = capabilities_of
         self._changed = changed
@@ -168,7 +168,7 @@ class Outbox:
             "attempts": 0,
             "next_attempt_at": at,
             "created_at": one.created_at,
-            "erase_after": at + timedelta(days=self._retention.bodies_days),
+            "erase_after": at + timedelta(days=self.retention.bodies_days),
         }
         return bool(
             (await conn.execute(insert_new(conn, schema.delivery, values, ("source", "ordinal")))).rowcount

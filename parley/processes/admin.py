@@ -95,8 +95,10 @@ class Admin:
         return {"token": await self._change("token-issued", f"person:{as_name or 'owner'}", issue)}
 
     async def _login_link(self) -> dict[str, str]:
-        secret = await self._store.write(
-            lambda conn: tokens.issue(conn, self._owner_id, TokenKind.LOGIN, "link", LOGIN)
+        secret = await self._change(
+            "log-in-link-issued",
+            "person:owner",
+            lambda conn: tokens.issue(conn, self._owner_id, TokenKind.LOGIN, "link", LOGIN),
         )
         return {"url": f"{self._console_url}/login?code={secret}"}
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from parley.errors import ConfigurationError
+from parley.errors import ConfigurationError, ParleyError
 from parley.settings import File, Settings, keep, read_file
 
 logger = logging.getLogger(__name__)
@@ -34,8 +34,13 @@ class Configuration:
             await asyncio.sleep(EVERY)
             stamp = await asyncio.to_thread(_stamp, self._path)
             if stamp != self._stamp:
-                self._stamp = stamp
-                await self._read(changed, refused)
+                try:
+                    await self._read(changed, refused)
+                except ParleyError as error:
+                    # Not audited, so not in force: the next look finds the file changed once more.
+                    logger.warning("%s is not taken up yet: %s", self._path, error)
+                else:
+                    self._stamp = stamp
 
     def _wrong(self) -> str | None:
         # A hub that starts anew beside a broken file goes on with the settings of before: see `settings.load`.
@@ -55,8 +60,13 @@ class Configuration:
             return
         old, self.file, self.refused = self.file, new, None
         await asyncio.to_thread(keep, self._settings)
-        if new != old:
+        if new == old:
+            return
+        try:
             await changed(old, new)
+        except ParleyError:
+            self.file = old
+            raise
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -67,6 +67,9 @@ from parley.web.serve import serve
 
 logger = logging.getLogger(__name__)
 
+MOST_TAKEN_UP = 500
+"""Waiting messages that are read from the store as long as so many are being handled."""
+
 
 class Hub:
     """Everything that the hub is made of, put together."""
@@ -104,6 +107,7 @@ class Hub:
             catalogue=lambda: self.catalogue,
             workers=lambda: self.link.by_role(Role.WORKER),
             refused=self._run_refused,
+            unstarted=self._is_unstarted,
             room=self.file.worker.children if self.own_worker else 50,
             stock_environment=None if self.own_worker else _stock_environment(settings),
         )
@@ -216,7 +220,9 @@ class Hub:
         await self.intake.empty()
 
     async def _take_up_messages(self) -> None:
-        for received in await self.inbox.unhandled():
+        async for received in self.inbox.unhandled(known=self.intake):
+            if len(self.intake) >= MOST_TAKEN_UP:
+                return  # they wait in the store, not in memory, until the reconciler comes again
             self.intake.add(received)
 
     async def _account_is_back(self, account: str) -> None:
@@ -225,6 +231,9 @@ class Hub:
     async def _delivery_changed(self, one: Delivery, state: str) -> None:
         self.metrics.delivery(self.accounts.platform_of(one.route.account), state)
         self.watch.notify(one.message_id)
+
+    async def _is_unstarted(self, run_id: str) -> bool:
+        return await self.ledger.is_unstarted(run_id)
 
     async def _run_refused(self, queued: QueuedRun, reason: str) -> None:
         await self.ledger.fail(queued.run_id, reason)
@@ -309,7 +318,10 @@ class Hub:
             return
         self.catalogue = catalogue
         self.understander = Understander(catalogue)
-        _keep_catalogue(self.settings, catalogue)
+        try:
+            _keep_catalogue(self.settings, catalogue)
+        except OSError as error:
+            logger.warning("the catalogue is not kept for the next start: %s", error)
         for one in catalogue.broken:
             logger.warning("automation %s is not offered: %s", one.source, one.reason)
         self._later(self._send_menus())
@@ -405,6 +417,9 @@ class Hub:
         changed = [name for name in File.model_fields if getattr(old, name) != getattr(new, name)]
         logger.info("parley.toml changed: %s", ", ".join(changed))
         await self._audit_file("configuration-changed", {"sections": ", ".join(changed)})
+        self.inbox.limits, self.inbox.retention = new.limits, new.retention
+        self.outbox.retention, self.questions.limits = new.retention, new.limits
+        self.ledger.default_threshold = new.duty.alert_after
         if "accounts" in changed:
             await self._accounts_changed()
         if {"automations", "scripts", "worker"} & set(changed):

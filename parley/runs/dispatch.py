@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from parley.errors import LinkError, ParleyError
+from parley.errors import LinkError, ParleyError, StoreUnavailable
 from parley.link.calls import CancelOrder, RunOrder
 from parley.link.server import Peer
 from parley.people.sealing import Keyring
@@ -34,9 +34,10 @@ MOST_GIVEN_BACK = 10
 
 @dataclass(slots=True)
 class InFlight:
-    """A run that was handed to Prefect and has not ended."""
+    """A run that was handed to Prefect and has not ended. `elsewhere`: it takes no room of ours."""
 
     queued: QueuedRun
+    elsewhere: bool = False
     flow_run_id: str | None = None
     worker: Peer | None = None
 
@@ -52,6 +53,7 @@ class Dispatcher:
         catalogue: Callable[[], Catalogue],
         workers: Callable[[], list[Peer]],
         refused: Callable[[QueuedRun, str], Awaitable[None]],
+        unstarted: Callable[[str], Awaitable[bool]],
         room: int,
         stock_environment: dict[str, str] | None = None,
     ) -> None:
@@ -60,6 +62,7 @@ class Dispatcher:
         self._catalogue = catalogue
         self._workers = workers
         self._refused = refused
+        self._unstarted = unstarted
         self._room = room
         self._stock = stock_environment
         self._lanes: dict[Lane, deque[QueuedRun]] = {lane: deque() for lane in ORDER}
@@ -88,6 +91,10 @@ class Dispatcher:
         flight = self.in_flight.pop(run_id, None)
         if flight and flight.flow_run_id:
             self._flow_runs.pop(flight.flow_run_id, None)
+        else:
+            # Between two orders: which flow run it was is only known from there.
+            for flow_run_id in [one for one, of in self._flow_runs.items() if of == run_id]:
+                del self._flow_runs[flow_run_id]
         for lane in self._lanes.values():
             for queued in [one for one in lane if one.run_id == run_id]:
                 lane.remove(queued)
@@ -109,7 +116,7 @@ class Dispatcher:
             return
         self._given_back[run_id] += 1
         if self._given_back[run_id] >= MOST_GIVEN_BACK:
-            await self._refused(flight.queued, reason)
+            await self._refuse(flight.queued, reason)
             return
         task = asyncio.create_task(self._later(flight.queued, reason, self._given_back[run_id] - 1))
         self._tasks.add(task)
@@ -134,7 +141,7 @@ class Dispatcher:
                 await self._awake.wait()
                 self._awake.clear()
                 while (queued := self._next()) is not None:
-                    self.in_flight[queued.run_id] = InFlight(queued)
+                    self.in_flight[queued.run_id] = InFlight(queued, self._runs_elsewhere(queued))
                     task = asyncio.create_task(self._hand_over(queued))
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
@@ -155,12 +162,18 @@ class Dispatcher:
         return False
 
     def _next(self) -> QueuedRun | None:
-        busy = len(self.in_flight)
+        busy = sum(1 for flight in self.in_flight.values() if not flight.elsewhere)
         for lane in ORDER:
             room = self._room + (KEPT_FOR_URGENT if lane in URGENT else 0)
-            if self._lanes[lane] and busy < room:
-                return self._lanes[lane].popleft()
+            queue = self._lanes[lane]
+            if queue and (busy < room or self._runs_elsewhere(queue[0])):
+                return queue.popleft()
         return None
+
+    def _runs_elsewhere(self, queued: QueuedRun) -> bool:
+        # An existing deployment's runs go to its own workers, and may take hours there.
+        spec = self._catalogue().find(queued.automation)
+        return spec is not None and not spec.wrapped
 
     async def _hand_over(self, queued: QueuedRun) -> None:
         try:
@@ -174,10 +187,17 @@ class Dispatcher:
         except PrefectRefused as error:
             await self._prefect_refused(queued, error)
         except ParleyError as error:
-            await self._refused(queued, str(error))
+            await self._refuse(queued, str(error))
         except Exception:
             logger.exception("run %s could not be handed over", queued.run_id)
-            await self._later(queued, "an error of our own; the hub's log says which")
+            reason = "an error of our own; the hub's log says which"
+            await (self._later if queued.attempt < MOST_ATTEMPTS else self._refuse)(queued, reason)
+
+    async def _refuse(self, queued: QueuedRun, reason: str) -> None:
+        try:
+            await self._refused(queued, reason)
+        except StoreUnavailable as error:
+            await self._later(queued, str(error))
 
     async def _order(self, queued: QueuedRun) -> None:
         spec = self._catalogue().find(queued.automation)
@@ -185,18 +205,28 @@ class Dispatcher:
             raise PrefectRefused("not in the catalogue", 404)
         flow_run = await self._create(queued, spec)
         flight = self.in_flight.get(queued.run_id)
+        if queued.run_id not in self._known:
+            # It was ended while Prefect made it.
+            await self._prefect.set_state(
+                str(flow_run["id"]), "CANCELLED", "Cancelled", "ended before its start"
+            )
+            return
         if flight is None:
             return
         flight.flow_run_id = str(flow_run["id"])
         self._flow_runs[flight.flow_run_id] = queued.run_id
         if self._stock is None and spec.wrapped:
-            await self._push(queued, spec, flight, await self._startable(flow_run))
+            startable = await self._startable(queued.run_id, flow_run)
+            if startable is not None:
+                await self._push(queued, spec, flight, startable)
 
-    async def _startable(self, flow_run: dict[str, Any]) -> dict[str, Any]:
+    async def _startable(self, run_id: str, flow_run: dict[str, Any]) -> dict[str, Any] | None:
         # Found again after its process died before our start was granted: Prefect may hold it for crashed.
         state = (flow_run.get("state") or {}).get("type")
         if state in ("PENDING", "SCHEDULED"):
             return flow_run
+        if not await self._unstarted(run_id):
+            return None  # the order before this one came through after all: its state is its own
         await self._prefect.set_state(str(flow_run["id"]), "PENDING", "Pending", "handed over once more")
         return await self._prefect.flow_run(str(flow_run["id"]))
 
@@ -243,7 +273,9 @@ class Dispatcher:
         logger.info("run %s waits: %s", queued.run_id, reason)
         wait = min(5.0, 0.1 * 2 ** min(queued.attempt + 1 if attempt is None else attempt, 6))
         await asyncio.sleep(wait)
-        self.order_again(queued.run_id)
+        flight = self.in_flight.get(queued.run_id)
+        if flight is not None and flight.queued is queued:
+            self.order_again(queued.run_id)
 
     async def _prefect_refused(self, queued: QueuedRun, error: PrefectRefused) -> None:
         # Just after a start the deployments may still be on their way; later their absence is an answer.
@@ -253,4 +285,4 @@ class Dispatcher:
         if error.status == 404 and queued.attempt < MOST_ATTEMPTS // 2:
             await self._later(queued, str(error))
             return
-        await self._refused(queued, str(error))
+        await self._refuse(queued, str(error))

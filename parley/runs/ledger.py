@@ -97,7 +97,7 @@ class Ledger:
         self._watch = watch
         self._catalogue = catalogue
         self._duty = duty
-        self._threshold = default_threshold
+        self.default_threshold = default_threshold
         self._unknown_run = unknown_run
         self._assurance = assurance
         self._metrics = metrics
@@ -400,7 +400,7 @@ class Ledger:
             notice = await failures.count_success(conn, row.automation)
         elif ending == "failed" and kind != "arguments":
             spec = self._catalogue().find(row.automation)
-            threshold = (spec.alert_after if spec else None) or self._threshold
+            threshold = (spec.alert_after if spec else None) or self.default_threshold
             notice = await failures.count_failure(conn, row.automation, failed or "", threshold)
         else:
             return
@@ -540,6 +540,11 @@ class Ledger:
         row = await self._store.read(lambda conn: _run_and_request(conn, run_id))
         if row is not None and row.run_state == "created":
             self._dispatcher.order_again(run_id)
+
+    async def is_unstarted(self, run_id: str) -> bool:
+        """Whether no start of this run was granted yet, and it has not ended."""
+        row = await self._store.read(lambda conn: _run_and_request(conn, run_id))
+        return row is not None and row.run_state == "created"
 
     async def _given_back(self, run_id: str, reason: str) -> None:
         # It did not begin there. When it is started by now, then by another process, which tells its end itself.

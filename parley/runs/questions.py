@@ -39,7 +39,7 @@ class Questions:
         self._outbox = outbox
         self._ledger = ledger
         self._watch = watch
-        self._limits = limits
+        self.limits = limits
 
     async def ask(self, call: AskCall) -> dict[str, Any]:
         """The answers, by property. Raises `LinkError` where there is nobody to ask, or nobody answered in time."""
@@ -85,7 +85,7 @@ class Questions:
             "json_schema": call.json_schema,
             "state": "open",
             "created_at": now(),
-            "expires_at": now() + timedelta(seconds=self._limits.ask_age),
+            "expires_at": now() + timedelta(seconds=self.limits.ask_age),
         }
         table = schema.question
         done = await conn.execute(insert_new(conn, table, values, ("run_id", "ordinal")))

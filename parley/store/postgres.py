@@ -158,6 +158,7 @@ def _engine(url: sa.URL, pool_size: int) -> AsyncEngine:
             url.set(drivername="postgresql+asyncpg", query=query),
             pool_size=pool_size,
             max_overflow=0,
+            hide_parameters=True,  # errors are logged, and what people said is in the parameters
             isolation_level="SERIALIZABLE",
             connect_args={"timeout": 10, "server_settings": {"application_name": "parley"}},
         )

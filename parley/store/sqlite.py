@@ -233,6 +233,7 @@ def _engine(path: Path, *, size: int, begin: str, query_only: bool = False) -> A
         sa.URL.create("sqlite+aiosqlite", database=str(path)),
         pool_size=size,
         max_overflow=0,
+        hide_parameters=True,  # errors are logged, and what people said is in the parameters
         # SQLite's own module would begin and commit behind our back; we say when.
         connect_args={"isolation_level": None, "timeout": BUSY_SECONDS, "uri": False},
     )

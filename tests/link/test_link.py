@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from parley.errors import LinkError, RateLimited, StartRefused
+from parley.errors import LinkError, RateLimited, StartRefused, TooLarge
 from parley.link.calls import Role
 from parley.link.client import HubClient
 from parley.link.connection import Handler
@@ -115,3 +115,23 @@ async def test_no_hub_is_an_error_after_the_time_out(tmp_path: Path) -> None:
     async with HubClient(f"unix:{tmp_path}/none.sock", Role.RUN) as client:
         with pytest.raises(LinkError, match="did not answer"):
             await client.call("echo", {}, timeout=0.2)
+
+
+async def test_what_is_too_large_breaks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that cannot be carried fails at once and alone, and so does an answer; neither is repeated."""
+
+    async def long(args: dict[str, Any]) -> str:
+        return "x" * 2000
+
+    monkeypatch.setattr("parley.link.connection.MAX_FRAME", 1000)
+    tokens = make_tokens(tmp_path)
+    server = LinkServer(tokens, answering(echo=echo, long=long))
+    async with (
+        server.listen(tmp_path / "hub.sock"),
+        HubClient(f"unix:{tmp_path}/hub.sock", Role.WORKER, tokens[Role.WORKER]) as client,
+    ):
+        for name, args in (("echo", {"text": "x" * 2000}), ("long", {})):
+            with pytest.raises(TooLarge) as raised:
+                await client.call(name, args)
+            assert not raised.value.retryable
+        assert await client.call("echo", {"n": 1}) == {"n": 1}

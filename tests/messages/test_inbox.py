@@ -55,6 +55,10 @@ def inbox(store: Store, keyring: Keyring, arrivals: Arrivals) -> Inbox:
     return Inbox(store, keyring, Limits(message_age=60), Retention(), arrivals)
 
 
+async def unhandled(inbox: Inbox, **more: Any) -> list[Received]:
+    return [one async for one in inbox.unhandled(**more)]
+
+
 async def rows(store: Store, table: sa.Table = schema.message) -> list[Any]:
     async def fetch(conn: AsyncConnection) -> list[Any]:
         return list((await conn.execute(sa.select(table))).all())
@@ -106,7 +110,7 @@ async def test_all_that_was_received_comes_back(inbox: Inbox, store: Store) -> N
     ]
     for event in events:
         await inbox.accept(event)
-    found = await inbox.unhandled()
+    found = await unhandled(inbox)
     assert [one.event for one in found] == events
     assert [route_of(row) for row in await rows(store)] == [ROUTE] * 3
 
@@ -183,8 +187,8 @@ async def test_unhandled_are_those_that_nobody_handled_in_the_order_of_their_arr
         )
 
     await store.write(handle)
-    assert [one.id for one in await inbox.unhandled()] == [ids[0], *ids[2:]]
-    assert [one.id for one in await inbox.unhandled(limit=2)] == [ids[0], ids[2]]
+    assert [one.id for one in await unhandled(inbox)] == [ids[0], *ids[2:]]
+    assert [one.id for one in await unhandled(inbox, limit=2)] == [ids[0], ids[2]]
 
 
 @ON_SQLITE
@@ -199,7 +203,7 @@ async def test_what_was_erased_or_cannot_be_opened_does_not_hold_up_the_others(
         await conn.execute(sa.update(table).where(table.c.id == broken).values(event_sealed=b"\x01junk"))
 
     await store.write(damage)
-    assert [one.id for one in await inbox.unhandled()] == [good]
+    assert [one.id for one in await unhandled(inbox)] == [good]
     assert broken in caplog.text
 
 
@@ -209,7 +213,7 @@ async def test_who_logged_in_is_kept(inbox: Inbox, store: Store, arrivals: Arriv
 
     alice, bob = await store.write(people)
     await inbox.accept(message(), principal_id=alice, acting_for_id=bob)
-    (found,) = await inbox.unhandled()
+    (found,) = await unhandled(inbox)
     assert (found.principal_id, found.acting_for_id) == (alice, bob)
     assert arrivals.seen == [found]
 
@@ -261,7 +265,7 @@ BAD = "x\ud800y"
 async def test_a_lone_surrogate_is_replaced(inbox: Inbox, event: Message) -> None:
     """Where a length is bounded the model refuses it; elsewhere it comes as far as the inbox."""
     assert (await inbox.accept(event)).new
-    (received,) = await inbox.unhandled()
+    (received,) = await unhandled(inbox)
     assert "x\ufffdy" in str(received.event.model_dump())
 
 
@@ -273,3 +277,20 @@ async def test_the_same_place_is_found_by_its_route(store: Store) -> None:
 
     one, other = await store.write(find)
     assert one == other
+
+
+@ON_SQLITE
+async def test_what_is_being_handled_is_not_read_again(inbox: Inbox, store: Store) -> None:
+    first, second = [(await inbox.accept(message(str(n)))).id for n in range(2)]
+    assert [one.id for one in await unhandled(inbox, known={first})] == [second]
+
+
+@ON_SQLITE
+async def test_what_was_handled_meanwhile_is_not_handed_on(inbox: Inbox, store: Store) -> None:
+    first, second = [(await inbox.accept(message(str(n)))).id for n in range(2)]
+    table, seen = schema.message, []
+    async for one in inbox.unhandled():
+        seen.append(one.id)
+        done = sa.update(table).where(table.c.id == second).values(state="handled")
+        await store.write(lambda conn, done=done: conn.execute(done))  # type: ignore[misc]
+    assert seen == [first]

@@ -1,0 +1,176 @@
+"""The dispatcher beside a Prefect that does what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from parley.errors import StoreUnavailable
+from parley.people.sealing import Keyring
+from parley.runs.catalogue import AutomationSpec, Catalogue, Lane
+from parley.runs.dispatch import Dispatcher
+from parley.runs.prefect_api import PrefectRefused
+from parley.runs.requests import QueuedRun
+from tests.fakes._driver import eventually
+
+CATALOGUE = Catalogue(
+    automations=(
+        AutomationSpec(name="look", command="look", summary="", deployment="look/parley"),
+        AutomationSpec(name="far", command="far", summary="", deployment="far/away", wrapped=False),
+    )
+)
+
+
+def queued(run_id: str, automation: str = "look") -> QueuedRun:
+    return QueuedRun(
+        run_id=run_id,
+        request_id=run_id,
+        message_id=None,
+        automation=automation,
+        values={},
+        actor="ann",
+        lane=Lane.PEOPLE,
+    )
+
+
+@dataclass
+class Prefect:
+    """Makes a flow run for each key, in this state, when `open`."""
+
+    state: str = "PENDING"
+    created: list[str] = field(default_factory=list)
+    states: list[tuple[str, str]] = field(default_factory=list)
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+    refusal: Exception | None = None
+
+    async def deployment_id(self, name: str) -> str:
+        return name
+
+    async def create_flow_run(self, deployment_id: str, *, key: str, **more: Any) -> dict[str, Any]:
+        self.created.append(key)
+        if self.refusal:
+            raise self.refusal
+        await self.open.wait()
+        return await self.flow_run(f"flow-{key}")
+
+    async def flow_run(self, flow_run_id: str) -> dict[str, Any]:
+        return {"id": flow_run_id, "state": {"type": self.state}}
+
+    async def set_state(self, flow_run_id: str, kind: str, name: str, message: str) -> str:
+        self.states.append((flow_run_id, kind))
+        return "ACCEPT"
+
+
+@dataclass
+class Worker:
+    """Takes orders."""
+
+    orders: list[str] = field(default_factory=list)
+
+    async def call(self, name: str, args: Any, *, timeout: float) -> None:
+        self.orders.append(args.run_id)
+
+
+@dataclass
+class Desk:
+    """A dispatcher and what is around it."""
+
+    prefect: Prefect = field(default_factory=Prefect)
+    worker: Worker = field(default_factory=Worker)
+    refused: list[str] = field(default_factory=list)
+    started: set[str] = field(default_factory=set)
+    full: int = 0
+
+    def __post_init__(self) -> None:
+        self.prefect.open.set()
+        prefect: Any = self.prefect
+        workers: Any = lambda: [self.worker]  # noqa: E731
+        self.dispatcher = Dispatcher(
+            prefect,
+            Keyring.generate(),
+            catalogue=lambda: CATALOGUE,
+            workers=workers,
+            refused=self._refuse,
+            unstarted=self._unstarted,
+            room=1,
+        )
+
+    async def _refuse(self, one: QueuedRun, reason: str) -> None:
+        if self.full:
+            self.full -= 1
+            raise StoreUnavailable("full")
+        self.refused.append(one.run_id)
+        self.dispatcher.ended(one.run_id)
+
+    async def _unstarted(self, run_id: str) -> bool:
+        return run_id not in self.started
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[Dispatcher]:
+        task = asyncio.create_task(self.dispatcher.run())
+        try:
+            yield self.dispatcher
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_runs_on_other_workers_takes_no_room() -> None:
+    desk = Desk()
+    async with desk.at_work() as dispatcher:
+        for number in range(3):
+            dispatcher.add(queued(f"far-{number}", "far"))
+        dispatcher.add(queued("here"))
+        dispatcher.add(queued("waits"))
+        await eventually(lambda: desk.worker.orders == ["here"], "ordered")
+        assert sorted(desk.prefect.created) == ["far-0", "far-1", "far-2", "here"]
+
+
+async def test_what_ended_while_prefect_made_it_is_closed_there() -> None:
+    desk = Desk()
+    desk.prefect.open.clear()
+    async with desk.at_work() as dispatcher:
+        dispatcher.add(queued("one"))
+        await eventually(lambda: desk.prefect.created == ["one"], "asked for")
+        dispatcher.ended("one")
+        desk.prefect.open.set()
+        await eventually(lambda: desk.prefect.states == [("flow-one", "CANCELLED")], "closed")
+        assert desk.worker.orders == []
+
+
+async def test_a_run_that_goes_on_is_not_set_back() -> None:
+    desk = Desk(Prefect(state="RUNNING"), started={"one"})
+    async with desk.at_work() as dispatcher:
+        dispatcher.add(queued("one"))
+        await eventually(lambda: dispatcher.run_of("flow-one") == "one", "found again")
+        await asyncio.sleep(0.05)
+        assert (desk.prefect.states, desk.worker.orders) == ([], [])
+
+
+async def test_a_run_whose_process_died_before_its_start_is_set_back() -> None:
+    desk = Desk(Prefect(state="RUNNING"))
+    async with desk.at_work() as dispatcher:
+        dispatcher.add(queued("one"))
+        await eventually(lambda: desk.worker.orders == ["one"], "ordered")
+        assert desk.prefect.states == [("flow-one", "PENDING")]
+
+
+async def test_a_refusal_that_could_not_be_stored_is_repeated() -> None:
+    desk = Desk(full=1)
+    async with desk.at_work() as dispatcher:
+        desk.prefect.refusal = PrefectRefused("no", 401)
+        dispatcher.add(queued("one"))
+        await eventually(lambda: desk.refused == ["one"], "refused")
+
+
+async def test_nothing_is_kept_of_what_ended_between_two_orders() -> None:
+    desk = Desk()
+    async with desk.at_work() as dispatcher:
+        dispatcher.add(queued("one"))
+        await eventually(lambda: desk.worker.orders == ["one"], "ordered")
+        dispatcher.order_again("one")
+        dispatcher.ended("one")
+        assert dispatcher.run_of("flow-one") is None
