@@ -50,6 +50,12 @@ TRIED_FOR = timedelta(days=1)
 AT_ONCE = 8
 """Conversations of one account that are delivered to at the same time."""
 
+MOST_IN_MEMORY = 64 * 1024
+"""Bytes of a reply that may wait in memory; a larger one is read from the store when it is its turn."""
+
+_IN_STORE = Reply()
+"""Stands for a reply that is not in memory."""
+
 LOOK_AGAIN = 5.0
 """Seconds after which an account without a holder is looked at again, in case nobody said that it is back."""
 
@@ -61,7 +67,10 @@ def back_off(attempts: int) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One reply to one place; already rendered down. `doubt`: an earlier attempt may have arrived."""
+    """One reply to one place; already rendered down. `doubt`: an earlier attempt may have arrived.
+
+    While it waits, `reply` may be empty: a large one is kept in the store alone. `waits_since`: in this hub.
+    """
 
     id: str
     source: str
@@ -74,6 +83,7 @@ class Delivery:
     created_at: datetime = field(default_factory=now)
     attempts: int = 0
     doubt: bool = False
+    waits_since: datetime = field(default_factory=now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +209,7 @@ class Outbox:
                 return  # what is stored is taken up by the next hub
             if one.id not in self._known:
                 self._known.add(one.id)
-                self._waiting[one.conversation_id].append(one)
+                self._waiting[one.conversation_id].append(_light(one))
                 self._work_on(one.conversation_id)
 
     async def resume(self) -> None:
@@ -230,27 +240,48 @@ class Outbox:
                 await self._take_up_one(delivery_id)
 
     async def _take_up_one(self, delivery_id: str) -> None:
-        # One by one: a body may hold files of megabytes.
-        query = sa.select(schema.delivery).where(schema.delivery.c.id == delivery_id)
+        # Without its body, which may hold files of megabytes, and may wait for a day.
+        columns = [column for column in schema.delivery.c if column.name != "body_sealed"]
+        row = await self._row(delivery_id, *columns)
+        self.send([self._taken_up(row, _IN_STORE)])
+
+    async def _row(self, delivery_id: str, *columns: sa.Column[Any]) -> Any:
+        query = sa.select(*columns).where(schema.delivery.c.id == delivery_id)
 
         async def fetch(conn: AsyncConnection) -> Any:
             return (await conn.execute(query)).one()
 
+        return await self._store.read(fetch)
+
+    async def _reply_of(self, one: Delivery) -> Reply | None:
+        """Its reply, from the store if need be; None when that cannot be opened."""
+        if one.reply is not _IN_STORE:
+            return one.reply
+        table = schema.delivery
+        row = await self._row(one.id, table.c.id, table.c.body_sealed)
         try:
-            self.send([self.opened(await self._store.read(fetch))])
+            return self._reply(row)
         except (SealError, ValidationError) as error:
-            logger.error("delivery %s cannot be opened and stays where it is: %s", delivery_id, error)  # noqa: TRY400
+            logger.error("delivery %s cannot be opened and stays where it is: %s", one.id, error)  # noqa: TRY400
+            return None
 
     def opened(self, row: Any) -> Delivery:
         """A row of the table with its reply opened."""
+        return self._taken_up(row, self._reply(row))
+
+    def _reply(self, row: Any) -> Reply:
         body = self._keyring.open("delivery", "body_sealed", row.id, row.body_sealed)
+        return Reply.model_validate_json(body)
+
+    @staticmethod
+    def _taken_up(row: Any, reply: Reply) -> Delivery:
         return Delivery(
             id=row.id,
             source=row.source,
             ordinal=row.ordinal,
             message_id=row.message_id,
             conversation_id=row.conversation_id,
-            reply=Reply.model_validate_json(body),
+            reply=reply,
             route=Route.model_validate(row.route),
             token=row.token,
             created_at=row.created_at,
@@ -290,13 +321,20 @@ class Outbox:
         """One attempt; returns how long to wait before the next, None when it is settled."""
         holder = self._holder_of(one.route.account)
         if holder is None:
-            return _Wait(LOOK_AGAIN, account=True)
+            return await self._without_holder(one)
+        try:
+            reply = await self._reply_of(one)
+        except StoreUnavailable:
+            return _Wait(self._back_off(one.attempts))
+        if reply is None:
+            return None
+        one = self._waiting[one.conversation_id][0] = _light(replace(one, reply=reply))
         if not await self._claim(one):
             return None
         call = DeliverCall(
             delivery_id=one.id,
             account=one.route.account,
-            reply=one.reply,
+            reply=reply,
             route=one.route,
             token=one.token,
             again=one.doubt,
@@ -318,6 +356,13 @@ class Outbox:
             return await self._perhaps_sent(one, type(error).__name__)
         else:
             await self._settle(one, "sent", receipt=receipt)
+        return None
+
+    async def _without_holder(self, one: Delivery) -> _Wait | None:
+        if now() - one.waits_since <= TRIED_FOR:
+            return _Wait(LOOK_AGAIN, account=True)
+        reason = "given up: nobody has held the account for a day"
+        await self._settle(one, "ambiguous" if one.doubt else "dead", reason=reason)
         return None
 
     async def _perhaps_sent(self, one: Delivery, reason: str) -> _Wait | None:
@@ -393,6 +438,11 @@ class Outbox:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _light(one: Delivery) -> Delivery:
+    size = len(one.reply.text) + sum(len(file.content) for file in one.reply.files)
+    return replace(one, reply=_IN_STORE) if size > MOST_IN_MEMORY else one
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> None:

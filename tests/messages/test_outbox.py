@@ -583,3 +583,43 @@ async def test_what_follows_from_a_delivery_may_fail(
         await nervous.send(outbox, "one", "two")
         await nervous.ends("two", "sent")
     assert "nobody listens" in caplog.text
+
+
+async def test_what_is_large_waits_in_the_store_alone(office: Office, outbox: Outbox) -> None:
+    file = File(name="big.bin", content=b"x" * 200_000)
+    office.can["team"] = Capabilities(max_text=100, max_file=1_000_000)
+    office.away.add("team")
+    await office.send(outbox, Reply(text="big", files=(file,)), "small")
+    (waiting,) = outbox._waiting.values()
+    assert [len(one.reply.files) for one in waiting] == [0, 0]
+    assert [one.reply.text for one in waiting] == ["", "small"]
+    office.away.clear()
+    await outbox.account_is_back("team")
+    await eventually(lambda: office.line.arrived == ["big", "small"], "delivered")
+    assert office.line.calls[0].reply.files == (file,)
+
+
+async def test_what_is_taken_up_waits_in_the_store_alone(office: Office, outbox: Outbox) -> None:
+    office.away.add("team")
+    await office.write(outbox, "one")
+    await outbox.resume()
+    (waiting,) = outbox._waiting.values()
+    assert waiting[0].reply.is_empty()
+    office.away.clear()
+    await outbox.account_is_back("team")
+    await office.ends("one", "sent")
+
+
+async def test_an_account_that_nobody_holds_for_a_day_is_given_up(
+    office: Office, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.away.add("team")
+    await office.write(outbox, "one")
+    await age(office, timedelta(days=2))
+    await outbox.resume()
+    await asyncio.sleep(0.05)
+    assert await office.state("one") == "pending"  # this hub has only just come
+    monkeypatch.setattr("parley.messages.outbox.TRIED_FOR", timedelta(0))
+    await outbox.account_is_back("team")
+    await eventually(lambda: bool(office.ended), "given up")
+    assert await office.state("one") == "dead"
