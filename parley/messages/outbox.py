@@ -102,7 +102,10 @@ class Holder(Protocol):
 
 
 class Outbox:
-    """Writes deliveries within a transaction, and sends them after it."""
+    """Writes deliveries within a transaction, and sends them after it.
+
+    `undelivered` writes, in the transaction that gives a delivery up, what the people on duty are told of it.
+    """
 
     def __init__(
         self,
@@ -113,6 +116,7 @@ class Outbox:
         holder_of: Callable[[str], Holder | None],
         capabilities_of: Callable[[str], Capabilities],
         changed: Callable[[Delivery, str], Awaitable[None]],
+        undelivered: Callable[[AsyncConnection, Delivery, str, str], Awaitable[list[Delivery]]] | None = None,
         back_off: Callable[[int], float] = back_off,
     ) -> None:
         self._store = store
@@ -121,6 +125,7 @@ class Outbox:
         self._holder_of = holder_of
         self._capabilities_of = capabilities_of
         self._changed = changed
+        self._undelivered = undelivered
         self._back_off = back_off
         self._waiting: dict[str, deque[Delivery]] = defaultdict(deque)
         self._known: set[str] = set()
@@ -405,8 +410,17 @@ class Outbox:
     ) -> None:
         sent_at: datetime | None = receipt.sent_at if receipt else None
         stored = receipt.model_dump(mode="json") if receipt else None
-        if not await self._update(one, state=state, reason=reason, receipt=stored, sent_at=sent_at):
+        told: list[Delivery] = []
+
+        async def tell(conn: AsyncConnection) -> None:
+            told.clear()
+            if self._undelivered is not None and state != "sent":
+                told.extend(await self._undelivered(conn, one, state, reason or ""))
+
+        values = {"state": state, "reason": reason, "receipt": stored, "sent_at": sent_at}
+        if not await self._update(one, tell, **values):
             return
+        self.send(told)
         if state != "sent":
             logger.warning("delivery %s to %s is %s: %s", one.id, one.route.account, state, reason)
         try:
@@ -414,13 +428,18 @@ class Outbox:
         except Exception:
             logger.exception("delivery %s is %s, and what follows from it failed", one.id, state)
 
-    async def _update(self, one: Delivery, **values: Any) -> bool:
+    async def _update(
+        self, one: Delivery, also: Callable[[AsyncConnection], Awaitable[None]] | None = None, **values: Any
+    ) -> bool:
         """Write this, however long the store is out of order; false when the delivery was settled before."""
         table = schema.delivery
         unsettled = sa.and_(table.c.id == one.id, table.c.state.in_(("pending", "sending")))
 
         async def update(conn: AsyncConnection) -> bool:
-            return bool((await conn.execute(sa.update(table).where(unsettled).values(values))).rowcount)
+            changed = (await conn.execute(sa.update(table).where(unsettled).values(values))).rowcount
+            if changed and also is not None:
+                await also(conn)
+            return bool(changed)
 
         failures = 0
         while True:

@@ -53,11 +53,12 @@ from parley.runs.adopt import Adopter
 from parley.runs.cancel import Canceller
 from parley.runs.catalogue import AutomationSpec, Catalogue
 from parley.runs.dispatch import Dispatcher
+from parley.runs.failures import Notice
 from parley.runs.ledger import Ledger
 from parley.runs.prefect_api import PrefectApi
 from parley.runs.questions import Questions
 from parley.runs.reconcile import Reconciler
-from parley.runs.requests import QueuedRun, run_token, waiting_runs
+from parley.runs.requests import QueuedRun, run_token, short, waiting_runs
 from parley.settings import File, Settings, load
 from parley.store import schema
 from parley.store.engine import Store
@@ -100,6 +101,7 @@ class Hub:
             holder_of=self.accounts.holder,
             capabilities_of=self.accounts.capabilities,
             changed=self._delivery_changed,
+            undelivered=self._undelivered,
         )
         self.dispatcher: Dispatcher = Dispatcher(
             self.prefect,
@@ -234,6 +236,18 @@ class Hub:
 
     async def _is_unstarted(self, run_id: str) -> bool:
         return await self.ledger.is_unstarted(run_id)
+
+    async def _undelivered(
+        self, conn: AsyncConnection, one: Delivery, state: str, reason: str
+    ) -> list[Delivery]:
+        account = one.route.account
+        if one.message_id is None and not one.source.startswith(("run:", "request:")):
+            return []  # a notice to the people on duty: one about a notice could go round for ever
+        # One an hour and account says enough: (source, ordinal) is unique.
+        source = f"undelivered:{account}:{state}:{now():%Y-%m-%dT%H}"
+        values = {"account": account, "id": short(one.id), "reason": reason[:300]}
+        notice = Notice(source=source, key=state, values=values)
+        return await self.ledger.tell_duty(conn, notice, account)
 
     async def _run_refused(self, queued: QueuedRun, reason: str) -> None:
         await self.ledger.fail(queued.run_id, reason)

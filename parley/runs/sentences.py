@@ -86,8 +86,12 @@ _SENTENCES: dict[str, tuple[str, str]] = {
         "`/{command}` 在 Prefect 中没有部署：请运行 `prefect deploy --all` 或重启 worker。",
     ),
     "ambiguous": (
-        "An answer to you on {account} may not have arrived.",
-        "发往 {account} 的一条答复可能没有送达。",
+        "An answer on {account} may not have arrived, and is not sent again by itself (delivery {id}): {reason}",
+        "发往 {account} 的一条答复可能没有送达，且不会自动重发（投递 {id}）：{reason}",
+    ),
+    "dead": (
+        "An answer on {account} could not be delivered (delivery {id}): {reason}",
+        "发往 {account} 的一条答复无法送达（投递 {id}）：{reason}",
     ),
     "asked-expired": (
         "The question about `/{command}` was open too long and is closed.",

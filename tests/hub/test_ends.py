@@ -439,3 +439,16 @@ async def test_what_has_started_is_not_started_again(quiet: Quiet) -> None:
     await quiet.start(run)
     with pytest.raises(AlreadyStarted):
         await quiet.start(run, holder="another")
+
+
+async def test_the_people_on_duty_are_told_of_what_did_not_arrive(quiet: Quiet) -> None:
+    ann = await quiet.person("ann")
+    message = await quiet.say("/help", ann)
+    (row,) = await quiet.rows(schema.delivery, message_id=message)
+    for _ in range(2):
+        await quiet.hub.outbox._settle(quiet.hub.outbox.opened(row), "ambiguous", reason="no answer came")
+    told = [one for one in await quiet.rows(schema.delivery) if one.source.startswith("undelivered:")]
+    assert [one.route["conversation"] for one in told] == ["owner"]
+    assert "no answer came" in quiet.hub.outbox.opened(told[0]).reply.text
+    await quiet.hub.outbox._settle(quiet.hub.outbox.opened(told[0]), "dead", reason="neither")
+    assert len(await quiet.rows(schema.delivery)) == 2
