@@ -1,4 +1,4 @@
-"""A real Prefect server of our own launcher for a test session: import `prefect_server` into a conftest."""
+"""Real Prefect servers of our own launcher: one for the whole session, or one for a module that has a worker."""
 
 from __future__ import annotations
 
@@ -61,6 +61,13 @@ class PrefectServer:
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """One server for all tests of the session, on a free port, in a home of its own."""
+    with running_server(tmp_path_factory.mktemp("prefect")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A server for one module, whose worker would take what other modules' tests leave in the pool."""
     with running_server(tmp_path_factory.mktemp("prefect")) as server:
         yield server
 

@@ -32,7 +32,7 @@ from parley.link.server import LinkServer, Peer, make_tokens
 from parley.metrics import Metrics
 from parley.processes import record
 from parley.web.serve import serve
-from tests.prefect_fixture import PrefectServer, plain_environment, prefect_server
+from tests.prefect_fixture import PrefectServer, plain_environment
 from tests.web.conftest import free_ports
 from tests.web.fake_front import FakeFront
 

@@ -53,7 +53,9 @@ async def count_success(conn: AsyncConnection, automation: str) -> Notice | None
     row = (await conn.execute(sa.select(_TABLE).where(_TABLE.c.automation == automation))).first()
     if row is None or (row.streak == 0 and not row.alerting):
         return None
-    await _update(conn, automation, {"streak": 0, "alerting": False, "acknowledged_by": None, "changed_at": now()})
+    await _update(
+        conn, automation, {"streak": 0, "alerting": False, "acknowledged_by": None, "changed_at": now()}
+    )
     if not row.alerting:
         return None
     return Notice(

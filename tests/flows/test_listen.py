@@ -26,7 +26,7 @@ from parley.processes.listener_runs import ListenerRuns
 from parley.processes.listening import Listening
 from parley.runs.execute import execute, open_clients
 from parley.settings import Settings, load
-from tests.prefect_fixture import free_port, prefect_server
+from tests.prefect_fixture import free_port
 from tests.processes.listening_hub import Hub, Platform, Radio, account
 from tests.runs.prefect_client import IN_PREFECT, prefect_api
 

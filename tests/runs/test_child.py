@@ -14,7 +14,8 @@ import pytest
 from parley.link.calls import RunOrder
 from parley.runs.channel import Channel, pair
 from parley.runs.child import Work
-from tests.prefect_fixture import PrefectServer, free_port, plain_environment, prefect_server
+from tests.prefect_fixture import PrefectServer, free_port, plain_environment
+from tests.prefect_fixture import own_server as prefect_server
 from tests.runs.child_flows import ENTRYPOINT
 
 __all__ = ["prefect_server"]

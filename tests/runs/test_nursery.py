@@ -18,7 +18,8 @@ import pytest
 from parley.runs.catalogue import Catalogue
 from parley.runs.crew import Crew
 from parley.settings import Worker
-from tests.prefect_fixture import PrefectServer, plain_environment, prefect_server
+from tests.prefect_fixture import PrefectServer, plain_environment
+from tests.prefect_fixture import own_server as prefect_server
 
 __all__ = ["prefect_server"]
 

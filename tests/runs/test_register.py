@@ -21,7 +21,8 @@ from parley.runs.describe import find
 from parley.runs.pool import POOL_TYPE
 from parley.runs.register import ensure, entrypoint_of_listener, tags_of
 from parley.settings import Automations, File, Prefect, Settings
-from tests.prefect_fixture import PrefectServer, prefect_server
+from tests.prefect_fixture import PrefectServer
+from tests.prefect_fixture import own_server as prefect_server
 from tests.runs.fake_hub import FakeHub, hub
 from tests.runs.prefect_client import IN_PREFECT, prefect_api
 

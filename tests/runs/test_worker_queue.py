@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from parley.errors import LinkError, StartRefused
-from tests.prefect_fixture import PrefectServer, prefect_server
+from tests.prefect_fixture import PrefectServer
+from tests.prefect_fixture import own_server as prefect_server
 from tests.runs.worker_stack import Stack, running
 
 __all__ = ["prefect_server"]
