@@ -36,8 +36,6 @@ from tests.prefect_fixture import PrefectServer, plain_environment
 from tests.web.conftest import free_ports
 from tests.web.fake_front import FakeFront
 
-__all__ = ["prefect_server"]
-
 
 @dataclass
 class Done:

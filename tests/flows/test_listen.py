@@ -30,7 +30,7 @@ from tests.prefect_fixture import free_port
 from tests.processes.listening_hub import Hub, Platform, Radio, account
 from tests.runs.prefect_client import IN_PREFECT, prefect_api
 
-__all__ = ["prefect_api", "prefect_server"]
+__all__ = ["prefect_api"]
 
 pytestmark = IN_PREFECT
 
