@@ -20,7 +20,7 @@ from parley.language.characters import Language
 from parley.language.decision import Decision, Speaker
 from parley.language.phrases import phrase
 from parley.messages.inbox import Received
-from parley.messages.model import Assurance, Button, Reply, now
+from parley.messages.model import Action, Assurance, Button, Reply, now
 from parley.people.audit import Audit, Phase
 from parley.people.rights import Decision as Allowed
 from parley.people.rights import Origin, allows
@@ -80,6 +80,10 @@ class Dialogue:
             return None
         word = text.strip().strip("。.!！").lower()
         if row.state == "awaiting-approval":
+            if isinstance(received.event, Action):
+                # A confirmation's own buttons name their request. Any other press was meant for an earlier question
+                # (a second click on "yes", say) and must not confirm what it never showed.
+                return Decision.answer(sentence("nothing-open", speaker.language))
             return self._confirm(row, spec, received, speaker, word)
         if word in NO and not _takes_text(spec, row):
             return self._drop(row, spec, speaker)

@@ -78,6 +78,15 @@ async def test_a_button_confirms_just_its_own_request(house: House) -> None:
     assert (await house.worker.next_order()).flow_run["parameters"] == {"host": "web2"}
 
 
+async def test_a_stray_button_confirms_nothing(house: House) -> None:
+    """A second click on an earlier question's "yes" is not a yes to what is asked now; typing it is."""
+    await house.say("change web1")
+    pressed = await house.hub.front.press(await house.owner(), "yes")
+    assert "nothing" in text_of(await house.outcome(pressed.id)).lower()
+    assert house.worker.orders.empty()
+    assert (await house.say("yes")).state == "done"
+
+
 async def test_what_is_missing_is_asked_for_over_a_restart(
     home: Path, deployed: PrefectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
