@@ -136,7 +136,7 @@ class Hub:
         dialogue = Dialogue(
             store, keyring, catalogue=lambda: self.catalogue, answered=self.questions.answered
         )
-        self.canceller = Canceller(store, self.audit, self.ledger, self.dispatcher)
+        self.canceller: Canceller = Canceller(store, self.audit, self.ledger, self.dispatcher)
         builtins = Builtins(
             store,
             dialogue,

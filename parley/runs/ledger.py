@@ -97,14 +97,14 @@ class Ledger:
         self._watch = watch
         self._catalogue = catalogue
         self._duty = duty
-        self.default_threshold = default_threshold
+        self.default_threshold: int = default_threshold
         self._unknown_run = unknown_run
         self._assurance = assurance
         self._metrics = metrics
         self._platform_of = platform_of
         self._audit = Audit(keyring)
         self._vain: Counter[str] = Counter()
-        self.pulse = Pulse()
+        self.pulse: Pulse = Pulse()
 
     # -- start
 
