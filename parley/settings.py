@@ -128,11 +128,10 @@ class Limits(_Section):
 
     message_age: Annotated[float, Field(gt=0)] = 6 * 3600
     ask_age: Annotated[float, Field(gt=0)] = 24 * 3600
-    queue: Annotated[int, Field(ge=100)] = 100_000
 
 
 class Hooks(_Section):
-    """The hooks' port is opened only when something calls in."""
+    """Where the hooks' port listens; beyond loopback only with `[web]`'s certificate."""
 
     host: str = "127.0.0.1"
 
