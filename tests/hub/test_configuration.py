@@ -21,11 +21,11 @@ async def test_a_change_that_cannot_be_audited_is_taken_up_later(
     monkeypatch.setattr(configuration, "EVERY", 0.02)
     settings = Settings(home=tmp_path, config=tmp_path / "parley.toml", key_file=tmp_path / "key")
     watched = Configuration(settings)
-    tries: list[int] = []
+    tries: list[float] = []
     refusals: list[str] = []
 
     async def changed(old: File, new: File) -> None:
-        tries.append(new.limits.queue)
+        tries.append(new.limits.ask_age)
         if len(tries) == 1:
             raise StoreUnavailable("full")
 
@@ -36,12 +36,12 @@ async def test_a_change_that_cannot_be_audited_is_taken_up_later(
 
     watching = asyncio.create_task(watched.watch(changed, refused))
     try:
-        settings.config.write_text("[limits]\nqueue = 500\n")
+        settings.config.write_text("[limits]\nask_age = 500\n")
         await eventually(lambda: tries == [500, 500], "taken up at the second look")
-        assert watched.file.limits.queue == 500
+        assert watched.file.limits.ask_age == 500
         settings.config.write_text("[limits\n")
         await eventually(lambda: len(refusals) == 2, "refused at the second look")
-        assert watched.file.limits.queue == 500
+        assert watched.file.limits.ask_age == 500
     finally:
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
