@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from parley.errors import ConfigurationError, LinkError, ParleyError
+from parley.errors import ConfigurationError, LinkError, ParleyError, StartRefused
 from parley.language.builtin import Builtins
 from parley.language.dialogue import Dialogue
 from parley.language.reception import Reception
@@ -313,15 +313,19 @@ class Hub:
     async def _spec_of(self, run_id: str) -> AutomationSpec:
         run, request = schema.run, schema.request
         query = (
-            sa.select(request.c.automation)
+            sa.select(request.c.automation, run.c.state, run.c.outcome)
             .join(run, run.c.request_id == request.c.id)
             .where(run.c.id == run_id)
         )
 
-        async def fetch(conn: AsyncConnection) -> str:
-            return str((await conn.execute(query)).scalar())
+        async def fetch(conn: AsyncConnection) -> Any:
+            return (await conn.execute(query)).one()
 
-        spec = self.catalogue.find(await self.store.read(fetch))
+        row = await self.store.read(fetch)
+        if row.state in ("finished", "lost"):
+            # "Retry" in Prefect's pages: its request is closed and answered, and the pages do not say who asks.
+            raise StartRefused(f"this run has ended already ({row.outcome}): ask for it again in the chat.")
+        spec = self.catalogue.find(row.automation)
         if spec is None:
             raise LinkError("this automation is no longer in the catalogue.")
         return spec

@@ -252,6 +252,13 @@ async def test_prefects_own_runs(house: House, deployed: PrefectServer) -> None:
     assert [one["reply"].text for one in said if one["who"] == "parley"] == ["ok"]
 
 
+async def test_a_retry_in_prefect_is_refused_with_the_reason(house: House) -> None:
+    """A run that has ended and was answered does not begin once more; the worker is told, and ends it so."""
+    view = await house.say("/look 1")
+    with pytest.raises(StartRefused, match="ended already"):
+        await house.worker.client.call("register", {"flow_run_id": view.flow_run_id})
+
+
 async def test_prefect_away_means_waiting(home: Path, deployed: PrefectServer) -> None:
     """Without its password the hub cannot reach Prefect: the message waits, nothing is lost or refused."""
     async with house_in(home, deployed) as house:
