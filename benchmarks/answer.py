@@ -3,12 +3,11 @@
 Ours is the time of `POST /api/v1/messages?wait=30` as its caller sees it: received, committed, understood, allowed, run
 as a Prefect flow run, answered. Beside it, in turn and on the same Prefect server, the same flow behind stock
 `flow.serve()`: from the creation of a flow run to its completion by the server's own clock, which is less than a person
-would wait. Runs are created at random moments of its ten-second poll, so that it is neither lucky nor unlucky.
+would wait. Its runs are created at moments spread evenly over its ten-second poll, so that it is neither lucky nor not.
 """
 
 from __future__ import annotations
 
-import random
 import statistics
 import time
 from typing import Any
@@ -33,12 +32,18 @@ def measure(effort: float = 1.0) -> list[Row]:
         client = stock.stock_environment(stack.prefect_environment, stack.folder)
         Answers().take(stack, warm_up)
         with stock.serving(client, stack.folder) as peer:
-            for _ in range(rounds):
+            began = time.monotonic()
+            for turn in range(rounds):
                 answers.take(stack, each)
-                time.sleep(random.uniform(0, POLL_SECONDS) * min(1.0, effort))
+                if rounds > 1:
+                    _wait_for_phase(began, (turn + 0.5) / rounds)
                 served.append(peer.run_order() * 1e3)
         conditions.update(answers.conditions | {"served": len(served), "warm_up": warm_up})
     return _rows(answers.milliseconds, served, conditions)
+
+
+def _wait_for_phase(began: float, phase: float) -> None:
+    time.sleep((phase * POLL_SECONDS - (time.monotonic() - began)) % POLL_SECONDS)
 
 
 class Answers:
