@@ -185,7 +185,7 @@ async def test_say_prints_the_answer_and_names_its_file(house: House) -> None:
     done = await house.parley("say", "/order 1024")
     assert done.code == 0
     assert done.out.splitlines() == [
-        "Order **1024** is on its way.",
+        "Order 1024 is on its way.",
         "",
         "place     when",
         "--------  -----",
