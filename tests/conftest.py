@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -10,6 +11,12 @@ import pytest
 from tests.prefect_fixture import prefect_server
 
 __all__ = ["prefect_server"]
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C again where it is ignored: a job in the background inherits that, and so would all it starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
