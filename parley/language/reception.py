@@ -27,7 +27,7 @@ from parley.language.names import unknown_command
 from parley.language.phrases import phrase
 from parley.language.understanding import Understander
 from parley.messages.inbox import Received
-from parley.messages.model import Action, Edit, Message, Reply, now
+from parley.messages.model import Action, Edit, Message, Notice, Reply, now
 from parley.messages.outbox import Delivery, Outbox
 from parley.messages.state import MISTAKEN
 from parley.messages.watch import Watch
@@ -115,6 +115,10 @@ class Reception:
         event = received.event
         if isinstance(event, Edit):
             return Decision.silent("an edit changes nothing that was asked")
+        if isinstance(event, Notice):
+            return Decision.silent("nothing here understands notices")
+        if isinstance(event, Message) and not event.addressed:
+            return Decision.silent("said to others in the room")
         if isinstance(event, Message) and event.automatic:
             return Decision.silent("automatic mail is never answered")
         if event.sender.is_bot:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from parley.messages.model import Event, HookRequest, Message, Model, Reply, Route
+from parley.messages.model import CommandEntry, Event, HookRequest, Message, Model, Reply, Route
 
 
 class Role(StrEnum):
@@ -104,9 +104,9 @@ class HookCall(Model):
 
 
 class CommandMenu(Model):
-    """`command_menu` -> None: the commands there are, as (name, summary)."""
+    """`command_menu` -> None: the commands there are."""
 
-    commands: tuple[tuple[str, str], ...]
+    commands: tuple[CommandEntry, ...]
 
 
 # -- hub -> worker

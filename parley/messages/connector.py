@@ -24,6 +24,7 @@ from parley.messages.model import (
     Accepted,
     Assurance,
     Capabilities,
+    CommandEntry,
     Event,
     HookRequest,
     HookResponse,
@@ -89,8 +90,8 @@ class Connector(ABC):
         """Take one request from the hooks' port. Raises `BadSignature`, or `StoreUnavailable` (answered 503)."""
         raise Unsupported(f"{self.name} takes no hooks")
 
-    async def catalogue_changed(self, commands: tuple[tuple[str, str], ...]) -> None:
-        """Be told the commands there are, as (name, summary), to register them where the platform has a menu."""
+    async def catalogue_changed(self, commands: tuple[CommandEntry, ...]) -> None:
+        """Be told the commands there are, to register them where the platform has a menu."""
 
     async def aclose(self) -> None:
         """Close connections; may be called twice."""

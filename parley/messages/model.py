@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -19,6 +19,10 @@ MAX_TEXT = 1_000_000
 
 MAX_FILE = 25 * 1024 * 1024
 """Largest file that is taken or sent, in bytes."""
+
+
+TOPIC = r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*$"
+"""What a topic looks like: lower-case words with dots between them."""
 
 
 def now() -> datetime:
@@ -115,7 +119,8 @@ class Message(_Event):
     """Somebody wrote something to us.
 
     `automatic` marks machine-made mail and other bots: stored, never answered. `left_out` says what of it did not come
-    with it, each a file's name and why: too large, or not to be had.
+    with it, each a file's name and why: too large, or not to be had. `addressed` is false for what was said in a room
+    to the others there: routes may carry it on, nothing of it is understood or answered.
     """
 
     type: Literal["message"] = "message"
@@ -123,6 +128,7 @@ class Message(_Event):
     files: tuple[File, ...] = ()
     left_out: tuple[str, ...] = ()
     automatic: bool = False
+    addressed: bool = True
     subject: str = ""
 
 
@@ -142,7 +148,28 @@ class Action(_Event):
     target: str | None = None
 
 
-Event = Annotated[Message | Edit | Action, Field(discriminator="type")]
+class Notice(_Event):
+    """Something happened at a service that calls us: published on the bus, never understood as a command.
+
+    `topic` says what, as lower-case words with dots (`pull_request.opened`, `alert.firing`); on the bus the account's
+    name stands before it. `key` names what it is about: notices with the same key share one thread, whose first message
+    shows the newest `title` and is edited in place; without one a notice stands alone. `closes` ends what the key
+    began. `text` (neutral markup) says what happened, `url` where to look. `data` is for filters and for parameters
+    of automations: small JSON, its field names documented by the connector.
+    """
+
+    type: Literal["notice"] = "notice"
+    topic: Annotated[str, Field(max_length=200, pattern=TOPIC)]
+    title: Annotated[str, Field(min_length=1, max_length=500)]
+    text: Annotated[str, Field(max_length=20_000)] = ""
+    url: Annotated[str, Field(max_length=2000)] = ""
+    key: Annotated[str, Field(max_length=500)] = ""
+    closes: bool = False
+    severity: Literal["info", "warning", "critical"] = "info"
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+Event = Annotated[Message | Edit | Action | Notice, Field(discriminator="type")]
 """What a connector hands to `accept`."""
 
 
@@ -178,12 +205,14 @@ class Reply(Model):
 class Capabilities(Model):
     """What a platform can do; what it lacks is rendered down.
 
-    `max_text` counts in `text_unit`; `max_file` in bytes (0: no files); `max_buttons` 0: reply codes instead.
-    `idempotent_send`: a second send with the same token does not arrive twice.
+    `max_text` counts in `text_unit` (`utf16`: code units); `max_file` in bytes (0: no files), `max_files` in one
+    message; `max_buttons` 0: reply codes instead. `idempotent_send`: a second send with the same token does not arrive
+    twice. `threads`: a reply whose `Route.thread` is the native id of a message of ours is shown under it. `sends` is
+    false where we are only called, `receives` where we only send.
     """
 
     max_text: int = 4000
-    text_unit: Literal["characters", "bytes"] = "characters"
+    text_unit: Literal["characters", "bytes", "utf16"] = "characters"
     markup: Literal["none", "markdown", "html", "own"] = "none"
     threads: bool = False
     edits: bool = False
@@ -191,9 +220,12 @@ class Capabilities(Model):
     private: bool = False
     max_buttons: int = 0
     max_file: int = 0
+    max_files: int = 10
     idempotent_send: bool = False
     slash_commands: bool = False
     hooks: bool = False
+    sends: bool = True
+    receives: bool = True
 
 
 class Receipt(Model):
@@ -201,6 +233,29 @@ class Receipt(Model):
 
     native_ids: tuple[str, ...]
     sent_at: AwareDatetime = Field(default_factory=now)
+
+
+class CommandParameter(Model):
+    """One parameter of a command, for platforms with typed options in their menus.
+
+    `choices` are all the values it may have, if they are listed, each as people would type it.
+    """
+
+    name: str
+    type: Literal["string", "integer", "number", "boolean"] = "string"
+    description: str = ""
+    required: bool = True
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+class CommandEntry(Model):
+    """One command as a platform's menu shows it; typed as `/name parameter=value ...`."""
+
+    name: str
+    summary: str
+    parameters: tuple[CommandParameter, ...] = ()
 
 
 class Accepted(Model):

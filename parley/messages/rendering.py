@@ -42,7 +42,7 @@ def render_down(reply: Reply, can: Capabilities) -> tuple[Reply, ...]:
     reply = _without_buttons(reply, can)
     reply = _without_large_files(reply, can)
     return tuple(
-        apart for whole in _without_long_text(reply, can) for apart in _without_company_of_files(whole)
+        apart for whole in _without_long_text(reply, can) for apart in _without_company_of_files(whole, can)
     )
 
 
@@ -158,14 +158,17 @@ def _without_long_text(reply: Reply, can: Capabilities) -> Iterator[Reply]:
     yield reply.model_copy(update={"text": parts[-1]})
 
 
-def _without_company_of_files(reply: Reply) -> Iterator[Reply]:
+def _without_company_of_files(reply: Reply, can: Capabilities) -> Iterator[Reply]:
     # Files with buttons, and files with a private text, are nowhere one message: each is delivered, and repeated if
     # need be, by itself.
-    if not (reply.files and (reply.buttons or (reply.private and reply.text))):
+    most = max(1, can.max_files)
+    if not (reply.files and (reply.buttons or (reply.private and reply.text) or len(reply.files) > most)):
         yield reply
         return
-    yield reply.model_copy(update={"files": ()})
-    yield Reply(files=reply.files, private=reply.private)
+    if reply.text or reply.buttons:
+        yield reply.model_copy(update={"files": ()})
+    for at in range(0, len(reply.files), most):
+        yield Reply(files=reply.files[at : at + most], private=reply.private)
 
 
 def _join(*parts: str) -> str:
@@ -240,7 +243,13 @@ def _skip_blank_lines(text: str, at: int) -> int:
 
 
 def _size(text: str, can: Capabilities) -> int:
-    return len(text) if can.text_unit == "characters" else len(text.encode("utf-8", "replace"))
+    match can.text_unit:
+        case "characters":
+            return len(text)
+        case "utf16":
+            return len(text) + sum(char > "\uffff" for char in text)
+        case "bytes":
+            return len(text.encode("utf-8", "replace"))
 
 
 def _fits(text: str, at: int, can: Capabilities, room: int) -> bool:
@@ -252,6 +261,8 @@ def _cut(text: str, at: int, can: Capabilities, room: int) -> int:
     window = text[at : at + max(1, room)]
     if can.text_unit == "bytes":
         window = window.encode("utf-8", "replace")[:room].decode("utf-8", "ignore") or text[at]
+    elif can.text_unit == "utf16":
+        window = window.encode("utf-16-le", "replace")[: 2 * room].decode("utf-16-le", "ignore") or text[at]
     for mark in ("\n\n", "\n", " "):
         end = at + window.rfind(mark) + len(mark)
         if end > at + len(window) // 2 and (mark != " " or _may_begin(text, end)):

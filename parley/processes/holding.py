@@ -20,11 +20,11 @@ from parley.errors import (
 )
 from parley.link.calls import AcceptCall, AccountState, HeldAccount
 from parley.messages.connector import Connector
-from parley.messages.model import Accepted, Event
+from parley.messages.model import Accepted, CommandEntry, Event
 
 logger = logging.getLogger(__name__)
 
-Commands = tuple[tuple[str, str], ...]
+Commands = tuple[CommandEntry, ...]
 Told = Callable[[AccountState], None]
 
 CHECK_SECONDS: Final = 30.0

@@ -345,7 +345,7 @@ class Hub:
         self._later(self._send_menus())
 
     async def _send_menus(self) -> None:
-        menu = CommandMenu(commands=tuple((spec.command, spec.summary) for spec in self.catalogue))
+        menu = CommandMenu(commands=tuple(spec.menu_entry() for spec in self.catalogue))
         await self._tell(Role.LISTENERS, "command_menu", menu)
 
     # -- the link

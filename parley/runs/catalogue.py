@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from parley.messages.model import Model
+from parley.messages.model import CommandEntry, CommandParameter, Model
 
 
 class Effect(StrEnum):
@@ -32,6 +32,22 @@ class Lane(StrEnum):
     SCHEDULES = "schedules"
 
 
+_MENU_TYPES: Final[Mapping[str, Literal["string", "integer", "number", "boolean"]]] = {
+    "integer": "integer",
+    "number": "number",
+    "boolean": "boolean",
+}
+
+
+def _bound(schema: Mapping[str, Any], closed: str, open_: str, step: int) -> float | None:
+    if isinstance(schema.get(closed), int | float):
+        return float(schema[closed])
+    if isinstance(schema.get(open_), int | float):
+        # Of a number that is no integer the menu shows the open bound; the value itself is checked here.
+        return float(schema[open_]) + (step if schema.get("type") == "integer" else 0)
+    return None
+
+
 class Parameter(Model):
     """One parameter of an automation.
 
@@ -46,6 +62,19 @@ class Parameter(Model):
     description: str = ""
     examples: tuple[Any, ...] = ()
     sealed: bool = False
+
+    def menu_entry(self) -> CommandParameter:
+        """The same for a platform's menu; what such a menu cannot type is a string there, and checked here."""
+        schema, kind = self.json_schema, self.json_schema.get("type")
+        return CommandParameter(
+            name=self.name,
+            type=_MENU_TYPES.get(kind, "string") if isinstance(kind, str) else "string",
+            description=self.description,
+            required=self.required,
+            choices=tuple(str(choice) for choice in self.choices),
+            minimum=_bound(schema, "minimum", "exclusiveMinimum", 1),
+            maximum=_bound(schema, "maximum", "exclusiveMaximum", -1),
+        )
 
     @property
     def choices(self) -> tuple[Any, ...]:
@@ -84,6 +113,11 @@ class AutomationSpec(Model):
     def parameter(self, name: str) -> Parameter | None:
         """The parameter of this name, or None."""
         return next((p for p in self.parameters if p.name == name), None)
+
+    def menu_entry(self) -> CommandEntry:
+        """The same for a platform's menu. Sealed parameters are left out: a menu shows what is typed to everybody."""
+        shown = tuple(p.menu_entry() for p in self.parameters if not p.sealed)
+        return CommandEntry(name=self.command, summary=self.summary, parameters=shown)
 
     @property
     def sealed_names(self) -> frozenset[str]:

@@ -141,7 +141,7 @@ message = sa.Table(
     # For a message that one principal sent in another's name (`parley say --as`).
     sa.Column("acting_for_id", sa.ForeignKey("principal.id")),
     _text("sender_id", False),
-    *_state("message", "edit", "action", name="type"),
+    *_state("message", "edit", "action", "notice", name="type"),
     sa.Column("event_sealed", sa.LargeBinary()),
     sa.Column("route", sa.JSON(), nullable=False),
     *_state("received", "handled", "expired", "dead"),
@@ -256,6 +256,10 @@ delivery = sa.Table(
     *_state("pending", "sending", "sent", "ambiguous", "dead"),
     sa.Column("attempts", sa.Integer(), nullable=False, default=0),
     _when("next_attempt_at", False),
+    # Deliveries that must arrive before this one: the one in whose thread it is shown, and the one it replaces in
+    # place. Both are of the same account; the outbox takes the native ids from their receipts when it sends.
+    sa.Column("under_id", sa.String(36)),
+    sa.Column("edit_of_id", sa.String(36)),
     sa.Column("receipt", sa.JSON()),
     _text("reason"),
     _when("created_at", False),

@@ -34,6 +34,8 @@ from parley.errors import (
 from parley.messages import (
     Accepted,
     Button,
+    CommandEntry,
+    CommandParameter,
     Connector,
     ConversationKind,
     Event,
@@ -544,7 +546,10 @@ async def test_typing_and_commands_are_never_an_error(
 ) -> None:
     route = await route_to(driver, connector, inbox)
     await connector.show_typing(route)
-    await connector.catalogue_changed((("order", "Show where an order is."),))
+    number = CommandParameter(name="order_id", type="integer", description="Order number.", minimum=1)
+    states = CommandParameter(name="state", required=False, choices=("open", "late"))
+    order = CommandEntry(name="order", summary="Show where an order is.", parameters=(number, states))
+    await connector.catalogue_changed((order, CommandEntry(name="report", summary="")))
 
 
 async def test_a_second_send_with_the_same_token_arrives_once_where_declared(

@@ -13,6 +13,7 @@ from parley.errors import AuthError, Unknown, Unsupported
 from parley.messages import (
     Accept,
     Accepted,
+    CommandEntry,
     Connector,
     Event,
     HookRequest,
@@ -162,4 +163,4 @@ async def test_what_it_lacks_is_unsupported_or_nothing() -> None:
     with pytest.raises(Unknown, match="radio"):
         await radio.find_sent("t", ROUTE)
     await radio.show_typing(ROUTE)
-    await radio.catalogue_changed((("order", "Show it."),))
+    await radio.catalogue_changed((CommandEntry(name="order", summary="Show it."),))

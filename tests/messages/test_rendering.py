@@ -34,12 +34,13 @@ PIECES = (
     "a" * 30,
 )
 texts = st.lists(st.sampled_from(PIECES), max_size=60).map("".join) | st.text(max_size=400)
-units = st.sampled_from(["characters", "bytes"])
+units = st.sampled_from(["characters", "bytes", "utf16"])
 places = st.builds(
     Capabilities,
     max_text=st.integers(64, 200),
     text_unit=units,
     max_file=st.sampled_from([0, 50, 10_000]),
+    max_files=st.sampled_from([1, 2, 10]),
     max_buttons=st.sampled_from([0, 2, 25]),
     markup=st.sampled_from(["none", "markdown"]),
 )
@@ -63,6 +64,8 @@ replies = st.builds(
 
 
 def size(text: str, can: Capabilities) -> int:
+    if can.text_unit == "utf16":
+        return len(text.encode("utf-16-le")) // 2
     return len(text) if can.text_unit == "characters" else len(text.encode())
 
 
@@ -181,7 +184,7 @@ def test_blanks_alone_are_not_sent() -> None:
 @pytest.mark.parametrize(
     "text", ["x" * 1_000_000, "🇩🇪" * 250_000, "`" * 1_000_000, "e" + "\u0301" * 1_000_000, "\n" * 1_000_000]
 )
-@pytest.mark.parametrize("unit", ["characters", "bytes"])
+@pytest.mark.parametrize("unit", ["characters", "bytes", "utf16"])
 def test_a_million_characters_take_no_time(text: str, unit: str) -> None:
     began = time.process_time()
     parts = split_text(text, Capabilities.model_validate({"max_text": 400, "text_unit": unit}))

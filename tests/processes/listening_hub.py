@@ -16,6 +16,7 @@ from parley.messages.connector import Accept, Connector
 from parley.messages.model import (
     Accepted,
     Capabilities,
+    CommandEntry,
     HookRequest,
     HookResponse,
     Message,
@@ -162,7 +163,7 @@ class Radio(Connector):
         super().__init__(account)
         self.platform = platform
         self.sent: list[tuple[str, str]] = []
-        self.menu: tuple[tuple[str, str], ...] = ()
+        self.menu: tuple[CommandEntry, ...] = ()
         self.has_menu = asyncio.Event()
         self.failing: asyncio.Future[None] | None = None
         self.accept: Accept | None = None
@@ -192,7 +193,7 @@ class Radio(Connector):
         accepted = await accept(message(request.body.decode(), native_id="h1"))
         return HookResponse(body=accepted.id.encode())
 
-    async def catalogue_changed(self, commands: tuple[tuple[str, str], ...]) -> None:
+    async def catalogue_changed(self, commands: tuple[CommandEntry, ...]) -> None:
         self.menu = commands
         self.has_menu.set()
 

@@ -13,7 +13,7 @@ import pytest
 from parley.errors import AuthError, ConfigurationError, Rejected, StoreUnavailable, Unknown, Unreachable
 from parley.link.calls import CommandMenu, DeliverCall, HookCall
 from parley.link.server import LinkServer
-from parley.messages.model import HookRequest, HookResponse, Receipt, Reply, Route
+from parley.messages.model import CommandEntry, HookRequest, HookResponse, Receipt, Reply, Route
 from parley.processes.holding import Ended, PrefectAway
 from parley.processes.listening import Listening, deliver
 from tests.processes.listening_hub import Hub, Platform, Radio, account, message
@@ -319,7 +319,7 @@ async def test_the_menu_of_commands_is_given_to_present_and_later_accounts(
     hub: Hub, platform: Platform
 ) -> None:
     hub.accounts = [account("one")]
-    menu = CommandMenu(commands=(("order", "Show where an order is."),))
+    menu = CommandMenu(commands=(CommandEntry(name="order", summary="Show where an order is."),))
     async with platform.listening(hub):
         await hub.is_told("one", "listening")
         await hub.call("command_menu", menu)
