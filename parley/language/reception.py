@@ -393,8 +393,8 @@ async def _mark_handled(conn: AsyncConnection, message_id: str, decision: Decisi
     return bool(done.rowcount)
 
 
-def _text_of(event: Message | Edit) -> str:
-    if isinstance(event, Edit):
+def _text_of(event: Message | Edit | Notice) -> str:
+    if not isinstance(event, Message):
         return ""
     return event.text or (event.subject if event.subject.startswith(("/", "／")) else "")
 
