@@ -128,5 +128,5 @@ repair_alert = automation(
     alert_after=1,
     lane="alerts",
     time_limit=max(script.timeout for script in _SCRIPTS.values()) + 60,
-    revision=_scripts.revision(_SCRIPTS),
+    revision={"script": {name: _scripts.revision({name: script}) for name, script in _SCRIPTS.items()}},
 )(flow(name="repair_alert")(_repair_alert))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
@@ -37,7 +37,7 @@ class Declaration:
     lane: Lane | None
     isolation: str
     schedules: tuple[Schedule, ...]
-    revision: str
+    revision: str | Mapping[str, Mapping[str, str]]
     body: Body
 
 
@@ -54,7 +54,7 @@ def automation(
     time_limit: float | None = None,
     isolation: Literal["process"] = "process",
     schedules: Iterable[Schedule] = (),
-    revision: str = "",
+    revision: str | Mapping[str, Mapping[str, str]] = "",
 ) -> Callable[[F], F]:
     """Offer a flow in the chat; returns the same flow, which can be run, deployed and tested as before.
 
@@ -64,7 +64,9 @@ def automation(
     the number of consecutive failures after which the people on duty are told. `fallback` is called once, with the same
     parameters by name, when the function raised; the answer then says so. After `time_limit` seconds Prefect ends the
     flow, and the worker its process. `schedules` are Prefect's, each with a `slug`. A change of the module's source, of
-    the parameters or of `revision` is another version of the automation, for which approvals are given anew.
+    the parameters or of `revision` is another version of the automation, for which approvals are given anew. Where a
+    parameter chooses what is run, `revision` may be given for each of its values, as `{parameter: {value: revision}}`:
+    then a standing approval ends with a change of what it allows, and not with a change of its neighbours.
 
     Raises `ConfigurationError` for what cannot be offered, naming how to mend it.
     """

@@ -6,6 +6,8 @@ publishes them to the hub, which thus never runs an author's code.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
@@ -91,6 +93,7 @@ class AutomationSpec(Model):
     `version` is a digest of signature, effect and source; a change of it voids approvals. `wrapped` is false for an
     existing Prefect deployment that was made a command in parley.toml: it has no start guard inside and its outcome
     is read from Prefect. `deployment` is Prefect's "flow/deployment". `time_limit` and `alert_after`: seconds, count.
+    `core` is a digest of the source alone, `revisions` those of what single values of a parameter stand for.
     """
 
     name: str
@@ -101,6 +104,8 @@ class AutomationSpec(Model):
     effect: Effect = Effect.READ
     idempotent: bool = False
     version: str = ""
+    core: str = ""
+    revisions: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)
     parameters: tuple[Parameter, ...] = ()
     alert_after: int | None = None
     time_limit: float | None = None
@@ -113,6 +118,16 @@ class AutomationSpec(Model):
     def parameter(self, name: str) -> Parameter | None:
         """The parameter of this name, or None."""
         return next((p for p in self.parameters if p.name == name), None)
+
+    def version_for(self, values: Mapping[str, Any]) -> str:
+        """The version of what would be run with these values: the same as long as exactly that does not change."""
+        if not self.revisions:
+            return self.version
+        chosen = {
+            name: known.get(str(values[name]), "") for name, known in self.revisions.items() if name in values
+        }
+        text = json.dumps([self.name, self.effect, self.core, chosen], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def menu_entry(self) -> CommandEntry:
         """The same for a platform's menu. Sealed parameters are left out: a menu shows what is typed to everybody."""

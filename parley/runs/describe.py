@@ -62,8 +62,14 @@ def specification(flow: Flow[..., Any], entrypoint: str) -> AutomationSpec:
         effect=declared.effect,
         idempotent=declared.idempotent,
         version=_digest(
-            [p.model_dump(mode="json") for p in parameters], declared.effect, declared.isolation, source
+            [p.model_dump(mode="json") for p in parameters],
+            declared.effect,
+            declared.isolation,
+            source,
+            declared.revision,
         ),
+        core=_digest(declared.isolation, source),
+        revisions={} if isinstance(declared.revision, str) else declared.revision,
         parameters=parameters,
         alert_after=declared.alert_after,
         time_limit=declared.time_limit,
