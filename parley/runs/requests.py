@@ -46,6 +46,8 @@ class NewRequest:
     reason: str | None = None
     expires_at: datetime
     ordinal: int = 0
+    under_id: str | None = None
+    standing_id: str | None = None
     id: str = field(default_factory=new_id)
 
 
@@ -89,6 +91,8 @@ async def insert_request(conn: AsyncConnection, keyring: Keyring, new: NewReques
         "route": new.route.model_dump(mode="json") if new.route else None,
         "asking": dict(new.asking) if new.asking else None,
         "reason": new.reason,
+        "under_id": new.under_id,
+        "standing_id": new.standing_id,
         "created_at": at,
         "queued_at": at if new.state == "queued" else None,
         "ended_at": None if new.state in OPEN else at,

@@ -186,6 +186,10 @@ request = sa.Table(
     *_state("control", "alerts", "people", "schedules", name="lane"),
     sa.Column("fell_back", sa.Boolean(), nullable=False, default=False),
     sa.Column("route", sa.JSON()),
+    # The delivery in whose thread all of it is said, when that was not sent yet as this was asked.
+    sa.Column("under_id", sa.String(36)),
+    # The standing approval under which it runs by itself.
+    sa.Column("standing_id", sa.String(36), index=True),
     # What is asked of the person while needs-input or awaiting-approval: {"kind": ..., "parameter": ..., ...}
     sa.Column("asking", sa.JSON()),
     _text("reason"),
@@ -307,6 +311,25 @@ grant = sa.Table(
     _when("created_at", False),
     _when("expires_at"),
     _when("revoked_at"),
+)
+
+standing_approval = sa.Table(
+    "standing_approval",
+    metadata,
+    _id(),
+    # Lets this principal run this version of this automation by itself, within the patterns and the rate.
+    _text("automation", False),
+    _text("automation_version", False),
+    sa.Column("principal_id", sa.ForeignKey("principal.id"), nullable=False),
+    # {parameter: glob}
+    sa.Column("patterns", sa.JSON(), nullable=False),
+    sa.Column("most", sa.Integer(), nullable=False),
+    sa.Column("per_seconds", sa.Integer(), nullable=False),
+    sa.Column("given_by_id", sa.ForeignKey("principal.id"), nullable=False),
+    _when("created_at", False),
+    _when("expires_at", False),
+    _when("revoked_at"),
+    sa.Column("revoked_by_id", sa.ForeignKey("principal.id")),
 )
 
 event = sa.Table(
