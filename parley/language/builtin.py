@@ -17,6 +17,7 @@ from parley.language.dialogue import Dialogue
 from parley.language.grammar import Command
 from parley.language.help import help_one, help_overview
 from parley.language.names import unknown_command
+from parley.language.standing_commands import StandingCommands
 from parley.messages.inbox import Received
 from parley.messages.model import Assurance, Reply, Table, now
 from parley.people.audit import Audit, Phase
@@ -37,13 +38,14 @@ _SUMMARIES = {
     "cancel": ("End a run of yours.", "结束您的一次运行。"),
     "why": ("Why something was refused or failed.", "某个请求为何被拒绝或失败。"),
     "whoami": ("Who you are here.", "您在这里的身份。"),
+    "standing": ("What may run by itself, for how long.", "哪些操作可自动运行，有效多久。"),
 }
 
 _DURATION = re.compile(r"(\d{1,4})\s*(m|min|h|d)?", re.ASCII)
 
 
 class Builtins:
-    """`/help`, `/status`, `/runs`, `/cancel`, `/why`, `/whoami`, `/yes`, `/no`, `/ack`, `/silence`."""
+    """`/help`, `/status`, `/runs`, `/cancel`, `/why`, `/whoami`, `/yes`, `/no`, `/ack`, `/silence`, `/standing`."""
 
     def __init__(
         self,
@@ -75,6 +77,7 @@ class Builtins:
             "no": self._no,
             "ack": self._ack,
             "silence": self._silence,
+            "standing": StandingCommands(store, audit, catalogue).run,
         }
 
     def has(self, name: str) -> bool:

@@ -21,7 +21,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from parley.messages.model import now
 from parley.runs.catalogue import AutomationSpec
 from parley.store import schema
-from parley.store.ids import new_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +55,10 @@ class Cover:
     reason: str = ""
 
 
-async def give(conn: AsyncConnection, terms: Terms, given_by_id: str) -> str:
-    """The id of a new standing approval."""
+async def give(conn: AsyncConnection, terms: Terms, given_by_id: str, approval_id: str) -> None:
+    """Write a new standing approval under this id."""
     row = {
-        "id": new_id(),
+        "id": approval_id,
         "automation": terms.automation,
         "automation_version": terms.version,
         "principal_id": terms.principal_id,
@@ -71,7 +70,6 @@ async def give(conn: AsyncConnection, terms: Terms, given_by_id: str) -> str:
         "expires_at": terms.expires_at,
     }
     await conn.execute(sa.insert(schema.standing_approval).values(row))
-    return str(row["id"])
 
 
 async def revoke(conn: AsyncConnection, approval_id: str, revoked_by_id: str) -> bool:

@@ -34,7 +34,7 @@ from parley.messages.model import Assurance, Message, Reply, Route, now
 from parley.messages.outbox import Delivery, Outbox
 from parley.messages.watch import Watch
 from parley.metrics import Metrics
-from parley.people import principals
+from parley.people import principals, standing
 from parley.people.audit import Audit
 from parley.people.rights import Origin, allows
 from parley.people.sealing import Keyring
@@ -177,7 +177,13 @@ class Ledger:
         decision = allows(
             principal, spec.effect, spec.command, Origin(row.origin), await self._assurance(conn, row)
         )
-        return None if decision.allowed else decision.reason
+        if decision.allowed:
+            return None
+        if row.standing_id and principal is not None and principal.enabled:
+            values = open_values(self._keyring, row)
+            cover = await standing.covering(conn, principal.id, spec, values, request_id=row.id)
+            return None if cover.approval else sentence(cover.reason)
+        return decision.reason
 
     async def _granted(self, conn: AsyncConnection, row: Any, epoch: int) -> dict[str, Any]:
         principal = await principals.get(conn, row.actor_id) if row.actor_id else None

@@ -45,6 +45,22 @@ _SENTENCES: dict[str, tuple[str, str]] = {
         "我没有听懂。`/help` 会列出您可以运行的命令。",
     ),
     "asking-ended": ("All right, `/{command}` is dropped.", "好的，已放弃 `/{command}`。"),
+    "standing-none": (
+        "No standing approval allows this by itself; a person has to ask for it.",
+        "没有长期批准允许自动运行此操作，需要由人来发起。",
+    ),
+    "standing-parameters": (
+        "No standing approval covers these values; a person has to ask for it.",
+        "长期批准不包含这些参数值，需要由人来发起。",
+    ),
+    "standing-version": (
+        "What this runs has changed since it was approved; the owner has to approve it anew.",
+        "批准之后所运行的内容已经变更，需要所有者重新批准。",
+    ),
+    "standing-rate": (
+        "It has run by itself as often as its standing approval allows; a person has to ask for it now.",
+        "自动运行次数已达到长期批准的上限，现在需要由人来发起。",
+    ),
     "not-yours": ("Only the person who asked may answer this.", "只有提出请求的人才能回答。"),
     "nothing-open": ("There is nothing here that waits for an answer.", "这里没有等待回答的问题。"),
     "no-such-run": ("There is no run `{id}` of yours.", "您没有编号为 `{id}` 的运行。"),
