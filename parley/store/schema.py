@@ -193,6 +193,8 @@ request = sa.Table(
     # What is asked of the person while needs-input or awaiting-approval: {"kind": ..., "parameter": ..., ...}
     sa.Column("asking", sa.JSON()),
     _text("reason"),
+    # What led to it, when events did: ["run:<automation>", ...]. An automation in it is not started once more.
+    sa.Column("trail", sa.JSON()),
     _when("created_at", False),
     _when("queued_at"),
     _when("started_at"),
@@ -339,10 +341,59 @@ event = sa.Table(
         "sequence", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=True
     ),
     _text("topic", False),
+    # What makes it happen once: "message:<id>", "run:<id>:<ordinal>", "rest:<principal>:<key>"; unique.
+    _text("source"),
     sa.Column("body_sealed", sa.LargeBinary()),
     _when("created_at", False),
+    sa.Index("ix_event_source", "source", unique=True),
     # Otherwise SQLite hands out a sequence again after retention deleted the newest event: a reader's place is lost.
     sqlite_autoincrement=True,
+)
+
+# Patterns that programs read events by (REST): what only they want is kept while somebody asks for it.
+event_reader = sa.Table(
+    "event_reader",
+    metadata,
+    _text("pattern", False, primary_key=True),
+    _when("seen_at", False),
+)
+
+# Which message of ours shows what: the first of a thread about one key, or the copy of what was said elsewhere.
+thread_link = sa.Table(
+    "thread_link",
+    metadata,
+    _id(),
+    # "notice:<account>" and the notice's key, or "room:<account>:<conversation>" and the native id of what was said.
+    _text("scope", False),
+    _text("key", False),
+    _text("account", False),
+    _text("conversation", False),
+    sa.Column("delivery_id", sa.String(36), nullable=False, index=True),
+    # Known once it is delivered.
+    _text("native_id"),
+    _when("closed_at"),
+    _when("used_at", False),
+    sa.UniqueConstraint("scope", "key", "account", "conversation"),
+    sa.Index("ix_thread_link_place", "account", "conversation", "native_id"),
+    sa.Index("ix_thread_link_used_at", "used_at"),
+)
+
+# `/follow`: routes that people made for the conversation they were in.
+follow = sa.Table(
+    "follow",
+    metadata,
+    _id(),
+    # Lower case: "octo/app", or "octo/*".
+    _text("repository", False),
+    # A JSON list of patterns of topics.
+    sa.Column("topics", sa.JSON(), nullable=False),
+    _text("account", False),
+    _text("conversation", False),
+    sa.Column("route_sealed", sa.LargeBinary(), nullable=False),
+    sa.Column("by_id", sa.ForeignKey("principal.id"), nullable=False),
+    _when("created_at", False),
+    sa.UniqueConstraint("repository", "account", "conversation"),
+    sa.Index("ix_follow_account_conversation", "account", "conversation"),
 )
 
 audit = sa.Table(
