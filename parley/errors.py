@@ -6,6 +6,7 @@
     ├── ConfigurationError          parley.toml, environment, key file: start-up is refused
     ├── ConnectorError              a platform, seen from us
     │   ├── AuthError               credentials refused: never retried by itself
+    │   ├── Superseded              a newer connection took the account's place: never fought for
     │   ├── RateLimited             wait `retry_after` seconds, then again
     │   ├── Unreachable             never left this machine: safe to send again
     │   ├── Unknown                 may have arrived: sent again only with a token or a look-up
@@ -48,6 +49,13 @@ class ConnectorError(ParleyError):
 
 class AuthError(ConnectorError):
     """The platform refused our credentials."""
+
+
+class Superseded(ConnectorError):
+    """Another process holds this account: its newer connection took the place of ours.
+
+    For platforms that allow one connection. Connecting again at once would throw the other out, which would come back.
+    """
 
 
 class RateLimited(ConnectorError):

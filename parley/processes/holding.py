@@ -16,6 +16,7 @@ from parley.errors import (
     LinkError,
     ParleyError,
     StoreUnavailable,
+    Superseded,
     Unreachable,
 )
 from parley.link.calls import AcceptCall, AccountState, HeldAccount
@@ -70,11 +71,15 @@ Load = Callable[[HeldAccount, Calls], Awaitable[Loaded]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """Seconds between attempts: doubled from `first` to `longest`, which holds for refused credentials at once."""
+    """Seconds between attempts: doubled from `first` to `longest`, which holds for refused credentials at once.
+
+    `superseded`: where another process holds the account. Each attempt throws that one out, so they are rare.
+    """
 
     first: float = 1.0
     longest: float = 60.0
     prefect_away: float = 5.0
+    superseded: float = 300.0
 
 
 class Holding:
@@ -288,6 +293,8 @@ class Holding:
             pass
 
     def _pause(self, error: BaseException, wait: float) -> float:
+        if isinstance(error, Superseded):
+            return self._patience.superseded
         if isinstance(error, AuthError):
             return self._patience.longest
         if isinstance(error, PrefectAway):
