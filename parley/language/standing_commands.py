@@ -47,10 +47,14 @@ _GLOB: Final = re.compile(r"[*?\[]")
 _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "none": ("There is no standing approval in force.", "当前没有有效的长期批准。"),
     "given": (
-        "Standing approval `{id}`: {principal} may run {what} by itself, {rate}, until {until}. "
-        "A change of what it runs ends it; `/standing revoke {id}` does so at once.",
-        "长期批准 `{id}`：{principal} 可自动运行 {what}，{rate}，有效期至 {until}。"
-        "所运行的内容一旦变更即失效；`/standing revoke {id}` 可立即撤销。",
+        (
+            "Standing approval `{id}`: {principal} may run {what} by itself, {rate}, until {until}. "
+            "A change of what it runs ends it; `/standing revoke {id}` does so at once."
+        ),
+        (
+            "长期批准 `{id}`：{principal} 可自动运行 {what}，{rate}，有效期至 {until}。"
+            "所运行的内容一旦变更即失效；`/standing revoke {id}` 可立即撤销。"
+        ),
     ),
     "rate": ("at most {most} times in {per}", "每 {per} 最多 {most} 次"),
     "revoked": ("Standing approval `{id}` is revoked.", "长期批准 `{id}` 已撤销。"),
@@ -60,8 +64,10 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
         "只有所有者可以给予或撤销长期批准，且须在能够证明身份的渠道中进行。",
     ),
     "usage": (
-        "Write `/standing`, `/standing allow COMMAND parameter=pattern … for=NAME rate=3/h until=30d` "
-        "or `/standing revoke ID`.",
+        (
+            "Write `/standing`, `/standing allow COMMAND parameter=pattern … for=NAME rate=3/h until=30d` "
+            "or `/standing revoke ID`."
+        ),
         "请写 `/standing`、`/standing allow 命令 参数=模式 … for=名称 rate=3/h until=30d` 或 `/standing revoke 编号`。",
     ),
     "for": (

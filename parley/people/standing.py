@@ -25,7 +25,7 @@ from parley.store import schema
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What is allowed. `patterns`: a glob for each parameter; at most `most` starts within `per`, until `expires_at`."""
+    """What is allowed. `patterns`: a glob a parameter; at most `most` starts within `per`, until `expires_at`."""
 
     automation: str
     version: str
