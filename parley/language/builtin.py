@@ -45,7 +45,10 @@ _DURATION = re.compile(r"(\d{1,4})\s*(m|min|h|d)?", re.ASCII)
 
 
 class Builtins:
-    """`/help`, `/status`, `/runs`, `/cancel`, `/why`, `/whoami`, `/yes`, `/no`, `/ack`, `/silence`, `/standing`."""
+    """`/help`, `/status`, `/runs`, `/cancel`, `/why`, `/whoami`, `/ack`, `/silence`, `/standing`, and what buttons say.
+
+    Those are `/yes`, `/no` and `/answer`.
+    """
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class Builtins:
             "whoami": self._whoami,
             "yes": self._yes,
             "no": self._no,
+            "answer": self._answer,
             "ack": self._ack,
             "silence": self._silence,
             "standing": StandingCommands(store, audit, catalogue).run,
@@ -215,6 +219,11 @@ class Builtins:
             answered = await self._dialogue.answer(received, speaker, word)
             return answered or Decision.answer(sentence("nothing-open", speaker.language))
         return await self._dialogue.confirm_by_id(command.positional[0], received, speaker, yes=yes)
+
+    async def _answer(self, command: Command, received: Received, speaker: Speaker) -> Decision:
+        if not command.positional:
+            return Decision.answer(sentence("nothing-open", speaker.language))
+        return await self._dialogue.answer_by_id(command.positional[0], command.named, received, speaker)
 
     async def _ack(self, command: Command, received: Received, speaker: Speaker) -> Decision:
         name = self._alerted(command, speaker)

@@ -7,7 +7,7 @@ answer; no value is guessed.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,7 +17,9 @@ from parley.errors import BadArguments
 from parley.language.asking import ask_parameter, confirm_text
 from parley.language.binding import read_value
 from parley.language.characters import Language
+from parley.language.command_line import quoted
 from parley.language.decision import Decision, Speaker
+from parley.language.grammar import canonical_key
 from parley.language.phrases import phrase
 from parley.messages.inbox import Received
 from parley.messages.model import Action, Assurance, Button, Reply, now
@@ -43,6 +45,12 @@ from parley.store.engine import Store
 YES = frozenset(
     {"yes", "y", "ok", "1", "confirm", "run", "go", "是", "是的", "好", "好的", "确认", "可以", "执行"}
 )
+MOST_BUTTONS = 10
+"""More choices than these are not offered as buttons; all of them may be typed."""
+
+LONGEST_VALUE = 255
+"""What a button may carry."""
+
 NO = frozenset({"no", "n", "2", "cancel", "stop", "drop", "否", "不", "不要", "不用", "取消", "算了", "放弃"})
 
 
@@ -104,6 +112,23 @@ class Dialogue:
         return self._confirm(row, spec, received, speaker, "yes" if yes else "no") or Decision.silent(
             "answered"
         )
+
+    async def answer_by_id(
+        self, identifier: str, given: Mapping[str, str], received: Received, speaker: Speaker
+    ) -> Decision:
+        """Answer a running automation's question by the id on its button, wherever it is pressed.
+
+        A press counts for the value that it was offered for and for no later one.
+        """
+        question = await self._store.read(lambda conn: _question_by_short_id(conn, identifier))
+        if question is None:
+            return Decision.answer(sentence("nothing-open", speaker.language))
+        if question.asked_of_id != speaker.principal.id or received.acting_for_id is not None:
+            return Decision.answer(sentence("not-yours", speaker.language))
+        parameter = self._asked_now(question)
+        if parameter is None or canonical_key(parameter.name) not in given:
+            return Decision.answer(sentence("nothing-open", speaker.language))
+        return self._to_question(question, given[canonical_key(parameter.name)], speaker.language)
 
     # -- a request
 
@@ -241,14 +266,14 @@ class Dialogue:
 
     def _to_question(self, question: Any, text: str, language: Language) -> Decision:
         given = self._given(question)
-        parameters = question_parameters(question.json_schema)
-        parameter = next((p for p in parameters if p.name not in given), None)
+        parameter = self._asked_now(question)
         if parameter is None:
             return Decision.silent("the question was answered already")
         try:
             given[parameter.name] = read_value(text, parameter, language)
         except BadArguments as error:
             return Decision.answer(str(error))
+        parameters = question_parameters(question.json_schema)
         following = next((p for p in parameters if p.name not in given), None)
         sealed = self._keyring.seal("question", "answer_sealed", question.id, json.dumps(given).encode())
         state = "open" if following else "answered"
@@ -263,8 +288,12 @@ class Dialogue:
         async def wake() -> None:
             self._answered(question.id)
 
-        replies = [] if following is None else [question_reply(following)]
+        replies = [] if following is None else [question_reply(following, question.id)]
         return Decision(replies=replies, changes=[keep], afterwards=[wake])
+
+    def _asked_now(self, question: Any) -> Parameter | None:
+        given = self._given(question)
+        return next((p for p in question_parameters(question.json_schema) if p.name not in given), None)
 
     def _given(self, question: Any) -> dict[str, Any]:
         if question.answer_sealed is None:
@@ -303,11 +332,19 @@ def question_parameters(json_schema: dict[str, Any]) -> tuple[Parameter, ...]:
     )
 
 
-def question_reply(parameter: Parameter) -> Reply:
-    """Ask for one value; the allowed ones as buttons where they are few."""
+def question_reply(parameter: Parameter, question_id: str) -> Reply:
+    """Ask for one value; the allowed ones as buttons, bound to this very question, where they are few and short."""
     choices = [str(choice) for choice in parameter.choices]
-    buttons = tuple(Button(label=choice[:75], value=choice[:255]) for choice in choices[:10] if choice)
-    return Reply(text=parameter.description or f"{parameter.name}?", buttons=buttons)
+    buttons = [
+        Button(label=choice[:75], value=value, code=choice)
+        for choice in choices[:MOST_BUTTONS]
+        if choice and len(value := _answer(parameter, question_id, choice)) <= LONGEST_VALUE
+    ]
+    return Reply(text=parameter.description or f"{parameter.name}?", buttons=tuple(buttons))
+
+
+def _answer(parameter: Parameter, question_id: str, choice: str) -> str:
+    return f"/answer {short(question_id)} {parameter.name}={quoted(choice)}"
 
 
 def _takes_text(spec: AutomationSpec, row: Any) -> bool:
@@ -345,6 +382,26 @@ async def _open_question(conn: AsyncConnection, conversation_id: str, principal_
             table.c.expires_at > now(),
         )
         .order_by(table.c.created_at)
+        .limit(1)
+    )
+    return (await conn.execute(query)).first()
+
+
+async def _question_by_short_id(conn: AsyncConnection, identifier: str) -> Any:
+    table, run = schema.question, schema.run
+    wanted = identifier.strip().lower().replace("-", "")[-8:]
+    if len(wanted) < 8 or not wanted.isalnum():
+        return None
+    query = (
+        sa.select(table)
+        .join(run, run.c.id == table.c.run_id)
+        .where(
+            run.c.state.in_(("started", "suspended")),
+            table.c.state == "open",
+            table.c.expires_at > now(),
+            table.c.id.like(f"%{wanted}"),
+        )
+        .order_by(table.c.created_at.desc())
         .limit(1)
     )
     return (await conn.execute(query)).first()

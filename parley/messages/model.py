@@ -174,10 +174,14 @@ Event = Annotated[Message | Edit | Action | Notice, Field(discriminator="type")]
 
 
 class Button(Model):
-    """A choice offered with a reply. `value` comes back in `Action.value`; `label` is what people see."""
+    """A choice offered with a reply. `value` comes back in `Action.value`; `label` is what people see.
+
+    `code` is what people may type instead where there are no buttons; the value itself where it is empty.
+    """
 
     label: Annotated[str, Field(min_length=1, max_length=75)]
     value: Annotated[str, Field(min_length=1, max_length=255)]
+    code: Annotated[str, Field(max_length=255)] = ""
     style: Literal["default", "primary", "danger"] = "default"
 
 

@@ -120,8 +120,9 @@ def _without_buttons(reply: Reply, can: Capabilities) -> Reply:
 
 def _choice(button: Button, can: Capabilities) -> str:
     # What a button would send back is what a person can write: the reply code.
-    code = button.value if can.markup == "none" else _code(button.value)
-    return f"- {button.label}: {code}" if button.value.strip() != button.label else f"- {code}"
+    typed = button.code or button.value
+    code = typed if can.markup == "none" else _code(typed)
+    return f"- {button.label}: {code}" if typed.strip() != button.label else f"- {code}"
 
 
 def _code(text: str) -> str:

@@ -95,17 +95,17 @@ class Questions:
             )
             return str((await conn.execute(query)).scalar_one()), []
         first = _FIRST_ORDINAL + call.ordinal * 100
-        replies = _prompt(call)
+        replies = _prompt(call, question_id)
         source = f"run:{call.run_id}"
         return question_id, await self._outbox.write(
             conn, source, replies, route, message_id=row.message_id, first=first
         )
 
 
-def _prompt(call: AskCall) -> list[Reply]:
+def _prompt(call: AskCall, question_id: str) -> list[Reply]:
     parameters = question_parameters(call.json_schema)
     opening = [Reply(text=call.text)] if call.text else []
-    return opening + ([question_reply(parameters[0])] if parameters else [])
+    return opening + ([question_reply(parameters[0], question_id)] if parameters else [])
 
 
 async def _question(conn: AsyncConnection, question_id: str) -> Any:

@@ -191,6 +191,44 @@ async def test_an_automation_can_ask(house: House) -> None:
     assert text_of(await house.outcome(asked.id)).endswith("size 42")
 
 
+async def test_a_button_answers_just_its_own_question(house: House) -> None:
+    """A second click on a first question's "yes" is no answer to the next; nobody else's click is one either."""
+    choice = {"type": "string", "enum": ["yes", "no way"]}
+    schema = {"type": "object", "properties": {"stop": choice, "wipe": choice}}
+
+    async def ask(order: RunOrder, started: Started) -> dict[str, object]:
+        call = {
+            "token": started.token,
+            "flow_run_id": order.flow_run_id,
+            "run_id": started.run_id,
+            "epoch": started.epoch,
+            "ordinal": 1,
+            "text": "",
+            "json_schema": schema,
+        }
+        given = await house.worker.client.call("ask", call, timeout=None)
+        return {"outcome": "done", "reply": Reply(text=f"stop {given['stop']}, wipe {given['wipe']}")}
+
+    house.worker.answer = ask
+    owner, other = await house.owner(), await house.person("olga", "operator")
+    asked = await house.hub.front.say(owner, "/look 1")
+    async with house.hub.watch.on(asked.id) as changed:
+        while not (await _now(house, asked.id)).replies:
+            await asyncio.wait_for(changed.wait(), 10)
+            changed.clear()
+    stop = (await _now(house, asked.id)).replies[-1].reply.buttons
+    assert [(button.label, button.code) for button in stop] == [("yes", "yes"), ("no way", "no way")]
+
+    pressed = await house.outcome((await house.hub.front.press(other, stop[0].value)).id, other)
+    assert "Only the person who asked" in text_of(pressed)
+    following = await house.outcome((await house.hub.front.press(owner, stop[0].value)).id)
+    wipe = following.replies[-1].reply.buttons
+    again = await house.outcome((await house.hub.front.press(owner, stop[0].value)).id)
+    assert "nothing" in text_of(again).lower()
+    await house.hub.front.press(owner, wipe[1].value)
+    assert text_of(await house.outcome(asked.id)).endswith("stop yes, wipe no way")
+
+
 async def test_sealed_parameters_are_opened_only_for_the_run(house: House, deployed: PrefectServer) -> None:
     """Prefect sees a reference; the run that was granted its start gets the value."""
     seen: list[object] = []
