@@ -10,10 +10,11 @@ import os
 import tomllib
 from collections.abc import Mapping
 from functools import cached_property
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from parley.errors import ConfigurationError
 from parley.runs.catalogue import Effect
@@ -145,6 +146,57 @@ class Web(_Section):
     key: Path | None = None
 
 
+Target = Annotated[str, Field(pattern=r"^[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?:[0-9]{1,5}$")]
+"""One address that a container may reach besides Prefect and the hub, as `host:port`."""
+
+
+class ContainerLimits(_Section):
+    """What the container of one automation may have; what is left out here is as `[containers]` says."""
+
+    image: str | None = None
+    memory_mb: Annotated[int | None, Field(ge=128, le=1_048_576)] = None
+    cpus: Annotated[float | None, Field(gt=0, le=1024)] = None
+    network: tuple[Target, ...] | None = None
+
+    @field_validator("network")
+    @classmethod
+    def _named(cls, targets: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for target in targets or ():
+            _checked_target(target)
+        return targets
+
+
+class Containers(_Section):
+    """Where automations with `isolation="container"` run; without this table there are none.
+
+    `automations` are the commands that run in a container whatever their source says, each with its own limits.
+    `memory_mb` (swap included), `cpus` and `processes` bound one container, `most` how many there are at once. `mounts`
+    are `/folder/here:/folder/there`, always read-only. `user` is the container's, as numbers.
+    """
+
+    image: str = "prefect-parley"
+    memory_mb: Annotated[int, Field(ge=128, le=1_048_576)] = 512
+    cpus: Annotated[float, Field(gt=0, le=1024)] = 1.0
+    processes: Annotated[int, Field(ge=16, le=32_768)] = 128
+    scratch_mb: Annotated[int, Field(ge=1, le=65_536)] = 64
+    most: Annotated[int, Field(ge=1, le=256)] = 4
+    user: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,9}:[1-9][0-9]{0,9}$")] = "10001:10001"
+    mounts: tuple[Annotated[str, Field(pattern=r"^/[^:]*:/[^:]*$")], ...] = ()
+    environment: Mapping[str, str] = Field(default_factory=dict)
+    automations: Mapping[str, ContainerLimits] = Field(default_factory=dict)
+
+
+def _checked_target(target: str) -> None:
+    host, _, port = target.rpartition(":")
+    if not 0 < int(port) < 65536:
+        raise ValueError(f"{target!r}: the port is from 1 to 65535.")
+    if host.replace(".", "").isdigit() or host.lower() == "localhost":
+        raise ValueError(
+            f"{target!r}: give a name that this machine resolves. Inside the container it leads to a forwarder; "
+            "an address or localhost cannot be made to."
+        )
+
+
 class File(_Section):
     """parley.toml."""
 
@@ -159,6 +211,7 @@ class File(_Section):
     limits: Limits = Limits()
     hooks: Hooks = Hooks()
     web: Web = Web()
+    containers: Containers | None = None
 
 
 class Settings(_Section):
@@ -173,6 +226,7 @@ class Settings(_Section):
     prefect_port: int = 4200
     database_url: str | None = None
     prefect_api_url: str | None = None
+    publish: tuple[str, ...] = ()
     file: File = File()
 
     @property
@@ -209,8 +263,9 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         hooks_port=_port(env, "PARLEY_HOOKS_PORT", 8081),
         metrics_port=_port(env, "PARLEY_METRICS_PORT", 8000),
         prefect_port=_port(env, "PARLEY_PREFECT_PORT", 4200),
-        database_url=env.get("PARLEY_DATABASE_URL") or None,
+        database_url=_secret(env, "PARLEY_DATABASE_URL"),
         prefect_api_url=_existing_prefect(env),
+        publish=_published(env),
         file=_in_force(env, home, config),
     )
 
@@ -268,6 +323,29 @@ def _port(env: Mapping[str, str], name: str, default: int) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
         raise ConfigurationError(f"{name}={text!r} is not a port: give a number from 1 to 65535.")
     return int(text)
+
+
+def _secret(env: Mapping[str, str], name: str) -> str | None:
+    """The variable, or what the file that `<name>_FILE` names holds: how containers are given secrets."""
+    path = env.get(f"{name}_FILE")
+    if not path or env.get(name):
+        return env.get(name) or None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{name}_FILE={path} cannot be read: {error}.") from None
+
+
+def _published(env: Mapping[str, str]) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in env.get("PARLEY_PUBLISH", "").split(",") if name.strip())
+    for name in names:
+        try:
+            _ = name == "gateway" or ip_network(name)
+        except ValueError:
+            raise ConfigurationError(
+                f"PARLEY_PUBLISH={name!r} is neither `gateway` nor a network such as 172.30.0.0/24."
+            ) from None
+    return names
 
 
 def _default_key_file(env: Mapping[str, str]) -> Path:

@@ -9,13 +9,14 @@ from typing import Final
 from parley import prefect_env
 from parley.settings import RUNNING, Settings
 
-HUB_ONLY: Final = ("PARLEY_KEY_FILE", "PARLEY_DATABASE_URL")
+HUB_ONLY: Final = ("PARLEY_KEY_FILE", "PARLEY_DATABASE_URL", "PARLEY_DATABASE_URL_FILE")
 """The hub alone opens the store. A listener's SDK or an automation that goes astray cannot open what it never hears
 of: sealed values are opened by asking the hub, one at a time, with a token that says who asks."""
 
 TOKENS: Final = (
     "PARLEY_LISTENERS_TOKEN",
     "PARLEY_WORKER_TOKEN",
+    "PARLEY_CONTAINERS_TOKEN",
     "PARLEY_COMMAND_LINE_TOKEN",
     "PARLEY_RUN_TOKEN",
 )
@@ -46,6 +47,11 @@ def client_environment(
         # The user's server, the user's credentials for it: key, profile and certificate stay as they are.
         environment |= prefect_env.neutral_environment(settings.home)
     return environment | _common(settings)
+
+
+def plain_environment(settings: Settings, inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """That of a process which only passes connections on: settings, and nobody's password or token."""
+    return _without(inherited, (*HUB_ONLY, *TOKENS, *PREFECT_CREDENTIALS)) | _common(settings)
 
 
 def prefect_environment(inherited: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,6 +96,8 @@ class Supervisor:
                 child.look_again()
                 if child.due is not None and child.due <= time.monotonic():
                     self._start(child)
+            if os.getpid() == 1:
+                reap({child.pid for child in self._children})
             self._rotate()
             self._sleep(self._until_next())
         return 0
@@ -259,6 +261,22 @@ def on_signals(stop: Callable[[], None], *, wake: socket.socket) -> None:
     # The handler does nothing: that the signal came is what wakes select().
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+
+
+def reap(own: Collection[int | None]) -> None:
+    """As the first process of a container: take note of the ends of orphans that were handed to us.
+
+    `own` are ours to wait for where they were started; what is left to others by them is met again later.
+    """
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None or ended.si_pid in own:
+            return
+        with suppress(ChildProcessError):
+            os.waitpid(ended.si_pid, os.WNOHANG)
 
 
 def end_leftovers(home: Path) -> None:

@@ -54,6 +54,8 @@ def programs(settings: Settings) -> tuple[Program, ...]:
         _hub(settings),
         _worker(settings) if settings.file.prefect.worker == "parley" else _register(settings),
         _listeners(settings),
+        *((_containers(settings),) if settings.file.containers is not None else ()),
+        *((_publish(settings),) if settings.publish else ()),
     )
 
 
@@ -110,6 +112,27 @@ def _listeners(settings: Settings) -> Program:
         environment=environment.client_environment(settings, "listeners"),
         stage=1,
         grace=10,
+    )
+
+
+def _containers(settings: Settings) -> Program:
+    return Program(
+        role="containers",
+        argv=_python("parley.runs.container_process"),
+        environment=environment.client_environment(settings, "containers"),
+        stage=1,
+        grace=25,
+        longest_wait=60,
+    )
+
+
+def _publish(settings: Settings) -> Program:
+    return Program(
+        role="publish",
+        argv=_python("parley.processes.publish"),
+        environment=environment.plain_environment(settings),
+        stage=1,
+        grace=2,
     )
 
 
