@@ -1,0 +1,315 @@
+"""A WebSocket that both hears and asks: opened by whoever needs it first, shared by all, opened anew when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from parley.errors import (
+    AuthError,
+    ConfigurationError,
+    ConnectorError,
+    StoreUnavailable,
+    Superseded,
+    Unknown,
+    Unreachable,
+)
+
+if TYPE_CHECKING:
+    import ssl as tls
+
+    from websockets.asyncio.client import ClientConnection
+
+    from parley.messages import Accept, Event
+
+OPEN_WITHIN = 10.0
+CLOSE_WITHIN = 1.0
+STEADY = 10.0  # seconds after which a connection counts as a good one
+LONGEST_PAUSE = 30.0
+BACKLOG = 1000  # frames that wait to be handled; one more is left out
+IN_FLIGHT = 50  # frames that are handled at once
+GRACE = 5.0  # seconds that what is being stored gets when listening ends by itself
+
+log = logging.getLogger(__name__)
+# The library writes every frame to its log at DEBUG, the login too: it gets its own, which stays quiet.
+_wire_log = logging.getLogger(f"{__name__}.wire")
+_wire_log.setLevel(logging.WARNING)
+
+Json = Mapping[str, Any]
+Raw = str | bytes
+Sort = Callable[[Raw], tuple[str | None, Any]]
+"""What a frame is: the key of the question that it answers, or None, and the frame as it is handed on (None: not)."""
+
+# Lone surrogates are no text, and no database takes a NUL.
+_UNTEXT = re.compile("[\x00\ud800-\udfff]")
+
+
+def loaded(raw: Raw) -> Json:
+    """The JSON object in a frame; empty for all else. Never raises."""
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def text_of(value: object) -> str:
+    """A string that can be stored; empty for all else."""
+    return _UNTEXT.sub("\ufffd", value) if isinstance(value, str) else ""
+
+
+def pause(failures: int) -> float:
+    """Seconds before the next connection: doubling, with jitter, so that many clients do not come back at once."""
+    longest: float = min(LONGEST_PAUSE, 0.25 * 2.0 ** min(failures, 10))
+    return longest * random.uniform(0.2, 1.0)  # noqa: S311 - no secret
+
+
+async def stored(accept: Accept, event: Event) -> None:
+    """Have an event stored, however long that takes: for peers that say everything once."""
+    failures = 0
+    while True:
+        try:
+            await accept(event)
+        except StoreUnavailable:
+            failures += 1
+        else:
+            return
+        await asyncio.sleep(pause(failures))
+
+
+async def dial(
+    url: str,
+    *,
+    max_frame: int,
+    headers: Mapping[str, str] | None = None,
+    ssl: tls.SSLContext | None = None,
+    pings: float | None = 20.0,
+) -> ClientConnection:
+    """Open a connection. `pings`: seconds between probes of the protocol's own, None for none.
+
+    Raises `AuthError` for 401 and 403, `Unreachable` for every other way to fail, `ConfigurationError` for no address.
+    """
+    from websockets.asyncio.client import connect
+    from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
+
+    try:
+        return await connect(
+            url,
+            ssl=ssl,
+            additional_headers=headers,
+            compression=None,
+            open_timeout=OPEN_WITHIN,
+            close_timeout=CLOSE_WITHIN,
+            ping_interval=pings,
+            ping_timeout=pings,
+            max_size=max_frame,
+            logger=_wire_log,
+        )
+    except InvalidURI:
+        raise ConfigurationError("The address is no WebSocket address: wss://host/path.") from None
+    except InvalidStatus as error:
+        status = error.response.status_code
+        if status in {401, 403}:
+            raise AuthError(f"The peer refuses our credentials ({status}).") from None
+        raise Unreachable(f"The peer does not open a WebSocket ({status}).") from None
+    except (OSError, TimeoutError, InvalidHandshake, EOFError) as error:
+        raise Unreachable(f"The peer cannot be reached ({type(error).__name__}).") from None
+
+
+class Line:
+    """One open connection. What it hears waits in `heard`, whose last item is None; `ended` says why it is over."""
+
+    def __init__(self, socket: ClientConnection, sort: Sort) -> None:
+        self.ended: ConnectorError | None = None
+        self.heard: asyncio.Queue[Any] = asyncio.Queue()
+        self._socket, self._sort = socket, sort
+        self._answers: dict[str, asyncio.Future[Any]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.attach(self._read())
+
+    def attach(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside the connection, for as long as it lasts; it ends the connection by raising."""
+        self._tasks.add(asyncio.create_task(self._guarded(work)))
+
+    async def tell(self, text: str) -> None:
+        """Send a frame that nothing answers. Raises `Unreachable` when it was not sent, `Unknown` when it may be."""
+        from websockets.exceptions import ConnectionClosed
+        from websockets.protocol import State
+
+        if self.ended is not None or self._socket.state is not State.OPEN:
+            raise Unreachable("The connection has ended.")
+        try:
+            await self._socket.send(text)
+        except ConnectionClosed:
+            raise Unknown("The connection ended while we sent.") from None
+
+    async def ask(self, key: str, text: str, within: float) -> Any:
+        """Send a frame and return the one that answers it. Raises `Unreachable`, or `Unknown` without an answer."""
+        answer = self._answers[key] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(within):
+                await self.tell(text)
+                return await answer
+        except TimeoutError:
+            raise Unknown(f"No answer within {within:g} s.") from None
+        finally:
+            self._answers.pop(key, None)
+
+    def end(self, why: ConnectorError) -> None:
+        """It is over: whoever waits for an answer learns that none comes."""
+        if self.ended is not None:
+            return
+        self.ended = why
+        self.heard.put_nowait(None)
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(Unknown("The connection ended before the answer came."))
+
+    async def close(self) -> None:
+        """Leave no task and no socket."""
+        self.end(Unreachable("The connection was closed by us."))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await self._socket.close()
+        finally:
+            self._socket.transport.abort()
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except ConnectorError as error:
+            self.end(error)
+        except Exception as error:
+            log.exception("a connection failed by itself")
+            self.end(Unreachable(f"The connection failed ({type(error).__name__})."))
+
+    async def _read(self) -> None:
+        from websockets.exceptions import ConnectionClosed
+
+        while True:
+            try:
+                raw = await self._socket.recv()
+            except ConnectionClosed as error:
+                code = error.rcvd.code if error.rcvd else 1006
+                raise Closed(code) from None
+            key, frame = self._sort(raw)
+            if key is not None:
+                self._answer(key, frame)
+            elif frame is not None:
+                self._hear(frame)
+
+    def _answer(self, key: str, frame: Any) -> None:
+        answer = self._answers.get(key)
+        if answer is not None and not answer.done():
+            answer.set_result(frame)
+
+    def _hear(self, frame: Any) -> None:
+        if self.heard.qsize() >= BACKLOG:
+            log.error("more comes than can be stored: a frame is left out")
+            return
+        self.heard.put_nowait(frame)
+
+
+class Closed(Unreachable):
+    """The peer ended the connection; `code` is the WebSocket's own."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"The connection was closed ({code}).")
+        self.code = code
+
+
+class SharedLine:
+    """The one connection of an account, whoever needs it: those who listen, those who send."""
+
+    def __init__(self, open_line: Callable[[], Awaitable[Line]]) -> None:
+        self._open = open_line
+        self._line: Line | None = None
+        self._superseded: Superseded | None = None
+        self._opening = asyncio.Lock()
+        self._handling: set[asyncio.Task[None]] = set()
+
+    async def get(self) -> Line:
+        """The connection, opened if there is none. Raises what opening raises, and `Superseded` once it has been."""
+        async with self._opening:
+            if self._line is not None and isinstance(self._line.ended, Superseded):
+                self._superseded = self._line.ended
+            if self._superseded is not None:
+                raise Superseded(str(self._superseded))
+            if self._line is None or self._line.ended is not None:
+                await self._drop()
+                self._line = await self._open()
+            return self._line
+
+    async def close(self) -> None:
+        """Close it, if there is one; may be called twice."""
+        async with self._opening:
+            await self._drop()
+
+    async def listen(self, who: str, handle: Callable[[Line, Any], Awaitable[None]]) -> None:
+        """Handle what is heard until cancelled, `AuthError` or `Superseded`; connect again after every other end."""
+        failures, grace = 0, GRACE
+        self._superseded = None  # to listen anew is a decision; to send is not
+        try:
+            while True:
+                wait, began = 0.0, time.monotonic()
+                try:
+                    await self._serve(await self.get(), handle)
+                except Superseded as error:
+                    self._superseded = error
+                    raise
+                except AuthError:
+                    raise
+                except ConnectorError as error:
+                    log.warning("%s: %s", who, error)
+                    wait = getattr(error, "retry_after", 0.0)
+                failures = 0 if time.monotonic() - began > STEADY else failures + 1
+                await asyncio.sleep(max(wait, pause(failures)))
+        except asyncio.CancelledError:
+            grace = 0.0
+            raise
+        finally:
+            try:
+                await self._finish(grace)
+            finally:
+                await self.close()
+
+    async def _serve(self, line: Line, handle: Callable[[Line, Any], Awaitable[None]]) -> None:
+        while (frame := await line.heard.get()) is not None:
+            if len(self._handling) >= IN_FLIGHT:
+                await asyncio.wait(self._handling, return_when=asyncio.FIRST_COMPLETED)
+            task = asyncio.create_task(self._handled(line, frame, handle))
+            self._handling.add(task)
+            task.add_done_callback(self._handling.discard)
+        raise line.ended or Unreachable("The connection has ended.")
+
+    async def _handled(self, line: Line, frame: Any, handle: Callable[[Line, Any], Awaitable[None]]) -> None:
+        try:
+            await handle(line, frame)
+        except ConnectorError as error:
+            log.warning("a frame was left out: %s", error)
+        except Exception:
+            log.exception("a frame was left out")
+
+    async def _finish(self, grace: float) -> None:
+        """Let what is being handled end. What was heard belongs to no connection: it survives the end of one."""
+        if grace and self._handling:
+            await asyncio.wait(set(self._handling), timeout=grace)
+        left = set(self._handling)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    async def _drop(self) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            with suppress(OSError):
+                await line.close()
