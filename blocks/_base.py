@@ -1,4 +1,4 @@
-"""What every credential Block here shares: it makes its connector, and its secrets may be sealed.
+"""What every credential Block here shares: its secrets may be sealed, and an account's makes its connector.
 
 Prefect encrypts Blocks with AES-128 and one key for all; we seal each secret field with AES-256-GCM before Prefect
 sees it. A sealed value is a string that starts with `SEALED_PREFIX`; only the hub can open it.
@@ -22,14 +22,10 @@ Opener = Callable[[str, str], Awaitable[str]]
 """Opens one sealed field: (field name, sealed value) -> clear value."""
 
 
-class ConnectorBlock(Block):
-    """Credentials of one account on one platform. Secret fields are `SecretStr`."""
+class SecretBlock(Block):
+    """Credentials. Secret fields are `SecretStr`, sealed by `parley connect` before Prefect sees them."""
 
     _block_type_slug: ClassVar[str | None] = None
-
-    @abstractmethod
-    def connector(self, account: str) -> Connector:
-        """Make the connector of this account. Opens no connection. Raises `ConfigurationError`."""
 
     @classmethod
     def secret_fields(cls) -> tuple[str, ...]:
@@ -55,6 +51,14 @@ class ConnectorBlock(Block):
     def _clear(self, name: str) -> str:
         value = getattr(self, name)
         return value.get_secret_value() if isinstance(value, SecretStr) else ""
+
+
+class ConnectorBlock(SecretBlock):
+    """Credentials of one account on one platform."""
+
+    @abstractmethod
+    def connector(self, account: str) -> Connector:
+        """Make the connector of this account. Opens no connection. Raises `ConfigurationError`."""
 
 
 def _types(annotation: Any) -> tuple[Any, ...]:

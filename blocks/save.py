@@ -16,24 +16,24 @@ from typing import Any
 
 from pydantic import SecretStr, ValidationError
 
-from blocks._base import SEALED_PREFIX, ConnectorBlock
+from blocks._base import SEALED_PREFIX, ConnectorBlock, SecretBlock
 from parley.errors import ConfigurationError
 
 
-def block_of(platform: str) -> type[ConnectorBlock]:
-    """The Block that holds credentials for this platform. Raises `ConfigurationError` when there is none."""
+def block_of(platform: str) -> type[SecretBlock]:
+    """The Block that holds credentials for this platform or service. Raises `ConfigurationError` when there is none."""
     name = f"blocks.{platform}"
     if not platform.isidentifier() or platform.startswith("_") or find_spec(name) is None:
         raise ConfigurationError(
             f"there is no Block for {platform!r}: it needs no credentials, or is not known."
         )
     for found in vars(import_module(name)).values():
-        if isinstance(found, type) and issubclass(found, ConnectorBlock) and found.__module__ == name:
+        if isinstance(found, type) and issubclass(found, SecretBlock) and found.__module__ == name:
             return found
     raise ConfigurationError(f"the module {name} defines no Block.")
 
 
-def description(block: type[ConnectorBlock]) -> dict[str, Any]:
+def description(block: type[SecretBlock]) -> dict[str, Any]:
     """What the command line needs to know: the Block's type, and its fields with which of them are secret."""
     secret = block.secret_fields()
     fields = [
@@ -46,10 +46,11 @@ def description(block: type[ConnectorBlock]) -> dict[str, Any]:
         for name, field in block.model_fields.items()
         if not name.startswith("_")
     ]
-    return {"block_type": block.get_block_type_slug(), "fields": fields}
+    account = issubclass(block, ConnectorBlock)
+    return {"block_type": block.get_block_type_slug(), "fields": fields, "account": account}
 
 
-async def save(block: type[ConnectorBlock], name: str, fields: dict[str, Any]) -> str:
+async def save(block: type[SecretBlock], name: str, fields: dict[str, Any]) -> str:
     """Save it; returns `<type>/<name>`. Raises `ConfigurationError` for fields that do not fit."""
     in_clear = [field for field in block.secret_fields() if not _is_safe(fields.get(field))]
     if in_clear:
@@ -81,7 +82,7 @@ def main(platform: str) -> int:
     return 0
 
 
-def _as_given(field: str, value: Any, block: type[ConnectorBlock]) -> Any:
+def _as_given(field: str, value: Any, block: type[SecretBlock]) -> Any:
     return SecretStr(value) if field in block.secret_fields() else value
 
 

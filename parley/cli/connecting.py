@@ -42,7 +42,8 @@ def connect(
         fields = _complete(about["fields"], given, prompt)
         saver.write({"name": name, "fields": _sealed(installation, about, name, fields)})
         block = str(saver.read()["block"])
-    installation.admin("add_account", name=name, platform=platform, block=block)
+    if about["account"]:  # credentials of a service that only automations call are nothing to listen to
+        installation.admin("add_account", name=name, platform=platform, block=block)
     return block
 
 

@@ -14,6 +14,7 @@ from parley.link.calls import (
     FinishCall,
     Holding,
     LogActionCall,
+    OpenRunSecret,
     OpenSecret,
     RegisterRun,
     Role,
@@ -46,6 +47,7 @@ class Switchboard:
             "ask": lambda args: self._hub.questions.ask(AskCall.model_validate(args)),
             "finish": lambda args: self._hub.ledger.finish(FinishCall.model_validate(args)),
             "log_action": lambda args: self._hub.ledger.log_action(LogActionCall.model_validate(args)),
+            "open_run_secret": lambda args: self._hub.ledger.open_secret(OpenRunSecret.model_validate(args)),
         }
         if peer.role is Role.RUN:
             return run

@@ -19,6 +19,7 @@ from parley.runs.parameters import Parameters
 F = TypeVar("F", bound=Flow[..., Any])
 
 _COMMAND: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_BLOCK: Final = re.compile(r"[a-z0-9-]+/[a-zA-Z0-9_-]+")
 _SLOT: Final = re.compile(r"\{([^{}]*)\}")
 _ATTRIBUTE: Final = "__parley_automation__"
 
@@ -38,6 +39,7 @@ class Declaration:
     isolation: str
     schedules: tuple[Schedule, ...]
     revision: str | Mapping[str, Mapping[str, str]]
+    blocks: tuple[str, ...]
     body: Body
 
 
@@ -55,6 +57,7 @@ def automation(
     isolation: Literal["process"] = "process",
     schedules: Iterable[Schedule] = (),
     revision: str | Mapping[str, Mapping[str, str]] = "",
+    blocks: Iterable[str] = (),
 ) -> Callable[[F], F]:
     """Offer a flow in the chat; returns the same flow, which can be run, deployed and tested as before.
 
@@ -66,7 +69,8 @@ def automation(
     flow, and the worker its process. `schedules` are Prefect's, each with a `slug`. A change of the module's source, of
     the parameters or of `revision` is another version of the automation, for which approvals are given anew. Where a
     parameter chooses what is run, `revision` may be given for each of its values, as `{parameter: {value: revision}}`:
-    then a standing approval ends with a change of what it allows, and not with a change of its neighbours.
+    then a standing approval ends with a change of what it allows, and not with a change of its neighbours. `blocks`
+    names the saved Prefect Blocks, as "type/name", whose sealed secrets a run may open; it can open no other.
 
     Raises `ConfigurationError` for what cannot be offered, naming how to mend it.
     """
@@ -86,6 +90,7 @@ def automation(
             isolation=isolation,
             schedules=_checked_schedules(tuple(schedules)),
             revision=revision,
+            blocks=_checked_blocks(tuple(blocks)),
             body=body,
         )
         flow.fn = guard(body)
@@ -156,6 +161,15 @@ def _checked_schedules(schedules: tuple[Schedule, ...]) -> tuple[Schedule, ...]:
             'each schedule needs a slug of its own, as in Cron("0 8 * * *", slug="morning").'
         )
     return schedules
+
+
+def _checked_blocks(blocks: tuple[str, ...]) -> tuple[str, ...]:
+    for block in blocks:
+        if not _BLOCK.fullmatch(block):
+            raise ConfigurationError(
+                f'the Block {block!r} is named by type and name, as in "parley-rest-api/orders".'
+            )
+    return blocks
 
 
 def _at_least_one(count: int | None) -> int | None:

@@ -21,7 +21,7 @@ from typing import Any, Final, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from parley.errors import ParleyError
-from parley.link.calls import AskCall, BeatCall, FinishCall, LogActionCall, SayCall, Started
+from parley.link.calls import AskCall, BeatCall, FinishCall, LogActionCall, OpenRunSecret, SayCall, Started
 from parley.messages.model import Message, Reply
 from parley.runs.answers import render
 from parley.runs.hub_thread import HubThread
@@ -121,6 +121,13 @@ class Run:
         self._asked.add(answer)
         answer.add_done_callback(self._asked.discard)
         return Question(answer, in_async_flow=self.is_async)
+
+    def open_secret(self, block_type: str, block_name: str, field: str, sealed: str) -> Future[str]:
+        """Have the hub open a sealed field of a Block that the automation names."""
+        about = {"block_type": block_type, "block_name": block_name, "field": field, "sealed": sealed}
+        return self._hub.submit(
+            self._hub.call("open_run_secret", OpenRunSecret(**self.fence, **about), timeout=30)
+        )
 
     def finish(self, call: FinishCall) -> Future[None]:
         """Close the request, after everything that was said; raises what kept an audit row from being written."""

@@ -75,6 +75,7 @@ def specification(flow: Flow[..., Any], entrypoint: str) -> AutomationSpec:
         time_limit=declared.time_limit,
         lane=declared.lane,
         isolation=declared.isolation,
+        blocks=declared.blocks,
         entrypoint=entrypoint,
         source=declared.body.function.__module__,
     )
