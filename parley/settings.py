@@ -11,18 +11,32 @@ import tomllib
 from collections.abc import Mapping
 from functools import cached_property
 from ipaddress import ip_network
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from parley.errors import ConfigurationError
+from parley.messages.topics import Pattern
 from parley.runs.catalogue import Effect
 
 logger = logging.getLogger(__name__)
 
 RUNNING: Final = "PARLEY_RUNNING"
 """Set for what belongs to a running stack: a file that is broken meanwhile does not keep it from starting again."""
+
+BUS: Final = "bus"
+"""Whose rights an event has that came from no account: what a run or a program published, what became of a run."""
 
 KEPT: Final = "parley.toml"
 """In the run folder: the file as it is in force."""
@@ -137,6 +151,95 @@ class Hooks(_Section):
     host: str = "127.0.0.1"
 
 
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _texts(value: Any) -> Any:
+    # TOML has numbers and truth values; they are compared as JSON writes them.
+    written = {True: "true", False: "false"}
+    return tuple(
+        written[one] if isinstance(one, bool) else str(one) if isinstance(one, int | float) else one
+        for one in _listed(value)
+    )
+
+
+def _place(text: str) -> str:
+    account, _, conversation = text.partition(":")
+    if not account or not conversation:
+        raise ValueError(f"{text!r} is no conversation: write account:conversation, as in slack:C0123.")
+    return text
+
+
+def _pattern(text: str) -> str:
+    Pattern(text)
+    return text
+
+
+Place = Annotated[str, AfterValidator(_place)]
+"""A conversation, as `account:native id`."""
+
+Globs = Annotated[
+    tuple[Annotated[str, Field(max_length=1000)], ...],
+    BeforeValidator(_texts),
+    Field(min_length=1, max_length=100),
+]
+
+
+class EventRoute(_Section):
+    """Where events go: to conversations, and to an automation with parameters made of the event.
+
+    `from` are patterns of topics, `where` conditions on fields (a glob, or a list of which one must match). The
+    automation runs with the rights of the service that the event came from. `bots`: messages of other bots, too.
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    name: Annotated[str, Field(max_length=100)] = ""
+    patterns: Annotated[
+        tuple[Annotated[str, AfterValidator(_pattern)], ...],
+        BeforeValidator(_listed),
+        Field(alias="from", min_length=1, max_length=100),
+    ]
+    where: Annotated[Mapping[str, Globs], Field(max_length=50)] = Field(default_factory=dict)
+    to: Annotated[tuple[Place, ...], BeforeValidator(_listed), Field(max_length=100)] = ()
+    run: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9_-]{0,63})?$")] = ""
+    parameters: Annotated[Mapping[str, str], Field(alias="with", max_length=100)] = Field(
+        default_factory=dict
+    )
+    bots: bool = False
+
+    @model_validator(mode="after")
+    def _leads_somewhere(self) -> EventRoute:
+        if not self.to and not self.run:
+            raise ValueError(
+                'it leads nowhere: say `to = ["account:conversation"]`, or `run = "automation"`.'
+            )
+        if self.parameters and not self.run:
+            raise ValueError("`with` is for the automation that `run` names, and there is none.")
+        return self
+
+
+class Bridge(_Section):
+    """Rooms on several platforms that are one: what people write in one appears in the others.
+
+    `per_minute`: more messages than these from one room within a minute stop the bridge for a while, in case two
+    bridges feed each other. `bots`: messages of other bots are carried, too.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    rooms: Annotated[tuple[Place, ...], Field(min_length=2, max_length=20)]
+    bots: bool = False
+    per_minute: Annotated[int, Field(ge=1, le=10_000)] = 60
+
+    @field_validator("rooms")
+    @classmethod
+    def _differ(cls, rooms: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(rooms)) < len(rooms):
+            raise ValueError("a room is named twice.")
+        return rooms
+
+
 class Web(_Section):
     """Addresses the console may be reached at besides loopback; `origins` are exact."""
 
@@ -212,6 +315,37 @@ class File(_Section):
     hooks: Hooks = Hooks()
     web: Web = Web()
     containers: Containers | None = None
+    routes: Annotated[tuple[EventRoute, ...], Field(max_length=1000)] = ()
+    bridges: Annotated[tuple[Bridge, ...], Field(max_length=200)] = ()
+
+    @field_validator("accounts")
+    @classmethod
+    def _not_ours(cls, accounts: Mapping[str, Account]) -> Mapping[str, Account]:
+        if BUS in accounts:
+            raise ValueError(f"no account can be called {BUS!r}: events of our own have that name.")
+        return accounts
+
+    @field_validator("routes")
+    @classmethod
+    def _named(cls, routes: tuple[EventRoute, ...]) -> tuple[EventRoute, ...]:
+        # A derived name says where the events come from; a second one of that name counts on.
+        names: set[str] = set()
+        named = []
+        for route in routes:
+            if route.name and route.name in names:
+                raise ValueError(f"two routes are called {route.name!r}: a name is there once.")
+            base = route.name or ",".join(route.patterns)[:80]
+            name = next(one for one in chain([base], (f"{base}-{n}" for n in count(2))) if one not in names)
+            names.add(name)
+            named.append(route.model_copy(update={"name": name}))
+        return tuple(named)
+
+    @field_validator("bridges")
+    @classmethod
+    def _named_once(cls, bridges: tuple[Bridge, ...]) -> tuple[Bridge, ...]:
+        if len({bridge.name for bridge in bridges}) < len(bridges):
+            raise ValueError("two bridges have the same name.")
+        return bridges
 
 
 class Settings(_Section):

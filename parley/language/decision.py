@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.language.characters import Language
 from parley.messages.model import Assurance, Reply
+from parley.messages.published import Published
 from parley.people.principals import Principal
 from parley.runs.requests import NewRequest, QueuedRun
 
@@ -27,7 +28,10 @@ class Speaker:
 
 @dataclass(slots=True)
 class Decision:
-    """Replies to write, a request to make, other changes; all in one transaction. `afterwards` runs after it."""
+    """Replies to write, a request to make, other changes; all in one transaction. `afterwards` runs after it.
+
+    `events` are published in it.
+    """
 
     replies: list[Reply] = field(default_factory=list)
     request: NewRequest | None = None
@@ -35,6 +39,7 @@ class Decision:
     afterwards: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     state: str = "handled"
     reason: str | None = None
+    events: list[Published] = field(default_factory=list)
 
     @classmethod
     def answer(cls, text: str, *, state: str = "handled", reason: str | None = None) -> Decision:

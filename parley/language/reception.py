@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,9 +27,12 @@ from parley.language.grammar import Command, parse_command
 from parley.language.names import unknown_command
 from parley.language.phrases import phrase
 from parley.language.understanding import Understander
+from parley.messages.bus import Bus
+from parley.messages.bus import Origin as BusOrigin
 from parley.messages.inbox import Received
-from parley.messages.model import Action, Edit, Message, Notice, Reply, now
+from parley.messages.model import Action, Edit, Event, Message, Notice, Reply, now
 from parley.messages.outbox import Delivery, Outbox
+from parley.messages.published import Published, of_message, of_notice
 from parley.messages.state import MISTAKEN
 from parley.messages.watch import Watch
 from parley.people import principals
@@ -73,6 +77,7 @@ class Reception:
         watch: Watch,
         builtins: Builtins,
         dialogue: Dialogue,
+        bus: Bus,
         *,
         catalogue: Callable[[], Catalogue],
         understander: Callable[[], Understander],
@@ -85,6 +90,7 @@ class Reception:
         self._watch = watch
         self._builtins = builtins
         self._dialogue = dialogue
+        self._bus = bus
         self._catalogue = catalogue
         self._understander = understander
         self._limits = limits
@@ -104,10 +110,27 @@ class Reception:
             raise
         except Exception:
             logger.exception("message %s could not be handled", received.id)
-            decision = Decision.answer(
-                "Something went wrong on our side; the operator's log says what.", state="dead"
-            )
-        await self._commit(received, decision)
+            decision = _apology(received.event)
+        decision.events += self._published(received)
+        try:
+            await self._commit(received, decision)
+        except StoreUnavailable:
+            raise
+        except Exception:
+            if not decision.events:
+                raise
+            # An event that cannot be published is told in the log, and must not come up again for ever.
+            logger.exception("message %s could not be published", received.id)
+            await self._commit(received, replace(decision, events=[], state="dead"))
+
+    def _published(self, received: Received) -> list[Published]:
+        event = received.event
+        if isinstance(event, Notice):
+            return [of_notice(received.id, event)]
+        if isinstance(event, Message):
+            said = of_message(received.id, event)
+            return [said] if self._bus.takes(said) else []
+        return []
 
     # -- deciding: reads only
 
@@ -116,7 +139,7 @@ class Reception:
         if isinstance(event, Edit):
             return Decision.silent("an edit changes nothing that was asked")
         if isinstance(event, Notice):
-            return Decision.silent("nothing here understands notices")
+            return Decision.silent("published")
         if isinstance(event, Message) and not event.addressed:
             return Decision.silent("said to others in the room")
         if isinstance(event, Message) and event.automatic:
@@ -299,6 +322,8 @@ class Reception:
     # -- committing: everything or nothing
 
     async def _commit(self, received: Received, decision: Decision) -> None:
+        origin = BusOrigin(message_id=received.id, conversation_id=received.conversation_id)
+
         async def transaction(conn: AsyncConnection) -> tuple[list[Delivery], list[QueuedRun]] | None:
             if not await _mark_handled(conn, received.id, decision):
                 return None
@@ -312,6 +337,11 @@ class Reception:
             written = await self._outbox.write(
                 conn, source, replies, received.event.route, message_id=received.id
             )
+            for event in decision.events:
+                keep = isinstance(received.event, Notice)
+                outcome = await self._bus.publish(conn, event, origin, keep=keep)
+                written += outcome.deliveries
+                queued += outcome.queued
             return written, queued
 
         committed = await self._store.write(transaction)
@@ -391,6 +421,12 @@ async def _mark_handled(conn: AsyncConnection, message_id: str, decision: Decisi
         sa.update(table).where(table.c.id == message_id, table.c.state == "received").values(values)
     )
     return bool(done.rowcount)
+
+
+def _apology(event: Event) -> Decision:
+    if isinstance(event, Notice) or (isinstance(event, Message) and not event.addressed):
+        return Decision(state="dead")  # nobody asked, so nobody is told
+    return Decision.answer("Something went wrong on our side; the operator's log says what.", state="dead")
 
 
 def _text_of(event: Message | Edit | Notice) -> str:

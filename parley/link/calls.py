@@ -86,7 +86,10 @@ class SealSecret(Model):
 
 
 class DeliverCall(Model):
-    """`deliver` -> Receipt, or the connector's error. `again`: an earlier attempt may have arrived."""
+    """`deliver` -> Receipt, or the connector's error. `again`: an earlier attempt may have arrived.
+
+    `edits`: the native id of the message of ours that this one replaces in place.
+    """
 
     delivery_id: str
     account: str
@@ -103,6 +106,7 @@ class HookCall(Model):
     request: HookRequest
 
 
+    edits: str | None = None
 class CommandMenu(Model):
     """`command_menu` -> None: the commands there are."""
 

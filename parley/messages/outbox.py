@@ -33,6 +33,7 @@ from parley.errors import (
     Unreachable,
 )
 from parley.link.calls import DeliverCall
+from parley.messages import thread_links
 from parley.messages.inbox import conversation_id, insert_new
 from parley.messages.model import Capabilities, Receipt, Reply, Route, now
 from parley.messages.rendering import render_down
@@ -70,6 +71,7 @@ class Delivery:
     """One reply to one place; already rendered down. `doubt`: an earlier attempt may have arrived.
 
     While it waits, `reply` may be empty: a large one is kept in the store alone. `waits_since`: in this hub.
+    `under_id`: the delivery in whose thread it is shown; `edit_of_id`: the one that it replaces in place.
     """
 
     id: str
@@ -83,6 +85,8 @@ class Delivery:
     created_at: datetime = field(default_factory=now)
     attempts: int = 0
     doubt: bool = False
+    under_id: str | None = None
+    edit_of_id: str | None = None
     waits_since: datetime = field(default_factory=now)
 
 
@@ -151,16 +155,24 @@ class Outbox:
         *,
         message_id: str | None = None,
         first: int = 0,
+        under_id: str | None = None,
+        edit_of_id: str | None = None,
     ) -> list[Delivery]:
         """Insert deliveries for these replies; call `send` with them once the transaction is committed.
 
-        (source, ordinal) is unique: a second write of the same inserts nothing and returns nothing.
+        (source, ordinal) is unique: a second write of the same inserts nothing and returns nothing. `under_id` and
+        `edit_of_id` are deliveries of the same account and conversation: the native ids come from their receipts, and
+        until they have arrived these wait. What stands under one that died is sent plainly; its edit is dropped.
         """
         can = self._capabilities_of(route.account)
         parts = [part for reply in replies for part in render_down(reply, can) if not part.is_empty()]
         conversation = await conversation_id(conn, route)
         made = [
-            self._make(source, first + n, part, route, message_id, conversation)
+            replace(
+                self._make(source, first + n, part, route, message_id, conversation),
+                under_id=under_id,
+                edit_of_id=edit_of_id,
+            )
             for n, part in enumerate(parts)
         ]
         return [one for one in made if await self._insert(conn, one)]
@@ -181,6 +193,8 @@ class Outbox:
             "token": one.token,
             "state": "pending",
             "attempts": 0,
+            "under_id": one.under_id,
+            "edit_of_id": one.edit_of_id,
             "next_attempt_at": at,
             "created_at": one.created_at,
             "erase_after": at + timedelta(days=self.retention.bodies_days),
@@ -292,6 +306,8 @@ class Outbox:
             created_at=row.created_at,
             attempts=row.attempts,
             doubt=row.state == "sending",
+            under_id=row.under_id,
+            edit_of_id=row.edit_of_id,
         )
 
     def _work_on(self, conversation: str) -> None:
@@ -334,8 +350,6 @@ class Outbox:
         if reply is None:
             return None
         one = self._waiting[one.conversation_id][0] = _light(replace(one, reply=reply))
-        if not await self._claim(one):
-            return None
         call = DeliverCall(
             delivery_id=one.id,
             account=one.route.account,
@@ -344,6 +358,13 @@ class Outbox:
             token=one.token,
             again=one.doubt,
         )
+        if one.under_id or one.edit_of_id:
+            placed = await self._placed(one, call)
+            if not isinstance(placed, DeliverCall):
+                return placed
+            call = placed
+        if not await self._claim(one):
+            return None
         try:
             receipt = await holder.deliver(call)
         except RateLimited as error:
@@ -363,6 +384,37 @@ class Outbox:
             await self._settle(one, "sent", receipt=receipt)
         return None
 
+    async def _placed(self, one: Delivery, call: DeliverCall) -> DeliverCall | _Wait | None:
+        """The call with the native id of what it belongs to; how long to wait for that; None when it is dropped."""
+        try:
+            before = await self._before(one)
+        except StoreUnavailable:
+            return _Wait(self._back_off(one.attempts))
+        if before is not None and before.state in ("pending", "sending"):
+            if now() - one.created_at <= TRIED_FOR:
+                return _Wait(LOOK_AGAIN)
+            before = None
+        native_id = _first_id(before.receipt) if before is not None else None
+        if one.edit_of_id is None:
+            # What should have stood under one that died is better plainly there than not at all.
+            route = one.route.model_copy(update={"thread": native_id}) if native_id else one.route
+            return call.model_copy(update={"route": route})
+        if native_id is None:
+            await self._settle(one, "dead", reason="what it would have changed did not arrive")
+            return None
+        return call.model_copy(update={"edits": native_id})
+
+    async def _before(self, one: Delivery) -> Any:
+        table = schema.delivery
+        query = sa.select(table.c.state, table.c.receipt).where(
+            table.c.id == (one.edit_of_id or one.under_id)
+        )
+
+        async def fetch(conn: AsyncConnection) -> Any:
+            return (await conn.execute(query)).first()
+
+        return await self._store.read(fetch)
+
     async def _without_holder(self, one: Delivery) -> _Wait | None:
         if now() - one.waits_since <= TRIED_FOR:
             return _Wait(LOOK_AGAIN, account=True)
@@ -373,7 +425,7 @@ class Outbox:
     async def _perhaps_sent(self, one: Delivery, reason: str) -> _Wait | None:
         # A platform that removes duplicates may be sent it again; any other is asked once whether it is there (the
         # holder does so for a call with `again`), and if that cannot be told either, a person must look.
-        if self._capabilities_of(one.route.account).idempotent_send or not one.doubt:
+        if self._capabilities_of(one.route.account).idempotent_send or one.edit_of_id or not one.doubt:
             doubted = replace(one, doubt=True)
             return await self._again(doubted, reason, _Wait(self._back_off(one.attempts), account=True))
         await self._settle(one, "ambiguous", reason=reason)
@@ -410,11 +462,15 @@ class Outbox:
     ) -> None:
         sent_at: datetime | None = receipt.sent_at if receipt else None
         stored = receipt.model_dump(mode="json") if receipt else None
+        native_id = _first_id(stored)
         told: list[Delivery] = []
 
         async def tell(conn: AsyncConnection) -> None:
             told.clear()
-            if self._undelivered is not None and state != "sent":
+            if native_id and one.edit_of_id is None and one.source.startswith("event:"):
+                await thread_links.delivered(conn, one.id, native_id)
+            # Nobody misses an edit: what it changes says the same, only older.
+            if self._undelivered is not None and state != "sent" and one.edit_of_id is None:
                 told.extend(await self._undelivered(conn, one, state, reason or ""))
 
         values = {"state": state, "reason": reason, "receipt": stored, "sent_at": sent_at}
@@ -457,6 +513,11 @@ class Outbox:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _first_id(receipt: Any) -> str | None:
+    ids = (receipt or {}).get("native_ids") or ()
+    return str(ids[0]) if ids else None
 
 
 def _light(one: Delivery) -> Delivery:

@@ -16,7 +16,7 @@ from parley.messages import registry
 from parley.messages.connector import Connector
 from parley.messages.model import Capabilities, HookRequest, HookResponse, Receipt, now
 from parley.messages.outbox import Holder
-from parley.settings import File
+from parley.settings import BUS, File
 from parley.store import schema
 from parley.store.engine import Store
 from parley.store.ids import new_id
@@ -49,6 +49,8 @@ class _Here:
         self._connector = connector
 
     async def deliver(self, call: DeliverCall) -> Receipt:
+        if call.edits is not None:
+            return await self._connector.edit_message(call.edits, call.reply, call.route)
         return await self._connector.send_message(call.reply, call.route, token=call.token)
 
 
@@ -86,6 +88,8 @@ class Accounts:
         registry.connector_class(platform)
         if CONSOLE in (name, platform):
             raise ConfigurationError("the console is there already and needs no account of its own.")
+        if name == BUS:
+            raise ConfigurationError(f"no account can be called {BUS!r}: events of our own have that name.")
 
         async def write(conn: AsyncConnection) -> None:
             await conn.execute(sa.delete(schema.account).where(schema.account.c.name == name))

@@ -33,15 +33,20 @@ from parley.link.calls import (
 )
 from parley.link.server import LinkServer, Peer, make_tokens
 from parley.messages import registry
+from parley.messages.bus import Bus
 from parley.messages.connector import Connector
+from parley.messages.event_log import EventLog
+from parley.messages.follows import Follows
 from parley.messages.inbox import Inbox, Received
 from parley.messages.intake import Intake
 from parley.messages.model import Accepted, Assurance, ConversationKind, Event, Route, now
 from parley.messages.outbox import Delivery, Outbox
+from parley.messages.routes import Routes, places_of
 from parley.messages.watch import Watch
 from parley.metrics import Metrics
 from parley.people.audit import Audit
 from parley.people.principals import ensure_owner, find_by_identity
+from parley.people.rights import Origin
 from parley.people.sealing import Keyring
 from parley.processes.accounts import CONSOLE, Accounts
 from parley.processes.admin import Admin
@@ -55,6 +60,7 @@ from parley.runs.catalogue import AutomationSpec, Catalogue
 from parley.runs.dispatch import Dispatcher
 from parley.runs.failures import Notice
 from parley.runs.ledger import Ledger
+from parley.runs.on_event import EventStarts
 from parley.runs.prefect_api import PrefectApi
 from parley.runs.questions import Questions
 from parley.runs.reconcile import Reconciler
@@ -102,6 +108,18 @@ class Hub:
             capabilities_of=self.accounts.capabilities,
             changed=self._delivery_changed,
             undelivered=self._undelivered,
+        )
+        self.routes: Routes = Routes(self.file, self.catalogue)
+        self.events: EventLog = EventLog(store, keyring)
+        self.follows: Follows = Follows(keyring)
+        self.bus: Bus = Bus(
+            self.outbox,
+            self.events,
+            routes=lambda: self.routes,
+            route_to=self._route_to,
+            followers=self.follows.followers,
+            capabilities_of=self.accounts.capabilities,
+            start=EventStarts(keyring, catalogue=lambda: self.catalogue, limits=lambda: self.file.limits),
         )
         self.dispatcher: Dispatcher = Dispatcher(
             self.prefect,
@@ -154,6 +172,7 @@ class Hub:
             self.watch,
             builtins,
             dialogue,
+            self.bus,
             catalogue=lambda: self.catalogue,
             understander=lambda: self.understander,
             limits=lambda: self.file.limits,
@@ -241,7 +260,7 @@ class Hub:
         self, conn: AsyncConnection, one: Delivery, state: str, reason: str
     ) -> list[Delivery]:
         account = one.route.account
-        if one.message_id is None and not one.source.startswith(("run:", "request:")):
+        if one.message_id is None and not one.source.startswith(("run:", "request:", "event:")):
             return []  # a notice to the people on duty: one about a notice could go round for ever
         # One an hour and account says enough: (source, ordinal) is unique.
         source = f"undelivered:{account}:{state}:{now():%Y-%m-%dT%H}"
@@ -277,7 +296,8 @@ class Hub:
     async def _assurance(self, conn: AsyncConnection, row: Any) -> Assurance:
         route = row.route or {}
         account = route.get("account")
-        if account in (None, CONSOLE) or row.message_id is None:
+        if account in (None, CONSOLE) or row.message_id is None or row.origin == Origin.SERVICE:
+            # What a service asks for it asks for by its own rights, which the owner gave to this account.
             return Assurance.VERIFIED
         sender = (
             await conn.execute(
@@ -336,6 +356,7 @@ class Hub:
             return
         self.catalogue = catalogue
         self.understander = Understander(catalogue)
+        self.routes = Routes(self.file, catalogue)
         try:
             _keep_catalogue(self.settings, catalogue)
         except OSError as error:
@@ -382,6 +403,8 @@ class Hub:
             stack.push_async_callback(self.outbox.aclose)
             stack.push_async_callback(self.intake.aclose)
             await self.accounts.load()
+            await self.events.load()
+            self._warn_of_lost_routes()
             await self._take_up()
             await stack.enter_async_context(self.link.listen(self.settings.socket))
             await stack.enter_async_context(
@@ -438,10 +461,18 @@ class Hub:
         self.inbox.limits, self.inbox.retention = new.limits, new.retention
         self.outbox.retention, self.questions.limits = new.retention, new.limits
         self.ledger.default_threshold = new.duty.alert_after
+        self.routes = Routes(new, self.catalogue)
+        if {"routes", "bridges", "accounts"} & set(changed):
+            self._warn_of_lost_routes()
         if "accounts" in changed:
             await self._accounts_changed()
         if {"automations", "scripts", "worker"} & set(changed):
             await self._tell(Role.WORKER, "reload")
+
+    def _warn_of_lost_routes(self) -> None:
+        for place, where in places_of(self.file):
+            if not self.accounts.knows(place.partition(":")[0]):
+                logger.warning("parley.toml, %s: there is no account for %s; nothing is sent there.", where, place)
 
     async def _file_refused(self, reason: str) -> None:
         await self._audit_file("configuration-refused", {"reason": reason[:500]})

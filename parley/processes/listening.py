@@ -223,8 +223,10 @@ class Listening:
 async def deliver(connector: Connector, call: DeliverCall) -> Receipt:
     """Send; where an earlier attempt may have arrived, only if the platform does not have it.
 
-    Raises `Unknown` when that cannot be found out: a person has to look.
+    Raises `Unknown` when that cannot be found out: a person has to look. An edit may be made twice.
     """
+    if call.edits is not None:
+        return await connector.edit_message(call.edits, call.reply, call.route)
     if call.again and not connector.capabilities.idempotent_send:
         find_sent = getattr(connector, "find_sent", None)
         if find_sent is None:

@@ -12,9 +12,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from parley.messages.model import CommandEntry, CommandParameter, Model
+from parley.messages.topics import Pattern
+
+
+def _pattern(text: str) -> str:
+    Pattern(text)
+    return text
 
 
 class Effect(StrEnum):
@@ -87,6 +93,18 @@ class Parameter(Model):
         return tuple(schema.get("enum", ()))
 
 
+class Subscription(Model):
+    """Events that start an automation: `on=Subscription(pattern="github.push", where={"branch": "main"})`.
+
+    `pattern` of topics: `*` is one word, `#` none or more. `where` names fields of the event and globs, of which one
+    must match; `parameters` are texts with `{fields}` in them.
+    """
+
+    pattern: Annotated[str, AfterValidator(_pattern)]
+    where: Annotated[dict[str, str | tuple[str, ...]], Field(max_length=50)] = Field(default_factory=dict)
+    parameters: Annotated[dict[str, str], Field(max_length=100)] = Field(default_factory=dict)
+
+
 class AutomationSpec(Model):
     """One automation. `name` is the flow's name in Prefect, `command` what people type after the slash.
 
@@ -116,6 +134,7 @@ class AutomationSpec(Model):
     source: str = ""
 
     def parameter(self, name: str) -> Parameter | None:
+    on: tuple[Subscription, ...] = ()
         """The parameter of this name, or None."""
         return next((p for p in self.parameters if p.name == name), None)
 

@@ -16,9 +16,10 @@ from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import TypeAdapter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from parley.errors import AlreadyStarted, StartRefused, StoreUnavailable
+from parley.errors import AlreadyStarted, LinkError, StartRefused, StoreUnavailable
 from parley.language.characters import language_of
 from parley.link.calls import (
     AskCall,
@@ -30,7 +31,7 @@ from parley.link.calls import (
     StartCall,
     Started,
 )
-from parley.messages.model import Assurance, Message, Reply, Route, now
+from parley.messages.model import Assurance, Event, Message, Reply, Route, now
 from parley.messages.outbox import Delivery, Outbox
 from parley.messages.watch import Watch
 from parley.metrics import Metrics
@@ -58,6 +59,7 @@ MOST_RUNS = 3
 
 
 _WITHOUT_MESSAGE = frozenset({"schedule", "prefect"})
+_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 @dataclass(slots=True)
@@ -223,7 +225,10 @@ class Ledger:
         if message_id is None or sealed is None:
             return None
         body = self._keyring.open("message", "event_sealed", message_id, sealed)
-        return Message.model_validate_json(body) if b'"type":"message"' in body else None
+        if b'"type":"message"' not in body:
+            return None
+        event = _EVENT.validate_json(body)  # another event may quote these words
+        return event if isinstance(event, Message) else None
 
     # -- while it runs
 
@@ -253,7 +258,13 @@ class Ledger:
                 return []
             route, first = Route.model_validate(row.route), call.ordinal * 100
             return await self._outbox.write(
-                conn, f"run:{call.run_id}", [call.reply], route, message_id=row.message_id, first=first
+                conn,
+                f"run:{call.run_id}",
+                [call.reply],
+                route,
+                message_id=row.message_id,
+                first=first,
+                under_id=row.under_id,
             )
 
         self._outbox.send(await self._store.write(write))
@@ -384,7 +395,13 @@ class Ledger:
             route = route.model_copy(update={"private_to": await self._sender_of(conn, row.message_id)})
         source = f"request:{row.id}"
         after.deliveries += await self._outbox.write(
-            conn, source, [answer], route, message_id=row.message_id, first=row.epoch * 100
+            conn,
+            source,
+            [answer],
+            route,
+            message_id=row.message_id,
+            first=row.epoch * 100,
+            under_id=row.under_id,
         )
 
     async def _sender_of(self, conn: AsyncConnection, message_id: str | None) -> str | None:

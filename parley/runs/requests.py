@@ -48,6 +48,7 @@ class NewRequest:
     ordinal: int = 0
     under_id: str | None = None
     standing_id: str | None = None
+    trail: tuple[str, ...] = ()
     id: str = field(default_factory=new_id)
 
 
@@ -93,6 +94,7 @@ async def insert_request(conn: AsyncConnection, keyring: Keyring, new: NewReques
         "reason": new.reason,
         "under_id": new.under_id,
         "standing_id": new.standing_id,
+        "trail": list(new.trail) or None,
         "created_at": at,
         "queued_at": at if new.state == "queued" else None,
         "ended_at": None if new.state in OPEN else at,

@@ -371,6 +371,8 @@ thread_link = sa.Table(
     sa.Column("delivery_id", sa.String(36), nullable=False, index=True),
     # Known once it is delivered.
     _text("native_id"),
+    # A digest of the title that it shows, so that it is edited only when there is another.
+    _text("shown"),
     _when("closed_at"),
     _when("used_at", False),
     sa.UniqueConstraint("scope", "key", "account", "conversation"),

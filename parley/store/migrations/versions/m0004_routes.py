@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.Column("conversation", sa.Text(), nullable=False),
         sa.Column("delivery_id", sa.String(length=36), nullable=False),
         sa.Column("native_id", sa.Text(), nullable=True),
+        sa.Column("shown", sa.Text(), nullable=True),
         sa.Column("closed_at", sa.DateTime(), nullable=True),
         sa.Column("used_at", sa.DateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_thread_link")),

@@ -1,0 +1,128 @@
+"""The bus: an event is written down, goes where routes lead, and starts what waits for it; all in one transaction.
+
+That transaction is the one that makes the event true: the message it came as is handled, the run that published it
+goes on, the request is closed. So whatever dies in between, an event happens once, and what it leads to is in the
+outbox and among the queued runs or is not there at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from parley.messages.event_log import EventLog
+from parley.messages.model import Capabilities, Route
+from parley.messages.outbox import Delivery, Outbox
+from parley.messages.published import Published, place_of
+from parley.messages.routes import Matched, Routes, Start
+from parley.messages.threads import place_event
+from parley.runs.requests import QueuedRun
+
+MOST_PLACES: Final = 200
+"""Conversations that one event goes to at the most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where an event came from, for what it starts: the message it arrived as, and where answers are said."""
+
+    message_id: str | None = None
+    conversation_id: str | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What is sent and dispatched once the transaction is committed."""
+
+    deliveries: list[Delivery] = field(default_factory=list)
+    queued: list[QueuedRun] = field(default_factory=list)
+
+
+class Starter(Protocol):
+    """Makes a request of an event; see parley.runs.on_event."""
+
+    async def __call__(
+        self,
+        conn: AsyncConnection,
+        event: Published,
+        start: Start,
+        origin: Origin,
+        *,
+        ordinal: int,
+        route: Route | None,
+        under_id: str | None,
+    ) -> Sequence[QueuedRun]:
+        """The runs that are queued: none when the service may not run it."""
+
+
+Followers = Callable[[AsyncConnection, Published], Awaitable[Sequence[Route]]]
+"""Conversations that follow what an event is about."""
+
+
+class Bus:
+    """Publishes events. `route_to` finds the conversation that parley.toml names; None when there is no account."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        log: EventLog,
+        *,
+        routes: Callable[[], Routes],
+        route_to: Callable[[AsyncConnection, str], Awaitable[Route | None]],
+        followers: Followers,
+        capabilities_of: Callable[[str], Capabilities],
+        start: Starter,
+    ) -> None:
+        self._outbox = outbox
+        self._log = log
+        self._routes = routes
+        self._route_to = route_to
+        self._followers = followers
+        self._capabilities_of = capabilities_of
+        self._start = start
+
+    def takes(self, event: Published) -> bool:
+        """Whether a route or a program wants this: for what is published often and mostly for nobody."""
+        matched = self._routes().for_event(event)
+        return bool(matched.places or matched.starts) or self._log.is_wanted(event.topic)
+
+    async def publish(
+        self, conn: AsyncConnection, event: Published, origin: Origin | None = None, *, keep: bool = True
+    ) -> Outcome:
+        """Publish within this transaction. `keep`: also when no program asked for its topic.
+
+        A second event of the same source does nothing, if it is kept; one that is not has a caller that knows.
+        """
+        outcome = Outcome()
+        if (keep or self._log.is_wanted(event.topic)) and not await self._log.append(conn, event):
+            return outcome
+        matched = self._routes().for_event(event)
+        routes = await self._conversations(conn, event, matched)
+        heads: list[tuple[Route | None, str | None]] = []
+        for at, route in enumerate(routes[:MOST_PLACES]):
+            can = self._capabilities_of(route.account)
+            written, head = await place_event(conn, self._outbox, event, route, can, at * 100)
+            outcome.deliveries += written
+            heads.append((route, head))
+        # What an automation says of the event belongs under it, in the first conversation that parley.toml names.
+        first, head = heads[0] if heads and matched.places else (None, None)
+        for at, start in enumerate(matched.starts):
+            if f"run:{start.automation}" in event.trail:
+                continue  # it led to this event itself
+            outcome.queued += await self._start(
+                conn, event, start, origin or Origin(), ordinal=at, route=first, under_id=head
+            )
+        return outcome
+
+    async def _conversations(self, conn: AsyncConnection, event: Published, matched: Matched) -> list[Route]:
+        found = [await self._route_to(conn, place) for place in matched.places]
+        routes = [route for route in found if route is not None]
+        routes += await self._followers(conn, event)
+        came_from = event.data.get("conversation") if event.topic.startswith("message.") else None
+        once = {place_of(route): route for route in reversed(routes)}
+        # What was said in a conversation is not said there again.
+        once.pop(f"{event.account}:{came_from}", None)
+        return list(reversed(once.values()))

@@ -1,0 +1,105 @@
+"""Follows: routes that people made in a conversation for a repository, `/follow octo/app`. Kept in the store.
+
+Functions of one transaction; who may follow is decided by the caller, and audited there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from parley.errors import PolicyError
+from parley.messages.inbox import insert_new
+from parley.messages.model import Route, now
+from parley.messages.published import Published
+from parley.messages.topics import Pattern
+from parley.people.sealing import Keyring
+from parley.store import schema
+from parley.store.ids import new_id
+
+MOST_HERE: Final = 100
+"""Repositories that one conversation follows at the most."""
+
+USUAL: Final = ("*.push", "*.pull_request.#", "*.release.#", "*.pipeline.failed")
+"""What is told when nothing else is asked for; the first word is the account."""
+
+_NAME = r"[a-z0-9_][a-z0-9_.-]{0,99}"
+_REPOSITORY = re.compile(rf"{_NAME}(/{_NAME}){{0,10}}/({_NAME}|\*)", re.ASCII)
+_TABLE = schema.follow
+
+
+def repository(text: str) -> str | None:
+    """`owner/name` (or `owner/*`) as it is compared: lower case; None when it is none."""
+    name = text.strip().lower().removesuffix(".git")
+    return name if _REPOSITORY.fullmatch(name) else None
+
+
+class Follows:
+    """Conversations and the repositories that they follow."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+
+    async def add(
+        self, conn: AsyncConnection, name: str, topics: Sequence[str], route: Route, by_id: str
+    ) -> None:
+        """Follow a repository in this conversation, with these topics from now on. Raises `PolicyError`: too many."""
+        here = _here(route)
+        count = sa.select(sa.func.count()).select_from(_TABLE).where(here, _TABLE.c.repository != name)
+        if (await conn.execute(count)).scalar_one() >= MOST_HERE:
+            raise PolicyError(f"A conversation follows {MOST_HERE} repositories at the most.")
+        follow_id = new_id()
+        # Not the thread in which it was asked for: what happens later is told to the whole room.
+        plain = route.model_copy(update={"thread": None, "reply_to": None, "private_to": None})
+        body = self._keyring.seal("follow", "route_sealed", follow_id, plain.model_dump_json().encode())
+        values = {
+            "id": follow_id,
+            "repository": name,
+            "topics": list(topics),
+            "account": route.account,
+            "conversation": route.conversation,
+            "route_sealed": body,
+            "by_id": by_id,
+            "created_at": now(),
+        }
+        await conn.execute(sa.delete(_TABLE).where(here, _TABLE.c.repository == name))
+        await conn.execute(insert_new(conn, _TABLE, values, ("repository", "account", "conversation")))
+
+    async def remove(self, conn: AsyncConnection, name: str, route: Route) -> bool:
+        """Follow it no more; whether it was followed here."""
+        done = await conn.execute(sa.delete(_TABLE).where(_here(route), _TABLE.c.repository == name))
+        return bool(done.rowcount)
+
+    async def here(self, conn: AsyncConnection, route: Route) -> list[Any]:
+        """What this conversation follows: rows with `repository` and `topics`."""
+        query = sa.select(_TABLE.c.repository, _TABLE.c.topics).where(_here(route))
+        return list((await conn.execute(query.order_by(_TABLE.c.repository))).all())
+
+    async def followers(self, conn: AsyncConnection, event: Published) -> list[Route]:
+        """The conversations that follow what this event is about."""
+        about = event.data.get("repository")
+        if not isinstance(about, str) or len(about) > 1000:
+            return []
+        query = sa.select(_TABLE).where(_TABLE.c.repository.in_(_names(about.lower())))
+        return [
+            self._route(row)
+            for row in (await conn.execute(query.order_by(_TABLE.c.id))).all()
+            if any(Pattern(pattern).matches(event.topic) for pattern in row.topics)
+        ]
+
+    def _route(self, row: Any) -> Route:
+        body = self._keyring.open("follow", "route_sealed", row.id, row.route_sealed)
+        return Route.model_validate_json(body)
+
+
+def _names(about: str) -> list[str]:
+    parts = about.split("/")
+    return [about, *("/".join([*parts[:n], "*"]) for n in range(1, min(len(parts), 12)))]
+
+
+def _here(route: Route) -> sa.ColumnElement[bool]:
+    return sa.and_(_TABLE.c.account == route.account, _TABLE.c.conversation == route.conversation)

@@ -1,0 +1,95 @@
+"""What is published on the bus: one shape for what services report, what people say, and what becomes of runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, Field
+
+from parley.messages.model import Edit, Message, Model, Notice, Route, now
+from parley.messages.topics import MAX_TOPIC, topic
+
+
+class Published(Model):
+    """An event on the bus.
+
+    `source` makes it happen once: a second one of the same source is dropped. `account`: where it came from, "bus" for
+    our own. `trail`: the automations that led to it, as `run:<name>`; one of them is not started by it again. The other
+    fields are those of `Notice`.
+    """
+
+    source: Annotated[str, Field(max_length=400)]
+    topic: Annotated[str, Field(max_length=MAX_TOPIC)]
+    account: str
+    title: str = ""
+    text: str = ""
+    url: str = ""
+    key: str = ""
+    closes: bool = False
+    severity: Literal["info", "warning", "critical"] = "info"
+    data: dict[str, Any] = Field(default_factory=dict)
+    at: AwareDatetime = Field(default_factory=now)
+    trail: tuple[str, ...] = ()
+
+    def fields(self) -> dict[str, Any]:
+        """What conditions and templates may name: the event's own fields before those of its data."""
+        own = {
+            "topic": self.topic,
+            "account": self.account,
+            "title": self.title,
+            "text": self.text,
+            "url": self.url,
+            "key": self.key,
+            "severity": self.severity,
+            "closes": self.closes,
+        }
+        return {**self.data, **own}
+
+
+def place_of(route: Route) -> str:
+    """A route's conversation as parley.toml names it."""
+    return f"{route.account}:{route.conversation}"
+
+
+def of_notice(message_id: str, notice: Notice) -> Published:
+    """What a service reported: `<account>.<its topic>`."""
+    return Published(
+        source=f"message:{message_id}",
+        topic=f"{topic(notice.account)}.{notice.topic}",
+        account=notice.account,
+        title=notice.title,
+        text=notice.text,
+        url=notice.url,
+        key=notice.key,
+        closes=notice.closes,
+        severity=notice.severity,
+        data=notice.data,
+        at=notice.sent_at,
+    )
+
+
+def of_message(message_id: str, message: Message | Edit) -> Published:
+    """What somebody said: `message.<account>`, with the fields `conversation`, `thread`, `kind`, `sender`, `name`."""
+    route, sender = message.route, message.sender
+    return Published(
+        source=f"message:{message_id}",
+        topic=message_topic(message.account),
+        account=message.account,
+        title=(sender.name or sender.id)[:500],
+        text=message.text,
+        data={
+            "conversation": route.conversation,
+            "thread": route.thread or "",
+            "kind": route.kind.value,
+            "sender": sender.id,
+            "name": sender.name,
+            "bot": sender.is_bot or (isinstance(message, Message) and message.automatic),
+            "addressed": isinstance(message, Edit) or message.addressed,
+        },
+        at=message.sent_at,
+    )
+
+
+def message_topic(account: str) -> str:
+    """The topic of what is said on an account."""
+    return topic("message", account)

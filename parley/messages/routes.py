@@ -1,0 +1,118 @@
+"""Routes: which events go where. Compiled once for each parley.toml and catalogue; matching takes a step a route.
+
+A route leads to conversations, to an automation, or to both. Routes come from `[[routes]]`, from `on=` of automations,
+and from `/follow` (those are in the store; see parley.messages.follows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from parley.messages.filters import Condition, Template
+from parley.messages.model import Edit, Message
+from parley.messages.published import Published, message_topic
+from parley.messages.topics import Pattern
+from parley.runs.catalogue import Catalogue
+from parley.settings import EventRoute, File
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """An automation that an event starts, with its parameters: named ones filled from the event."""
+
+    automation: str
+    parameters: Mapping[str, Template]
+    route: str
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """Where one event goes: conversations (`account:native id`) in the order of the routes, and automations."""
+
+    places: tuple[str, ...] = ()
+    starts: tuple[Start, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    name: str
+    patterns: tuple[Pattern, ...]
+    conditions: tuple[Condition, ...]
+    places: tuple[str, ...]
+    start: Start | None
+    bots: bool
+
+    def takes(self, event: Published, fields: Mapping[str, Any]) -> bool:
+        return any(pattern.matches(event.topic) for pattern in self.patterns) and all(
+            condition.holds(fields) for condition in self.conditions
+        )
+
+
+class Routes:
+    """All routes of one parley.toml and one catalogue."""
+
+    def __init__(self, file: File, catalogue: Catalogue) -> None:
+        self._ways = (*_of_file(file.routes), *_of_catalogue(catalogue))
+
+    def for_event(self, event: Published) -> Matched:
+        """Where this goes; each conversation and each automation once."""
+        fields = event.fields()
+        bot = bool(event.data.get("bot")) and event.topic.startswith("message.")
+        ways = [way for way in self._ways if (way.bots or not bot) and way.takes(event, fields)]
+        places = dict.fromkeys(place for way in ways for place in way.places)
+        starts = {way.start.automation: way.start for way in reversed(ways) if way.start}
+        return Matched(tuple(places), tuple(reversed(starts.values())))
+
+    def may_take(self, message: Message | Edit) -> bool:
+        """Whether a route may want what was said on this account: cheap, before anything is stored."""
+        topic = message_topic(message.account)
+        return any(pattern.matches(topic) for way in self._ways for pattern in way.patterns)
+
+    def __len__(self) -> int:
+        return len(self._ways)
+
+
+def places_of(file: File) -> Iterable[tuple[str, str]]:
+    """Every conversation that parley.toml's routes and bridges name, with where it is named."""
+    for route in file.routes:
+        yield from ((place, f"route {route.name!r}") for place in route.to)
+    for bridge in file.bridges:
+        yield from ((place, f"bridge {bridge.name!r}") for place in bridge.rooms)
+
+
+def _of_file(routes: Sequence[EventRoute]) -> Iterable[_Way]:
+    for route in routes:
+        start = Start(route.run, _templates(route.parameters), route.name) if route.run else None
+        yield _Way(
+            name=route.name,
+            patterns=tuple(map(Pattern, route.patterns)),
+            conditions=_conditions(route.where),
+            places=route.to,
+            start=start,
+            bots=route.bots,
+        )
+
+
+def _of_catalogue(catalogue: Catalogue) -> Iterable[_Way]:
+    for spec in catalogue:
+        for on in spec.on:
+            yield _Way(
+                name=f"on= of /{spec.command}",
+                patterns=(Pattern(on.pattern),),
+                conditions=_conditions(on.where),
+                places=(),
+                start=Start(spec.command, _templates(on.parameters), f"on= of /{spec.command}"),
+                bots=False,
+            )
+
+
+def _conditions(where: Mapping[str, str | Sequence[str]]) -> tuple[Condition, ...]:
+    return tuple(
+        Condition(name, (globs,) if isinstance(globs, str) else globs) for name, globs in where.items()
+    )
+
+
+def _templates(parameters: Mapping[str, str]) -> Mapping[str, Template]:
+    return {name: Template(text) for name, text in parameters.items()}

@@ -1,0 +1,216 @@
+"""An event starts an automation, with the rights of the service that it came from: none until the owner gives some.
+
+Each account that reports something has a service principal of the account's name; what came from no account (published
+by a run or a program) counts as the service `bus`. A request is made in any case, so that a refusal can be looked up.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from parley.errors import BadArguments, PolicyError
+from parley.language.binding import check_value, read_value
+from parley.messages.bus import Origin
+from parley.messages.filters import Template, spoken
+from parley.messages.model import Assurance, Route, now
+from parley.messages.published import Published
+from parley.messages.routes import Start
+from parley.messages.topics import word
+from parley.people import principals, standing
+from parley.people.audit import Audit, Phase
+from parley.people.principals import Principal, PrincipalKind
+from parley.people.rights import Origin as Asked
+from parley.people.rights import allows
+from parley.people.sealing import Keyring
+from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane, Parameter
+from parley.runs.requests import NewRequest, QueuedRun, insert_request, insert_run
+from parley.runs.sentences import sentence
+from parley.settings import Limits
+from parley.store.ids import new_id
+
+SERVICE = "service"
+"""The user id of an account's own service principal; no platform's own ids matter for what services report."""
+
+
+class EventStarts:
+    """Makes requests of events; `parley.messages.bus.Starter`."""
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        *,
+        catalogue: Callable[[], Catalogue],
+        limits: Callable[[], Limits],
+    ) -> None:
+        self._keyring = keyring
+        self._audit = Audit(keyring)
+        self._catalogue = catalogue
+        self._limits = limits
+
+    async def service_of(self, conn: AsyncConnection, account: str) -> Principal:
+        """The service principal of an account, made when the account reports something for the first time."""
+        link = await principals.find_by_identity(conn, account, SERVICE)
+        if link is not None:
+            return link.principal
+        name, made = await _new_service(conn, account)
+        await principals.link_identity(conn, made, account, SERVICE, verified=True)
+        await self._audit.append(
+            conn,
+            action="service-made",
+            phase=Phase.OUTCOME,
+            actor="-",
+            subject=f"person:{name}",
+            details={"account": account, "role": "none"},
+        )
+        return await principals.get(conn, made)
+
+    async def __call__(
+        self,
+        conn: AsyncConnection,
+        event: Published,
+        start: Start,
+        origin: Origin,
+        *,
+        ordinal: int,
+        route: Route | None,
+        under_id: str | None,
+    ) -> list[QueuedRun]:
+        """A request for this automation; its run, unless it is refused."""
+        service = await self.service_of(conn, event.account)
+        spec = self._catalogue().find(start.automation)
+        values: dict[str, Any] = {}
+        standing_id: str | None = None
+        if spec is None:
+            refusal: str | None = sentence("not-in-catalogue", command=start.automation)
+            spec = AutomationSpec(name=start.automation, command=start.automation, summary="", deployment="")
+        else:
+            values, refusal = _filled(event, start.parameters, spec)
+            if refusal is None:
+                refusal, standing_id = await self._refusal(conn, service, spec, values)
+        new = NewRequest(
+            spec=spec,
+            values=values,
+            origin=Asked.SERVICE,
+            actor_id=service.id,
+            state="refused" if refusal else "queued",
+            lane=spec.lane or (Lane.ALERTS if event.severity != "info" else Lane.SCHEDULES),
+            route=route,
+            message_id=origin.message_id,
+            conversation_id=origin.conversation_id,
+            reason=refusal,
+            expires_at=now() + timedelta(seconds=self._limits().message_age),
+            ordinal=ordinal,
+            under_id=under_id,
+            standing_id=standing_id,
+            trail=(*event.trail, f"run:{spec.command}"),
+        )
+        request_id = await insert_request(conn, self._keyring, new)
+        if spec.effect is not Effect.READ or refusal:
+            await self._audit_start(conn, new, request_id, service, event, start)
+        if refusal:
+            return []
+        return [
+            QueuedRun(
+                run_id=await insert_run(conn, request_id),
+                request_id=request_id,
+                message_id=origin.message_id,
+                automation=spec.command,
+                values=values,
+                actor=service.name,
+                lane=new.lane,
+            )
+        ]
+
+    async def _refusal(
+        self, conn: AsyncConnection, service: Principal, spec: AutomationSpec, values: Mapping[str, Any]
+    ) -> tuple[str | None, str | None]:
+        allowed = allows(service, spec.effect, spec.command, Asked.SERVICE, Assurance.VERIFIED)
+        if allowed.allowed:
+            return None, None
+        if not service.enabled:
+            return allowed.reason, None
+        cover = await standing.covering(conn, service.id, spec, values)
+        if cover.approval is not None:
+            return None, cover.approval.id
+        reason = allowed.reason if cover.reason == "standing-none" else sentence(cover.reason)
+        return reason, None
+
+    async def _audit_start(
+        self,
+        conn: AsyncConnection,
+        new: NewRequest,
+        request_id: str,
+        service: Principal,
+        event: Published,
+        start: Start,
+    ) -> None:
+        await self._audit.append(
+            conn,
+            action=f"run:{new.spec.command}"[:200],
+            phase=Phase.OUTCOME if new.state == "refused" else Phase.INTENT,
+            actor=service.name,
+            subject=f"request:{request_id}",
+            details={
+                "state": new.state,
+                "origin": new.origin,
+                "version": new.spec.version,
+                "topic": event.topic,
+                "route": start.route[:200],
+            },
+        )
+
+
+async def _new_service(conn: AsyncConnection, account: str) -> tuple[str, str]:
+    # Somebody may have the account's name already.
+    taken = {one.name for one in await principals.list_principals(conn)}
+    plain = word(account)[:40]
+    for name in (account, f"{plain}-service", f"{plain}-{new_id()[-12:]}"):
+        try:
+            if principals.clean_name(name) not in taken:
+                return name, await principals.add_principal(conn, name, kind=PrincipalKind.SERVICE)
+        except PolicyError:
+            continue  # it cannot be a name
+    raise PolicyError(f"There is no name left for the service of the account {account}.")
+
+
+def _filled(
+    event: Published, parameters: Mapping[str, Template], spec: AutomationSpec
+) -> tuple[dict[str, Any], str | None]:
+    """The parameters' values, and why they do not fit."""
+    fields = event.fields()
+    values: dict[str, Any] = {}
+    for name, template in parameters.items():
+        parameter = spec.parameter(name)
+        if parameter is None:
+            return values, f"`/{spec.command}` has no parameter `{name}`."
+        value = template.filled(fields)
+        try:
+            if value is not None:
+                values[name] = _fitted(value, parameter)
+        except BadArguments as error:
+            return values, str(error)
+    missing = [one.name for one in spec.parameters if one.required and one.name not in values]
+    if missing:
+        return values, f"the event gives nothing for `{missing[0]}`."
+    return values, None
+
+
+def _fitted(value: Any, parameter: Parameter) -> Any:
+    # Text is read as if it had been typed, so that "5" is a number where one is wanted.
+    if isinstance(value, str):
+        return read_value(value, parameter)
+    try:
+        check_value(value, parameter)
+    except BadArguments:
+        if isinstance(value, dict | list) or value is None:
+            raise
+        return read_value(spoken(value), parameter)
+    return json.loads(json.dumps(value))
+
+
+__all__ = ["SERVICE", "EventStarts"]
