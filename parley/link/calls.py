@@ -73,6 +73,15 @@ class OpenSecret(Model):
     sealed: str
 
 
+class OpenRunSecret(OpenSecret):
+    """`open_run_secret` -> str: the same for a run whose automation names the Block."""
+
+    token: str
+    flow_run_id: str
+    run_id: str
+    epoch: int
+
+
 class SealSecret(Model):
     """`seal_secret` -> str: a field that was typed in clear into the Prefect UI, sealed."""
 
@@ -97,6 +106,7 @@ class DeliverCall(Model):
     route: Route
     token: str
     again: bool = False
+    edits: str | None = None
 
 
 class HookCall(Model):
@@ -106,7 +116,6 @@ class HookCall(Model):
     request: HookRequest
 
 
-    edits: str | None = None
 class CommandMenu(Model):
     """`command_menu` -> None: the commands there are."""
 

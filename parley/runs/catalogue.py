@@ -111,7 +111,8 @@ class AutomationSpec(Model):
     `version` is a digest of signature, effect and source; a change of it voids approvals. `wrapped` is false for an
     existing Prefect deployment that was made a command in parley.toml: it has no start guard inside and its outcome
     is read from Prefect. `deployment` is Prefect's "flow/deployment". `time_limit` and `alert_after`: seconds, count.
-    `core` is a digest of the source alone, `revisions` those of what single values of a parameter stand for.
+    `core` is a digest of the source alone, `revisions` those of what single values of a parameter stand for. `blocks`:
+    whose sealed secrets its runs may open, each as "<type>/<name>".
     """
 
     name: str
@@ -129,12 +130,13 @@ class AutomationSpec(Model):
     time_limit: float | None = None
     lane: Lane | None = None
     isolation: str = "process"
+    blocks: tuple[str, ...] = ()
     wrapped: bool = True
     entrypoint: str = ""
     source: str = ""
+    on: tuple[Subscription, ...] = ()
 
     def parameter(self, name: str) -> Parameter | None:
-    on: tuple[Subscription, ...] = ()
         """The parameter of this name, or None."""
         return next((p for p in self.parameters if p.name == name), None)
 

@@ -26,6 +26,7 @@ from parley.link.calls import (
     BeatCall,
     FinishCall,
     LogActionCall,
+    OpenRunSecret,
     RunEnded,
     SayCall,
     StartCall,
@@ -58,8 +59,8 @@ MOST_RUNS = 3
 """Runs that one request gets at the most when processes die under it and it is declared idempotent."""
 
 
-_WITHOUT_MESSAGE = frozenset({"schedule", "prefect"})
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+_WITHOUT_MESSAGE = frozenset({"schedule", "prefect"})
 
 
 @dataclass(slots=True)
@@ -268,6 +269,16 @@ class Ledger:
             )
 
         self._outbox.send(await self._store.write(write))
+
+    async def open_secret(self, call: OpenRunSecret) -> str:
+        """A sealed field of a Block that the run's automation names. Raises `LinkError` for any other, `SealError`."""
+        self._check_token(call.run_id, call.token)
+        row = await self._store.read(lambda conn: self._fenced(conn, call.run_id, call.epoch))
+        spec = self._catalogue().find(row.automation)
+        if spec is None or f"{call.block_type}/{call.block_name}" not in spec.blocks:
+            block = f"{call.block_type}/{call.block_name}"
+            raise LinkError(f"/{row.automation} does not name {block}: add it to blocks=(...) of its @automation.")
+        return self._keyring.open_text(call.block_type, call.block_name, call.field, call.sealed)
 
     async def log_action(self, call: LogActionCall) -> None:
         """An audit row of the author's own."""
