@@ -1,4 +1,4 @@
-"""`/report`: the last days' orders in one report, every morning and every half hour by itself."""
+"""`/daily`: the last days' orders in one report, every morning and every half hour by itself."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def write(figures: Figures, language: str) -> Report:
 
 
 @automation(
-    command="report",
+    command="daily",
     summary="Report on the orders of the last days.",
     examples=(
         "report on the last {days} days",

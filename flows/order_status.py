@@ -26,6 +26,11 @@ _STATES = {
 }
 
 
+def state_for_people(order: Order, language: str) -> str:
+    """The order's state in this language, as it is where we have no word for it."""
+    return _STATES.get(order.state, order.state) if language == "zh" else order.state
+
+
 class OrderReport(BaseModel):
     """What is known of an order; `order` is None when there is no such order."""
 
@@ -41,9 +46,7 @@ class OrderReport(BaseModel):
             return Reply(text=_NONE[language].format(id=self.number))
         text = _WORDS[language].format(
             id=self.order.id,
-            state=_STATES[self.order.state]
-            if language == "zh" and self.order.state in _STATES
-            else self.order.state,
+            state=state_for_people(self.order, language),
             customer=self.order.customer,
             total=self.order.total,
             day=self.order.ordered_at.date(),

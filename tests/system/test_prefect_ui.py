@@ -87,7 +87,7 @@ async def test_a_link_to_a_run_leads_there_once_the_password_is_given(page: Page
 
 async def test_a_report_can_be_read_in_prefect(page: Page, stack: Stack) -> None:
     """It is an artifact of its run, found from the run's page."""
-    await open_run(page, stack, await said(stack, "/report"))
+    await open_run(page, stack, await said(stack, "/daily"))
     await shows(page, "Completed", "daily_report", "9 Task runs")
     await click(page, "[role=tab]", "Artifacts")
     await click(page, "[role=tabpanel] a", "daily-report")
