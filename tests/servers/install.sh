@@ -1,6 +1,7 @@
 #!/bin/sh
-# Brings the real servers that some tests talk to: Dovecot, PostgreSQL, Chromium. The tests start them themselves, in
-# their own folders and ports; here they are only installed. Quick when all is there. With CI set, a lack is an error.
+# Brings the real servers that some tests talk to: Dovecot, PostgreSQL, Chromium, Prosody. The tests start them
+# themselves, in their own folders and ports; here they are only installed. Quick when all is there. With CI set, a
+# lack is an error.
 set -eu
 
 missing() {
@@ -9,6 +10,7 @@ missing() {
     command -v dovecot >/dev/null 2>&1 || printf ' dovecot-imapd'
     command -v postgres >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || printf ' postgresql'
     command -v chromium >/dev/null 2>&1 || printf ' chromium'
+    command -v prosody >/dev/null 2>&1 || printf ' prosody'
 }
 
 packages=$(missing)
