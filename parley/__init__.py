@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from parley.errors import ParleyError
     from parley.messages.model import Button, File, Message, Reply, Table
     from parley.runs.automation import automation
+    from parley.runs.catalogue import Subscription
     from parley.runs.context import (
         AutomationError,
         Question,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         current_language,
         current_message,
         log_action,
+        publish,
         say,
     )
     from parley.runs.report import Report
@@ -36,12 +38,14 @@ __all__ = [
     "Reply",
     "Report",
     "Sealed",
+    "Subscription",
     "Table",
     "ask",
     "automation",
     "current_language",
     "current_message",
     "log_action",
+    "publish",
     "say",
     "step",
 ]
@@ -56,12 +60,14 @@ _HOMES = {
     "Reply": "parley.messages.model",
     "Report": "parley.runs.report",
     "Sealed": "parley.runs.sealed",
+    "Subscription": "parley.runs.catalogue",
     "Table": "parley.messages.model",
     "ask": "parley.runs.context",
     "automation": "parley.runs.automation",
     "current_language": "parley.runs.context",
     "current_message": "parley.runs.context",
     "log_action": "parley.runs.context",
+    "publish": "parley.runs.context",
     "say": "parley.runs.context",
     "step": "parley.runs.step",
 }

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from parley.messages.model import CommandEntry, Event, HookRequest, Message, Model, Reply, Route
+from parley.messages.published import Happening
 
 
 class Role(StrEnum):
@@ -20,6 +21,7 @@ class Role(StrEnum):
 
     LISTENERS = "listeners"
     WORKER = "worker"
+    CONTAINERS = "containers"
     RUN = "run"
     COMMAND_LINE = "cli"
 
@@ -249,6 +251,12 @@ class LogActionCall(_OfEpoch):
     ordinal: int
     action: str
     details: dict[str, str] = Field(default_factory=dict)
+
+
+class PublishCall(_OfEpoch, Happening):
+    """`publish` -> None: an event on the bus; a repeated ordinal publishes nothing."""
+
+    ordinal: int
 
 
 # -- command line -> hub

@@ -84,6 +84,10 @@ class Bus:
         self._capabilities_of = capabilities_of
         self._start = start
 
+    def may_take(self, topic: str) -> bool:
+        """Whether a route or a program may want events of this topic: asked before one is made."""
+        return self._routes().may_take(topic) or self._log.is_wanted(topic)
+
     def takes(self, event: Published) -> bool:
         """Whether a route or a program wants this: for what is published often and mostly for nobody."""
         matched = self._routes().for_event(event)

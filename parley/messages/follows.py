@@ -5,14 +5,16 @@ Functions of one transaction; who may follow is decided by the caller, and audit
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from parley.errors import PolicyError
+from parley.errors import PolicyError, SealError
 from parley.messages.inbox import insert_new
 from parley.messages.model import Route, now
 from parley.messages.published import Published
@@ -20,6 +22,8 @@ from parley.messages.topics import Pattern
 from parley.people.sealing import Keyring
 from parley.store import schema
 from parley.store.ids import new_id
+
+logger = logging.getLogger(__name__)
 
 MOST_HERE: Final = 100
 """Repositories that one conversation follows at the most."""
@@ -86,14 +90,20 @@ class Follows:
             return []
         query = sa.select(_TABLE).where(_TABLE.c.repository.in_(_names(about.lower())))
         return [
-            self._route(row)
+            route
             for row in (await conn.execute(query.order_by(_TABLE.c.id))).all()
             if any(Pattern(pattern).matches(event.topic) for pattern in row.topics)
+            for route in self._route(row)
         ]
 
-    def _route(self, row: Any) -> Route:
-        body = self._keyring.open("follow", "route_sealed", row.id, row.route_sealed)
-        return Route.model_validate_json(body)
+    def _route(self, row: Any) -> list[Route]:
+        try:
+            body = self._keyring.open("follow", "route_sealed", row.id, row.route_sealed)
+            return [Route.model_validate_json(body)]
+        except (SealError, ValidationError) as error:
+            # One that cannot be opened must not keep an event from the others.
+            logger.error("the follow %s cannot be opened and is left out: %s", row.id, error)  # noqa: TRY400
+            return []
 
 
 def _names(about: str) -> list[str]:

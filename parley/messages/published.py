@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, field_validator
+from pydantic_core import to_json
 
 from parley.messages.model import Edit, Message, Model, Notice, Route, now
 from parley.messages.topics import MAX_TOPIC, topic
+
+MAX_DATA: Final = 64 * 1024
+"""Largest `data` that a run or a program may publish, in bytes of JSON."""
+
+
+class Happening(Model):
+    """What a run or a program publishes; the fields are those of `Notice`."""
+
+    topic: Annotated[str, Field(max_length=MAX_TOPIC)]
+    title: Annotated[str, Field(max_length=500)] = ""
+    text: Annotated[str, Field(max_length=20_000)] = ""
+    url: Annotated[str, Field(max_length=2000)] = ""
+    key: Annotated[str, Field(max_length=500)] = ""
+    closes: bool = False
+    severity: Literal["info", "warning", "critical"] = "info"
+    data: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("data")
+    @classmethod
+    def _small(cls, data: dict[str, Any]) -> dict[str, Any]:
+        size = len(to_json(data))
+        if size > MAX_DATA:
+            raise ValueError(f"{size:,} bytes are too much: the data of an event has at most {MAX_DATA:,}.")
+        return data
 
 
 class Published(Model):

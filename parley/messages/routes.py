@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from parley.messages.filters import Condition, Template
-from parley.messages.model import Edit, Message
-from parley.messages.published import Published, message_topic
+from parley.messages.published import Published
 from parley.messages.topics import Pattern
 from parley.runs.catalogue import Catalogue
 from parley.settings import EventRoute, File
@@ -65,9 +64,8 @@ class Routes:
         starts = {way.start.automation: way.start for way in reversed(ways) if way.start}
         return Matched(tuple(places), tuple(reversed(starts.values())))
 
-    def may_take(self, message: Message | Edit) -> bool:
-        """Whether a route may want what was said on this account: cheap, before anything is stored."""
-        topic = message_topic(message.account)
+    def may_take(self, topic: str) -> bool:
+        """Whether a route may want events of this topic: cheap, before an event is made or stored."""
         return any(pattern.matches(topic) for way in self._ways for pattern in way.patterns)
 
     def __len__(self) -> int:

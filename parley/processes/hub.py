@@ -42,6 +42,7 @@ from parley.messages.intake import Intake
 from parley.messages.model import Accepted, Assurance, ConversationKind, Event, Route, now
 from parley.messages.outbox import Delivery, Outbox
 from parley.messages.routes import Routes, places_of
+from parley.messages.topics import topic
 from parley.messages.watch import Watch
 from parley.metrics import Metrics
 from parley.people.audit import Audit
@@ -140,7 +141,9 @@ class Hub:
             self.outbox,
             self.dispatcher,
             self.watch,
+            self.bus,
             catalogue=lambda: self.catalogue,
+            account_topics=lambda: frozenset(topic(one.name) for one in self.accounts.all()),
             duty=self._duty,
             default_threshold=self.file.duty.alert_after,
             unknown_run=self.adopter.adopt,

@@ -16,6 +16,7 @@ from parley.link.calls import (
     LogActionCall,
     OpenRunSecret,
     OpenSecret,
+    PublishCall,
     RegisterRun,
     Role,
     RunEnded,
@@ -47,12 +48,16 @@ class Switchboard:
             "ask": lambda args: self._hub.questions.ask(AskCall.model_validate(args)),
             "finish": lambda args: self._hub.ledger.finish(FinishCall.model_validate(args)),
             "log_action": lambda args: self._hub.ledger.log_action(LogActionCall.model_validate(args)),
+            "publish": lambda args: self._hub.ledger.publish(PublishCall.model_validate(args)),
             "open_run_secret": lambda args: self._hub.ledger.open_secret(OpenRunSecret.model_validate(args)),
         }
         if peer.role is Role.RUN:
             return run
         if peer.role is Role.WORKER:
             return run | self._worker_handlers()
+        if peer.role is Role.CONTAINERS:
+            worker = self._worker_handlers()
+            return {name: worker[name] for name in ("register", "run_ended")}
         if peer.role is Role.LISTENERS:
             return self._listener_handlers(peer)
         return {"admin": self._run_admin}

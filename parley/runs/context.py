@@ -16,13 +16,25 @@ from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future
 from contextvars import ContextVar
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from parley.errors import ParleyError
-from parley.link.calls import AskCall, BeatCall, FinishCall, LogActionCall, OpenRunSecret, SayCall, Started
+from parley.link.calls import (
+    AskCall,
+    BeatCall,
+    FinishCall,
+    LogActionCall,
+    OpenRunSecret,
+    PublishCall,
+    SayCall,
+    Started,
+)
 from parley.messages.model import Message, Reply
+from parley.messages.published import Happening
+from parley.messages.topics import is_topic
 from parley.runs.answers import render
 from parley.runs.hub_thread import HubThread
 
@@ -114,6 +126,11 @@ class Run:
         """Queue a row for the audit log."""
         call = LogActionCall(**self.fence, ordinal=next(self._ordinals), action=action, details=details)
         self._queue("log_action", call, must_arrive=True)
+
+    def publish(self, event: Happening) -> None:
+        """Queue an event for the bus."""
+        call = PublishCall(**self.fence, ordinal=next(self._ordinals), **event.model_dump())
+        self._queue("publish", call, must_arrive=True)
 
     def ask(self, model: type[M], text: str) -> Question[M]:
         """Put a question."""
@@ -262,6 +279,46 @@ def log_action(action: str, details: dict[str, Any] | None = None) -> None:
         _log("action: %s %s", action, texts)
         return
     run.log_action(action, texts)
+
+
+def publish(
+    topic: str,
+    data: dict[str, Any] | None = None,
+    *,
+    title: str = "",
+    text: str = "",
+    key: str = "",
+    closes: bool = False,
+    url: str = "",
+    severity: Literal["info", "warning", "critical"] = "info",
+) -> None:
+    """Publish an event: routes tell conversations of it and start automations. A run ends only when it is published.
+
+    `topic` is lower-case words with dots between them; `data` small JSON for conditions and parameters. Events with
+    the same `key` share a thread; `closes` ends what the key began. Outside a run it is logged. Raises
+    `AutomationError` for what cannot be published.
+    """
+    try:
+        event = Happening(
+            topic=topic,
+            data=data or {},
+            title=title,
+            text=text,
+            key=key,
+            closes=closes,
+            url=url,
+            severity=severity,
+        )
+    except (ValidationError, PydanticSerializationError) as error:
+        reason = _reason(error) if isinstance(error, ValidationError) else "its data is not JSON"
+        raise AutomationError(f"this event cannot be published: {reason}.") from None
+    if not is_topic(topic):
+        raise AutomationError(f"{topic!r} is no topic: write lower-case words with dots between them.")
+    run = _current.get()
+    if run is None:
+        _log("publish: %s %s", topic, title or sorted(event.data))
+        return
+    run.publish(event)
 
 
 def _defaults(model: type[M]) -> M:

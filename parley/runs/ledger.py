@@ -27,11 +27,13 @@ from parley.link.calls import (
     FinishCall,
     LogActionCall,
     OpenRunSecret,
+    PublishCall,
     RunEnded,
     SayCall,
     StartCall,
     Started,
 )
+from parley.messages.bus import Bus, Outcome
 from parley.messages.model import Assurance, Event, Message, Reply, Route, now
 from parley.messages.outbox import Delivery, Outbox
 from parley.messages.watch import Watch
@@ -45,6 +47,7 @@ from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane
 from parley.runs.dispatch import Dispatcher
 from parley.runs.pulse import Pulse
 from parley.runs.requests import QueuedRun, insert_run, open_values, run_token, short, update_request
+from parley.runs.run_events import check_topic, ended_topic, of_alert, of_call, of_end
 from parley.runs.sentences import sentence
 from parley.store import schema
 from parley.store.engine import Store
@@ -84,8 +87,10 @@ class Ledger:
         outbox: Outbox,
         dispatcher: Dispatcher,
         watch: Watch,
+        bus: Bus,
         *,
         catalogue: Callable[[], Catalogue],
+        account_topics: Callable[[], frozenset[str]],
         duty: Callable[[AsyncConnection, str | None], Awaitable[Route | None]],
         default_threshold: int,
         unknown_run: Callable[[str], Awaitable[str]],
@@ -98,7 +103,9 @@ class Ledger:
         self._outbox = outbox
         self._dispatcher = dispatcher
         self._watch = watch
+        self._bus = bus
         self._catalogue = catalogue
+        self._account_topics = account_topics
         self._duty = duty
         self.default_threshold: int = default_threshold
         self._unknown_run = unknown_run
@@ -277,7 +284,9 @@ class Ledger:
         spec = self._catalogue().find(row.automation)
         if spec is None or f"{call.block_type}/{call.block_name}" not in spec.blocks:
             block = f"{call.block_type}/{call.block_name}"
-            raise LinkError(f"/{row.automation} does not name {block}: add it to blocks=(...) of its @automation.")
+            raise LinkError(
+                f"/{row.automation} does not name {block}: add it to blocks=(...) of its @automation."
+            )
         return self._keyring.open_text(call.block_type, call.block_name, call.field, call.sealed)
 
     async def log_action(self, call: LogActionCall) -> None:
@@ -297,6 +306,22 @@ class Ledger:
             )
 
         await self._store.write(write)
+
+    async def publish(self, call: PublishCall) -> None:
+        """An event on the bus; a repeated ordinal publishes nothing. Raises `BadArguments` for topics of others."""
+        self._check_token(call.run_id, call.token)
+        check_topic(call.topic, self._account_topics())
+
+        async def write(conn: AsyncConnection, after: _After) -> None:
+            row = await self._fenced(conn, call.run_id, call.epoch)
+            self._add(after, await self._bus.publish(conn, of_call(call, row)))
+
+        await self._apply(write)
+
+    @staticmethod
+    def _add(after: _After, outcome: Outcome) -> None:
+        after.deliveries += outcome.deliveries
+        after.queued += outcome.queued
 
     async def ask_route(self, call: AskCall) -> Any:
         """The run's row, for a question; raises `StartRefused` when the epoch is over."""
@@ -372,6 +397,9 @@ class Ledger:
         await self._deliver(conn, after, row, answer)
         if not (ending == "done" and fell_back):
             await self._count(conn, after, row, ending, failed, kind)
+        if self._bus.may_take(ended_topic(row.automation, ending)):
+            event = of_end(row, ending, failed, fell_back=fell_back)
+            self._add(after, await self._bus.publish(conn, event, keep=False))
         await self._audit_outcome(conn, row, ending)
         after.ended.append(row.run_id)
         after.changed.append(row.message_id)
@@ -444,6 +472,7 @@ class Ledger:
             after.deliveries += await self.tell_duty(
                 conn, notice, row.route["account"] if row.route else None
             )
+            self._add(after, await self._bus.publish(conn, of_alert(row, notice)))
 
     async def tell_duty(
         self, conn: AsyncConnection, notice: failures.Notice, troubled: str | None = None

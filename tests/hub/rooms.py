@@ -31,7 +31,8 @@ from parley.people import principals
 from parley.people.principals import Principal
 from parley.people.principals import Role as PersonRole
 from parley.processes.hub import Hub, open_hub
-from parley.settings import Account, Duty, File, Settings
+from parley.runs.on_event import EventStarts
+from parley.settings import BUS, Account, Duty, File, Settings
 from tests.fakes._driver import eventually
 from tests.hub.house import CATALOGUE
 from tests.prefect_fixture import free_port
@@ -176,6 +177,14 @@ class World:
             return await principals.get(conn, identity)
 
         return await self.hub.store.write(add)
+
+    async def give_role_to_the_bus(self) -> None:
+        """What comes from no account may run what an operator may."""
+        starts = EventStarts(
+            self.hub.keyring, catalogue=lambda: self.hub.catalogue, limits=lambda: self.hub.file.limits
+        )
+        await self.hub.store.write(lambda conn: starts.service_of(conn, BUS))
+        await self.give_role(BUS, PersonRole.OPERATOR)
 
     async def give_role(self, name: str, role: PersonRole) -> None:
         """The owner gives somebody, a service too, a role."""

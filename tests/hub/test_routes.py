@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from parley.errors import Rejected
+import pytest
+
+from parley.errors import BadArguments, Rejected, StartRefused
+from parley.link.calls import FinishCall, PublishCall, StartCall, Started
+from parley.messages.model import ConversationKind, Reply
 from parley.people.principals import Role
-from parley.runs.requests import open_values
+from parley.runs.catalogue import Catalogue, Subscription
+from parley.runs.requests import open_values, run_token
 from parley.store import schema
-from tests.hub.rooms import world_in
+from tests.hub.house import CATALOGUE
+from tests.hub.rooms import World, world_in
 
 TO_DEV = {"from": "forge.#", "to": ["slack:C1"]}
 
@@ -154,3 +161,108 @@ async def test_a_route_to_an_account_that_is_not_there_leads_nowhere_and_the_oth
         await world.platforms.notice("push", "p")
         await world.settled()
         assert world.platforms.texts() == ["**p**"]
+
+
+# -- what runs and programs publish
+
+
+async def _started(world: World, text: str = "/look 1") -> Started:
+    """A run of `text` by an operator, granted its start."""
+    people = {row.name for row in await world.rows(schema.principal)}
+    if "ann" not in people:
+        await world.person("ann", Role.OPERATOR)
+    await world.platforms.say("slack:D1", text, addressed=True, kind=ConversationKind.DIRECT)
+    await world.hub.intake_is_empty()
+    run = (await world.rows(schema.run))[-1]
+    world.hub.dispatcher._flow_runs[f"flow-{run.id}"] = run.id
+    token = run_token(world.hub.keyring, run.id)
+    call = StartCall(token=token, flow_run_id=f"flow-{run.id}", holder="h", automation="x")
+    return await world.hub.ledger.start(call)
+
+
+def _of(started: Started) -> dict[str, Any]:
+    return {
+        "token": started.token,
+        "flow_run_id": f"flow-{started.run_id}",
+        "run_id": started.run_id,
+        "epoch": started.epoch,
+    }
+
+
+async def test_what_a_run_publishes_happens_once_however_often_it_is_said(home: Path) -> None:
+    routes = [{"from": "shop.order.*", "to": "slack:C1", "run": "again"}]
+    async with world_in(home, routes=routes) as world:
+        started = await _started(world)
+        call = PublishCall(**_of(started), ordinal=1, topic="shop.order.late", title="late", data={"n": 7})
+        for _ in range(3):
+            await world.hub.ledger.publish(call)
+        await world.hub.ledger.publish(call.model_copy(update={"ordinal": 2, "title": "later"}))
+        await world.settled()
+        assert world.platforms.texts("slack", "C1") == ["**late**", "**later**"]
+        assert [row.topic for row in await world.rows(schema.event)] == ["shop.order.late"] * 2
+        assert [row.state for row in await world.rows(schema.request, automation="again")] == ["refused"] * 2
+
+
+@pytest.mark.parametrize("topic", ["forge.push", "run.done.x", "alert.x", "message.slack", "Bad", "a..b"])
+async def test_nobody_publishes_in_the_name_of_another(home: Path, topic: str) -> None:
+    async with world_in(home) as world:
+        started = await _started(world)
+        with pytest.raises(BadArguments):
+            await world.hub.ledger.publish(PublishCall(**_of(started), ordinal=1, topic=topic))
+        assert await world.rows(schema.event) == []
+
+
+async def test_a_run_that_is_over_publishes_nothing(home: Path) -> None:
+    async with world_in(home) as world:
+        started = await _started(world)
+        await world.hub.ledger.finish(FinishCall(**_of(started), outcome="done", reply=Reply(text="x")))
+        with pytest.raises(StartRefused):
+            await world.hub.ledger.publish(PublishCall(**_of(started), ordinal=1, topic="shop.late"))
+
+
+async def test_ends_and_alerts_are_events(home: Path) -> None:
+    routes = [{"from": "run.failed.*", "to": "chat:R1"}, {"from": "alert.change", "to": "chat:R2"}]
+    async with world_in(home, routes=routes) as world:
+        for outcome in ("failed", "failed", "done"):
+            started = await _started(world, "/change web1")
+            call = FinishCall(**_of(started), outcome=outcome, reason="boom", reply=Reply(text="x"))
+            await world.hub.ledger.finish(call)
+        await world.settled()
+        assert world.platforms.texts("chat", "R1") == ["**/change: failed**\n\nboom"] * 2
+        alert, recovery, edit = world.platforms.texts("chat", "R2")
+        assert alert.startswith("**/change keeps failing**")
+        assert recovery.startswith("under ")
+        assert edit.startswith("edit ")
+        # Alerts are kept for programs; the end of every run only when one asks.
+        assert [row.topic for row in await world.rows(schema.event)] == ["alert.change", "alert.change"]
+
+
+async def test_an_automation_is_never_started_by_what_it_led_to_itself(home: Path) -> None:
+    routes = [{"from": "run.#", "run": "again"}, {"from": "shop.#", "run": "again"}]
+    async with world_in(home, routes=routes) as world:
+        started = await _started(world)
+        await world.give_role_to_the_bus()
+        await world.hub.ledger.finish(FinishCall(**_of(started), outcome="done", reply=Reply(text="x")))
+        (queued,) = await world.rows(schema.request, automation="again")
+        assert (queued.state, queued.trail) == ("queued", ["run:look", "run:again"])
+        run = (await world.rows(schema.run, request_id=queued.id))[0]
+        token = run_token(world.hub.keyring, run.id)
+        world.hub.dispatcher._flow_runs["flow-2"] = run.id
+        again = await world.hub.ledger.start(
+            StartCall(token=token, flow_run_id="flow-2", holder="h", automation="x")
+        )
+        of = {**_of(again), "flow_run_id": "flow-2"}
+        await world.hub.ledger.publish(PublishCall(**of, ordinal=1, topic="shop.late"))
+        await world.hub.ledger.finish(FinishCall(**of, outcome="done", reply=Reply(text="x")))
+        assert len(await world.rows(schema.request, automation="again")) == 1
+
+
+async def test_on_of_an_automation_is_a_route(home: Path) -> None:
+    on = Subscription(pattern="forge.push", where={"branch": "main"}, parameters={"n": "{count}"})
+    look = CATALOGUE.automations[0].model_copy(update={"on": (on,)})
+    async with world_in(home) as world:
+        world.hub.publish(Catalogue(automations=(look,)))
+        await world.platforms.notice("push", "p", data={"branch": "main", "count": 3})
+        await world.platforms.notice("push", "p", data={"branch": "other", "count": 3})
+        await world.settled()
+        assert len(await world.rows(schema.request, automation="look")) == 1

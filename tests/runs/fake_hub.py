@@ -59,7 +59,7 @@ class FakeHub:
         return True
 
     def _handlers(self, _peer: Peer) -> Mapping[str, Handler]:
-        calls = ("start", "beat", "say", "ask", "finish", "log_action", "publish_catalogue")
+        calls = ("start", "beat", "say", "ask", "finish", "log_action", "publish", "publish_catalogue")
         return {name: self._handler(name) for name in calls}
 
     def _handler(self, name: str) -> Handler:

@@ -15,7 +15,7 @@ from prefect.states import Failed
 from pydantic import AfterValidator, Field
 
 import parley
-from parley import AutomationError, Sealed, automation, current_message, say
+from parley import AutomationError, Sealed, Subscription, automation, current_message, say
 from parley.errors import BadArguments, ConfigurationError, StartRefused, StoreUnavailable
 from parley.link.calls import Started
 from parley.runs.automation import declaration_of
@@ -190,6 +190,8 @@ def _plain(n: int) -> None: ...
         (_plain, {"examples": ["do {x}"]}, "'x'"),
         (_plain, {"alert_after": 0}, "alert_after"),
         (_plain, {"time_limit": 0}, "time_limit"),
+        (_plain, {"on": "A.b"}, "pattern"),
+        (_plain, {"on": Subscription(pattern="a.b", parameters={"x": "{x}"})}, "no parameter"),
         (double, {}, "already"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from prefect import flow, task
 from pydantic import BaseModel, Field, field_validator
 
-from parley import AutomationError, Reply, ask, automation, current_message, log_action, say
+from parley import AutomationError, Reply, ask, automation, current_message, log_action, publish, say
 from parley.errors import Denied, StoreUnavailable
 from parley.messages.model import Message, Route, Sender
 from parley.runs.hub_thread import HubThread
@@ -84,6 +84,13 @@ async def logs() -> None:
     log_action("restart", {"host": "web1", "tries": 2})
 
 
+@automation(command="publishes")
+@flow(name="publishes")
+async def publishes() -> None:
+    publish("shop.order.late", {"order": 7}, title="Order 7 is late", key="7", severity="warning")
+    publish("shop.order.here", {"order": 7}, key="7", closes=True)
+
+
 @automation(command="reads")
 @flow(name="reads")
 async def reads() -> str:
@@ -154,6 +161,24 @@ class TestInARun:
     async def test_a_run_is_not_done_without_its_record(self, hub: FakeHub) -> None:
         hub.refuse["log_action"] = Denied("the log is closed.")
         state = await run_deployed(logs)
+        assert state.is_failed()
+
+    async def test_events_are_published_in_order_each_with_its_number(self, hub: FakeHub) -> None:
+        state = await run_deployed(publishes)
+        assert state.is_completed()
+        first, second = hub.of("publish")
+        assert (first["topic"], first["data"], first["severity"]) == (
+            "shop.order.late",
+            {"order": 7},
+            "warning",
+        )
+        assert second["closes"]
+        assert second["ordinal"] > first["ordinal"]
+        assert hub.names()[-1] == "finish"
+
+    async def test_a_run_is_not_done_without_its_event(self, hub: FakeHub) -> None:
+        hub.refuse["publish"] = Denied("not this topic.")
+        state = await run_deployed(publishes)
         assert state.is_failed()
 
     async def test_the_message_that_asked_is_there(self, hub: FakeHub) -> None:
@@ -246,3 +271,20 @@ class TestHubThread:
         thread.close()
         assert waiting.cancelled()
         thread.close()
+
+
+class TestPublishing:
+    @pytest.mark.parametrize("topic", ["", "Shop.late", "a..b", "a b", "x" * 401])
+    def test_what_is_no_topic_is_refused_where_it_is_written(self, topic: str) -> None:
+        with pytest.raises(AutomationError):
+            publish(topic)
+
+    @pytest.mark.parametrize("data", [{"x": "y" * 70_000}, {"x": object()}])
+    def test_data_is_small_json(self, data: dict[str, Any]) -> None:
+        with pytest.raises(AutomationError, match="cannot be published"):
+            publish("shop.late", data)
+
+    def test_outside_a_run_it_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO)
+        publish("shop.late", title="Order 7 is late")
+        assert "Order 7 is late" in caplog.text
