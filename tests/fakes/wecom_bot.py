@@ -449,7 +449,7 @@ def _check(fits: bool, code: int) -> None:
 def _certificate(folder: Path) -> str:
     """A certificate for this machine, in a file with its key; the certificate alone is in `ca.pem`."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "wecom bot fake")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"wecom bot fake {os.urandom(8).hex()}")])
     moment = dt.datetime.now(dt.UTC)
     names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     certificate = (
