@@ -106,12 +106,14 @@ class Mailbox:
         """Mails that are not taken yet, oldest first; at most `MOST_FOUND`."""
         moment = datetime.now(UTC)
         not_before = self._settings.not_before(moment)
-        # Exchange keeps the results of the latest restrictions: so it stays the same one for hours. The exact moment is
-        # looked at below.
-        bound = not_before if not_before == self._settings.since else not_before.replace(minute=0, second=0)
+        since = self._settings.since
+        # Exchange keeps what it found for the latest restrictions: so it stays the same one, for an hour at least. The
+        # exact moment is looked at below.
+        steady = since is not None and not_before == since.replace(microsecond=0)
+        bound = not_before if steady else not_before.replace(minute=0, second=0)
         classes = Q(item_class__startswith=_CLASSES[0]) | Q(item_class__startswith=_CLASSES[1])
         wanted = Q(datetime_received__gte=_ews(bound)) & ~Q(parley_taken__exists=True) & classes
-        if self._settings.since is None:
+        if since is None:
             wanted &= Q(is_read=False)
         found = self._open().filter(wanted).only("datetime_received", "size").order_by("datetime_received")
         listed: list[Found] = []

@@ -196,7 +196,7 @@ def _value(item: Item, path: Element) -> str | None:
 def item_xml(item: Item, uris: Iterable[str], named: Iterable[tuple[Property, str]]) -> str:
     """An item with these properties, in the order of the schema."""
     asked = set(uris)
-    shown = {
+    shown: dict[str, Callable[[], str]] = {
         "item:MimeContent": lambda: (
             f'<t:MimeContent CharacterSet="UTF-8">{base64.b64encode(item.raw).decode()}</t:MimeContent>'
         ),

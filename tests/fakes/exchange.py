@@ -242,7 +242,7 @@ class FakeExchange:
             "failover": "ErrorMailboxFailover",
         }
         if how in codes:
-            return _xml(soap.answer("CreateItem", soap.error("CreateItem", codes[how])))
+            return _xml(soap.answer("CreateItem", soap.error("CreateItem", codes[how], more="<m:Items/>")))
         if request.transport is not None:
             request.transport.abort()
         return web.Response(status=500)
@@ -353,7 +353,7 @@ class FakeExchange:
             kind = uri.get("PropertyType", "")
             item.properties[soap.property_of(uri)] = (kind, extended.findtext(f"{T}Value", ""))
         if ASSISTANT not in str(item.headers["From"]):
-            return soap.answer("CreateItem", soap.error("CreateItem", "ErrorSendAsDenied"))
+            return soap.answer("CreateItem", soap.error("CreateItem", "ErrorSendAsDenied", more="<m:Items/>"))
         self.items.append(item)
         return soap.answer("CreateItem", soap.success("CreateItem", "<m:Items/>"))
 
