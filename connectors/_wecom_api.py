@@ -91,7 +91,7 @@ class Api:
         return media_id
 
     async def download(self, media: Media, at_most: int) -> File:
-        """A file that somebody sent. Raises `Rejected` when it is larger than `at_most` bytes."""
+        """A file that somebody sent. Raises `FileTooLarge` when it is larger than `at_most` bytes."""
         token = await self._good_token()
         try:
             return await self._download(media, at_most, token)
@@ -175,7 +175,7 @@ class Api:
                     content=content,
                 )
         except _TooLong:
-            raise Rejected("The file is larger than what is taken.") from None
+            raise FileTooLarge("The file is larger than what is taken.") from None
         except httpx.HTTPError as error:
             raise Unreachable(f"WeCom did not hand the file over ({type(error).__name__}).") from None
 
@@ -185,6 +185,10 @@ class Api:
 
             self._http = client(self._base_url)
         return self._http
+
+
+class FileTooLarge(Rejected):
+    """The file is larger than what is taken."""
 
 
 class _TokenRefused(AuthError):

@@ -27,7 +27,7 @@ from typing import ClassVar
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
-from connectors._wecom_api import Api, Json
+from connectors._wecom_api import Api, FileTooLarge, Json
 from connectors._wecom_crypto import MAX_CIPHER, Envelope
 from connectors._wecom_pace import TO_A_GROUP, TO_A_PERSON, Pace
 from connectors._wecom_read import fields, media_of, parse, pressed
@@ -85,12 +85,18 @@ class Wecom(Connector):
         token: str,
         encoding_aes_key: str,
         base_url: str = API,
+        fetch_within: float = FETCH_WITHIN,
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Open nothing yet. `wall` tells seconds since 1970, `clock` those that pass. Raises `ConfigurationError`."""
+        """Open nothing yet. Raises `ConfigurationError`.
+
+        `fetch_within`: seconds for a file that comes with a message. `wall` tells seconds since 1970, `clock` those
+        that pass.
+        """
         super().__init__(account)
         self._agent_id, self._corp_id, self._wall = agent_id, corp_id, wall
+        self._fetch_within = fetch_within
         self._envelope = Envelope(token, encoding_aes_key, corp_id)
         self._api = Api(corp_id, secret, base_url, clock)
         self._pace = Pace(clock)
@@ -152,12 +158,12 @@ class Wecom(Connector):
         if media is None:
             return message
         try:
-            async with asyncio.timeout(FETCH_WITHIN):
+            async with asyncio.timeout(self._fetch_within):
                 file = await self._api.download(media, MAX_TAKEN)
         except (ConnectorError, TimeoutError) as error:
             # WeCom would not surely send it again if we asked for that: better the message without its file.
             log.warning("wecom %s: a file was left out (%s)", self.account, type(error).__name__)
-            why = "too large" if isinstance(error, Rejected) else "could not be fetched in time"
+            why = "too large" if isinstance(error, FileTooLarge) else "could not be fetched"
             return message.model_copy(update={"left_out": (*message.left_out, f"{media.name}: {why}")})
         return message.model_copy(update={"files": (file,)})
 

@@ -71,9 +71,10 @@ class Call:
 
 @dataclass
 class Fault:
-    """What happens to the next call of a method that begins so."""
+    """What happens to the next call of a method that begins so, or to a later one: `after` so many."""
 
     method: str
+    after: int = 0
     code: int = 0
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -272,6 +273,9 @@ class WecomFake:
         method = request.match_info["method"]
         self.asked.append(method)
         fault = next((fault for fault in self.faults if method.startswith(fault.method)), None)
+        if fault is not None and fault.after:
+            fault.after -= 1
+            fault = None
         if fault is not None:
             self.faults.remove(fault)
             if fault.drop or fault.hang:
