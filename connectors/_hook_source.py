@@ -119,3 +119,16 @@ def required(**secrets: str) -> tuple[str, ...]:
     if not secrets[first]:
         raise ConfigurationError(f"{first} is empty: nobody's calls could be proven.")
     return tuple(secret for secret in secrets.values() if secret)
+
+
+def authorizations(
+    tokens: tuple[str, ...], username: str, password: str
+) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """What an Authorization header may hold: bearer tokens and logins. Raises `ConfigurationError` for none."""
+    if bool(username) != bool(password):
+        raise ConfigurationError("username and password belong together: one of them is empty.")
+    if not (tokens[0] or username):
+        raise ConfigurationError(
+            "Neither token nor username and password are set: nobody's calls could be proven."
+        )
+    return tuple(token for token in tokens if token), ((username, password),) if username else ()
