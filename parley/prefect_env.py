@@ -113,10 +113,13 @@ def client_environment(
     return neutral_environment(home) | environment
 
 
-def neutral_environment(home: Path) -> dict[str, str]:
-    """Return what holds beside any server, also the user's own: our folder, JSON results, no telemetry."""
+def neutral_environment(home: Path, *, folder: Path | None = None) -> dict[str, str]:
+    """Return what holds beside any server, also the user's own: our folder, JSON results, no telemetry.
+
+    `folder` is Prefect's where it is not this machine's to make.
+    """
     return {
-        "PREFECT_HOME": str(prefect_home(home)),
+        "PREFECT_HOME": str(folder or prefect_home(home)),
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),

@@ -469,7 +469,7 @@ class Hub:
             self._warn_of_lost_routes()
         if "accounts" in changed:
             await self._accounts_changed()
-        if {"automations", "scripts", "worker"} & set(changed):
+        if {"automations", "scripts", "worker", "containers"} & set(changed):
             await self._tell(Role.WORKER, "reload")
 
     def _warn_of_lost_routes(self) -> None:

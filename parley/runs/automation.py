@@ -10,11 +10,13 @@ from typing import Any, Final, Literal, TypeVar
 
 from prefect import Flow
 from prefect.schedules import Schedule
+from pydantic import ValidationError
 
 from parley.errors import ConfigurationError
 from parley.runs.catalogue import Effect, Lane
 from parley.runs.guard import Body, guard
 from parley.runs.parameters import Parameters
+from parley.settings import ContainerLimits
 
 F = TypeVar("F", bound=Flow[..., Any])
 
@@ -37,6 +39,7 @@ class Declaration:
     time_limit: float | None
     lane: Lane | None
     isolation: str
+    limits: ContainerLimits | None
     schedules: tuple[Schedule, ...]
     revision: str | Mapping[str, Mapping[str, str]]
     blocks: tuple[str, ...]
@@ -54,7 +57,10 @@ def automation(
     fallback: Callable[..., Any] | None = None,
     lane: Lane | Literal["control", "alerts", "people", "schedules"] | None = None,
     time_limit: float | None = None,
-    isolation: Literal["process"] = "process",
+    isolation: Literal["process", "container"] = "process",
+    memory_mb: int | None = None,
+    cpus: float | None = None,
+    network: Iterable[str] | None = None,
     schedules: Iterable[Schedule] = (),
     revision: str | Mapping[str, Mapping[str, str]] = "",
     blocks: Iterable[str] = (),
@@ -72,6 +78,9 @@ def automation(
     then a standing approval ends with a change of what it allows, and not with a change of its neighbours. `blocks`
     names the saved Prefect Blocks, as "type/name", whose sealed secrets a run may open; it can open no other.
 
+    With `isolation="container"` each run has a container of its own, if parley.toml has `[containers]`: with
+    `memory_mb` (swap included), `cpus`, and `network`, the only addresses that it can reach, as "host:port".
+
     Raises `ConfigurationError` for what cannot be offered, naming how to mend it.
     """
 
@@ -88,6 +97,7 @@ def automation(
             time_limit=_limited(flow, time_limit),
             lane=Lane(lane) if lane else None,
             isolation=isolation,
+            limits=_limits(isolation, memory_mb, cpus, network),
             schedules=_checked_schedules(tuple(schedules)),
             revision=revision,
             blocks=_checked_blocks(tuple(blocks)),
@@ -170,6 +180,24 @@ def _checked_blocks(blocks: tuple[str, ...]) -> tuple[str, ...]:
                 f'the Block {block!r} is named by type and name, as in "parley-rest-api/orders".'
             )
     return blocks
+
+
+def _limits(
+    isolation: str, memory_mb: int | None, cpus: float | None, network: Iterable[str] | None
+) -> ContainerLimits | None:
+    if isolation not in ("process", "container"):
+        raise ConfigurationError(f"isolation={isolation!r}: it is 'process' or 'container'.")
+    if isolation == "process":
+        if memory_mb is not None or cpus is not None or network is not None:
+            # A limit that nothing enforces is worse than none.
+            raise ConfigurationError('memory_mb, cpus and network need isolation="container".')
+        return None
+    try:
+        named = None if network is None else tuple(network)
+        return ContainerLimits(memory_mb=memory_mb, cpus=cpus, network=named)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigurationError(f"{first['loc'][0]}: {first['msg']}.") from None
 
 
 def _at_least_one(count: int | None) -> int | None:

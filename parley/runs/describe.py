@@ -19,7 +19,7 @@ from prefect import Flow
 from parley.errors import ConfigurationError
 from parley.runs.automation import Declaration, declaration_of
 from parley.runs.catalogue import AutomationSpec, BrokenAutomation, Catalogue
-from parley.settings import Automations
+from parley.settings import Automations, Containers
 
 GROUP: Final = "parley.automations"
 """Entry points of other distributions: each names a flow that is an automation, or a module of them."""
@@ -28,8 +28,10 @@ DEPLOYMENT: Final = "parley"
 """The name of every deployment that belongs to us: Prefect knows it as `<flow name>/parley`."""
 
 
-def find(settings: Automations) -> tuple[dict[str, Flow[..., Any]], Catalogue]:
-    """The automations by their flow's name, and the catalogue of them.
+def find(
+    settings: Automations, containers: Containers | None = None
+) -> tuple[dict[str, Flow[..., Any]], Catalogue]:
+    """The automations by their flow's name, and the catalogue of them; `containers` may have some run in a container.
 
     Modules are imported one by one: one that does not import, or an automation that cannot be offered, is listed in
     the catalogue as broken with its reason, and the others go on. Never raises for what an author wrote.
@@ -41,7 +43,7 @@ def find(settings: Automations) -> tuple[dict[str, Flow[..., Any]], Catalogue]:
     if settings.entry_points:
         for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
             found.take_entry_point(point)
-    return found.flows, found.catalogue()
+    return found.flows, _contained(found.catalogue(), containers)
 
 
 def specification(flow: Flow[..., Any], entrypoint: str) -> AutomationSpec:
@@ -79,6 +81,24 @@ def specification(flow: Flow[..., Any], entrypoint: str) -> AutomationSpec:
         entrypoint=entrypoint,
         source=declared.body.function.__module__,
     )
+
+
+def _contained(catalogue: Catalogue, containers: Containers | None) -> Catalogue:
+    """The catalogue with the automations in a container that parley.toml names."""
+    named = containers.automations if containers else {}
+    specs = tuple(_in_container(spec) if spec.command in named else spec for spec in catalogue)
+    return catalogue.model_copy(update={"automations": specs})
+
+
+def _in_container(spec: AutomationSpec) -> AutomationSpec:
+    # Taking it out of its container again is another version, too: what was approved was approved in there.
+    kind = "container"
+    changed = {
+        "isolation": kind,
+        "version": _digest(spec.version, kind),
+        "core": _digest(spec.core, kind),
+    }
+    return spec.model_copy(update=changed) if spec.isolation != kind else spec
 
 
 class _Found:

@@ -171,9 +171,15 @@ class Dispatcher:
         return None
 
     def _runs_elsewhere(self, queued: QueuedRun) -> bool:
-        # An existing deployment's runs go to its own workers, and may take hours there.
+        # An existing deployment's runs go to its own workers, and may take hours there; containers have their limit.
         spec = self._catalogue().find(queued.automation)
-        return spec is not None and not spec.wrapped
+        return spec is not None and (not spec.wrapped or _in_container(spec))
+
+    def is_polled(self, run_id: str) -> bool:
+        """Whether a worker takes this run from Prefect, so that another order of ours would reach nobody."""
+        flight = self.in_flight.get(run_id)
+        spec = self._catalogue().find(flight.queued.automation) if flight else None
+        return spec is not None and _in_container(spec)
 
     async def _hand_over(self, queued: QueuedRun) -> None:
         try:
@@ -215,7 +221,7 @@ class Dispatcher:
             return
         flight.flow_run_id = str(flow_run["id"])
         self._flow_runs[flight.flow_run_id] = queued.run_id
-        if self._stock is None and spec.wrapped:
+        if self._pushes(spec):
             startable = await self._startable(queued.run_id, flow_run)
             if startable is not None:
                 await self._push(queued, spec, flight, startable)
@@ -239,9 +245,13 @@ class Dispatcher:
             name=f"{spec.command}-{short(queued.run_id)}",
             parameters=outward(spec, queued.request_id, queued.values),
             tags=("parley", f"command:{spec.command}", f"by:{queued.actor}"),
-            pending=self._stock is None and spec.wrapped,
-            job_variables=self._job_variables(queued) if spec.wrapped else None,
+            pending=self._pushes(spec),
+            # The containers' worker asks the hub for the token itself: it need not stand in Prefect.
+            job_variables=self._job_variables(queued) if spec.wrapped and not _in_container(spec) else None,
         )
+
+    def _pushes(self, spec: AutomationSpec) -> bool:
+        return self._stock is None and spec.wrapped and not _in_container(spec)
 
     def _job_variables(self, queued: QueuedRun) -> dict[str, Any] | None:
         if self._stock is None:
@@ -286,3 +296,7 @@ class Dispatcher:
             await self._later(queued, str(error))
             return
         await self._refuse(queued, str(error))
+
+
+def _in_container(spec: AutomationSpec) -> bool:
+    return spec.isolation == "container"

@@ -116,7 +116,8 @@ def preload() -> tuple[Flows, Catalogue]:
     for name in _FIRST_RUN:
         if find_spec(name):
             import_module(name)
-    return describe.find(settings.load().file.automations)
+    file = settings.load().file
+    return describe.find(file.automations, file.containers)
 
 
 def _is_alone() -> bool:

@@ -203,7 +203,11 @@ class Reconciler:
             await self._ledger.cancelled(run_id)
         elif kind in TERMINAL:
             await self._ledger.fail(run_id, _message(flow_run))
-        elif kind == "PENDING" and self._dispatcher.run_of(str(flow_run["id"])):
+        elif (
+            kind == "PENDING"
+            and self._dispatcher.run_of(str(flow_run["id"]))
+            and not self._dispatcher.is_polled(run_id)
+        ):
             # The worker that was to run it forgot it, or died with it: the start guard makes a second order safe.
             self._dispatcher.order_again(run_id)
         elif kind == "PENDING" and _age(flow_run) > FORGOTTEN:

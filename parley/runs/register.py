@@ -31,17 +31,22 @@ from pydantic import BaseModel
 from parley.errors import ParleyError
 from parley.link.calls import Role
 from parley.link.client import HubClient, default_address, role_token
-from parley.runs import pool
+from parley.runs import container_engine, container_pool, pool
 from parley.runs.automation import declaration_of
 from parley.runs.catalogue import AutomationSpec, BrokenAutomation, Catalogue, Effect, Parameter
 from parley.runs.describe import DEPLOYMENT, find
 from parley.runs.guard import TAG
-from parley.settings import ExternalAutomation, Settings, load
+from parley.settings import ContainerLimits, Containers, ExternalAutomation, Settings, load
 
 logger = logging.getLogger(__name__)
 
 LISTENER: Final = "flows.listen"
 """The module whose flow holds the accounts; it gets a deployment like the automations."""
+
+CONTAINER: Final = "container"
+
+CONTAINER_VARIABLES: Final = ("image", "memory_mb", "cpus", "egress", "blocks")
+"""What is ours among a deployment's job variables when its runs have containers."""
 
 OUR_VARIABLES: Final = ("PARLEY_HOME", "PARLEY_CONFIG", "PARLEY_HUB")
 """How a process that is not ours finds the hub; made anew each time, so that an installation may move."""
@@ -56,8 +61,10 @@ async def ensure(flows: Mapping[str, Flow[..., Any]], catalogue: Catalogue, sett
     async with get_client() as client:
         specs, broken = [], list(catalogue.broken)
         no_pool = await _missing_pool(client, settings)
+        no_containers = await _missing_containers(client, flows, catalogue, settings)
         for spec in catalogue:
-            reason = no_pool or await _deployed(client, flows[spec.name], spec, settings)
+            unavailable = no_containers if spec.isolation == CONTAINER else no_pool
+            reason = unavailable or await _deployed(client, flows[spec.name], spec, settings)
             if reason:
                 broken.append(BrokenAutomation(source=spec.entrypoint, reason=reason))
             else:
@@ -86,10 +93,14 @@ def deployment_fields(flow: Flow[..., Any], spec: AutomationSpec, settings: Sett
         "version": spec.version,
         "description": spec.summary or flow.description,
         "tags": tags_of(spec),
-        "work_pool_name": settings.file.prefect.pool,
+        "work_pool_name": container_pool.POOL_NAME
+        if spec.isolation == CONTAINER
+        else settings.file.prefect.pool,
         "entrypoint": spec.entrypoint,
         "enforce_parameter_schema": True,
-        "job_variables": _job_variables(settings),
+        "job_variables": _container_variables(flow, spec, settings)
+        if spec.isolation == CONTAINER
+        else _job_variables(settings),
     }
 
 
@@ -130,6 +141,43 @@ async def _make_pool(client: PrefectClient, name: str) -> None:
     # Our own worker's pool at a server that is not ours: its launcher makes it only in our own server.
     with suppress(ObjectAlreadyExists):
         await client.create_work_pool(WorkPoolCreate.model_validate(pool.work_pool() | {"name": name}))
+
+
+async def _missing_containers(
+    client: PrefectClient, flows: Mapping[str, Flow[..., Any]], catalogue: Catalogue, settings: Settings
+) -> str:
+    """Why automations that want a container cannot be offered; nothing when they can, or there are none."""
+    containers = settings.file.containers
+    wanting = [spec for spec in catalogue if spec.isolation == CONTAINER]
+    if not wanting:
+        return ""
+    if containers is None:
+        return container_engine.NOT_SET
+    images = {_limits_of(flows[spec.name], spec, containers).image or "" for spec in wanting}
+    if reason := await asyncio.to_thread(container_engine.missing, containers, images):
+        return reason
+    try:
+        await client.read_work_pool(container_pool.POOL_NAME)
+    except ObjectNotFound:
+        with suppress(ObjectAlreadyExists):
+            await client.create_work_pool(WorkPoolCreate.model_validate(container_pool.work_pool()))
+    return ""
+
+
+def _limits_of(flow: Flow[..., Any], spec: AutomationSpec, containers: Containers) -> ContainerLimits:
+    declared = declaration_of(flow)
+    return container_engine.limits_of(containers, spec.command, declared.limits if declared else None)
+
+
+def _container_variables(flow: Flow[..., Any], spec: AutomationSpec, settings: Settings) -> dict[str, Any]:
+    limits = _limits_of(flow, spec, settings.file.containers or Containers())
+    return {
+        "image": limits.image,
+        "memory_mb": limits.memory_mb,
+        "cpus": limits.cpus,
+        "egress": list(limits.network or ()),
+        "blocks": list(spec.blocks),
+    }
 
 
 async def _deployed(
@@ -194,7 +242,8 @@ def _with_theirs(there: DeploymentResponse, fields: dict[str, Any]) -> dict[str,
     theirs = there.job_variables or {}
     env = {name: value for name, value in (theirs.get("env") or {}).items() if name not in OUR_VARIABLES}
     env |= fields["job_variables"].get("env", {})
-    rest = {name: value for name, value in theirs.items() if name != "env"}
+    rest = {name: value for name, value in theirs.items() if name not in ("env", *CONTAINER_VARIABLES)}
+    rest |= {name: value for name, value in fields["job_variables"].items() if name != "env"}
     return {"tags": [*fields["tags"], *tags], "job_variables": rest | ({"env": env} if env else {})}
 
 
@@ -317,7 +366,7 @@ def _moved(value: Any) -> Any:
 
 async def _main() -> int:
     settings = load()
-    flows, catalogue = find(settings.file.automations)
+    flows, catalogue = find(settings.file.automations, settings.file.containers)
     full = await ensure(flows, catalogue, settings)
     await publish(full, settings)
     for item in full.broken:

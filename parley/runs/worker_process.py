@@ -27,7 +27,7 @@ def main() -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         loaded = settings.load()
-        _prepare_environment(loaded)
+        prepare_environment(loaded)
     except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -37,7 +37,8 @@ def main() -> int:
     return asyncio.run(_serve(loaded, stem))
 
 
-def _prepare_environment(loaded: settings.Settings) -> None:
+def prepare_environment(loaded: settings.Settings) -> None:
+    """Put into this process what Prefect reads when it is imported."""
     if loaded.own_prefect:
         prefect_env.apply(prefect_env.client_environment(loaded.home, port=loaded.prefect_port))
     else:
