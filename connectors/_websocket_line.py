@@ -99,10 +99,11 @@ async def dial(
     from websockets.asyncio.client import connect
     from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
 
+    trust: dict[str, Any] = {} if ssl is None else {"ssl": ssl}
     try:
         return await connect(
             url,
-            ssl=ssl,
+            **trust,
             additional_headers=headers,
             compression=None,
             open_timeout=OPEN_WITHIN,
@@ -130,6 +131,7 @@ class Line:
         self.ended: ConnectorError | None = None
         self.heard: asyncio.Queue[Any] = asyncio.Queue()
         self._socket, self._sort = socket, sort
+        self._over = asyncio.Event()
         self._answers: dict[str, asyncio.Future[Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.attach(self._read())
@@ -138,12 +140,18 @@ class Line:
         """Run something beside the connection, for as long as it lasts; it ends the connection by raising."""
         self._tasks.add(asyncio.create_task(self._guarded(work)))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether something can still be sent over it."""
+        from websockets.protocol import State
+
+        return self.ended is None and self._socket.state is State.OPEN
+
     async def tell(self, text: str) -> None:
         """Send a frame that nothing answers. Raises `Unreachable` when it was not sent, `Unknown` when it may be."""
         from websockets.exceptions import ConnectionClosed
-        from websockets.protocol import State
 
-        if self.ended is not None or self._socket.state is not State.OPEN:
+        if not self.is_open:
             raise Unreachable("The connection has ended.")
         try:
             await self._socket.send(text)
@@ -162,11 +170,18 @@ class Line:
         finally:
             self._answers.pop(key, None)
 
+    async def read_to_its_end(self) -> None:
+        """Read what came before the peer closed it: the reason may be among it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2 * CLOSE_WITHIN):
+                await self._over.wait()
+
     def end(self, why: ConnectorError) -> None:
         """It is over: whoever waits for an answer learns that none comes."""
         if self.ended is not None:
             return
         self.ended = why
+        self._over.set()
         self.heard.put_nowait(None)
         for answer in self._answers.values():
             if not answer.done():
@@ -240,11 +255,13 @@ class SharedLine:
     async def get(self) -> Line:
         """The connection, opened if there is none. Raises what opening raises, and `Superseded` once it has been."""
         async with self._opening:
-            if self._line is not None and isinstance(self._line.ended, Superseded):
-                self._superseded = self._line.ended
+            if self._line is not None and not self._line.is_open:
+                await self._line.read_to_its_end()
+                if isinstance(self._line.ended, Superseded):
+                    self._superseded = self._line.ended
             if self._superseded is not None:
                 raise Superseded(str(self._superseded))
-            if self._line is None or self._line.ended is not None:
+            if self._line is None or not self._line.is_open:
                 await self._drop()
                 self._line = await self._open()
             return self._line
