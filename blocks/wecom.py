@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, HttpUrl, SecretStr
@@ -17,6 +18,9 @@ _MEND = {
     "token": "Copy it from the application's page, under Receive messages, API receiving.",
     "encoding_aes_key": "Copy it from the application's page, under Receive messages, API receiving.",
 }
+
+
+_ROBOT = re.compile(r"([0-9A-Za-z_\-]{1,64})=(?:https?://\S+[?&]key=)?([0-9A-Za-z\-]{16,64})")
 
 
 class WecomApp(ConnectorBlock):
@@ -61,6 +65,13 @@ class WecomApp(ConnectorBlock):
             description="Of the application's API receiving, 43 characters: encrypts what WeCom sends us.",
         ),
     ]
+    robots: Annotated[
+        SecretStr,
+        Field(
+            title="Group robots",
+            description="Robots in groups, one a line, as name=webhook address: routes call them robot:name.",
+        ),
+    ] = SecretStr("")
     base_url: Annotated[
         str,
         Field(
@@ -85,8 +96,21 @@ class WecomApp(ConnectorBlock):
             secret=self._secret("secret"),
             token=self._secret("token"),
             encoding_aes_key=self._secret("encoding_aes_key"),
+            robots=self._robots(),
             base_url=self.base_url,
         )
+
+    def _robots(self) -> dict[str, str]:
+        lines = self._clear("robots").split()
+        if any(line.startswith(SEALED_PREFIX) for line in lines):
+            raise ConfigurationError("robots of this WeCom application is sealed: open the Block first.")
+        found = [_ROBOT.fullmatch(line) for line in lines]
+        if not all(found):
+            at = found.index(None) + 1
+            raise ConfigurationError(
+                f"Entry {at} of robots of this WeCom application is not name=webhook address, as WeCom shows it."
+            )
+        return {robot[1]: robot[2] for robot in found if robot}
 
     def _secret(self, name: str) -> str:
         value = self._clear(name).strip()

@@ -30,7 +30,7 @@ LONGEST_ANSWER = 1024 * 1024
 _SHORTEST_LIFE, _LONGEST_LIFE = 10.0, 7200.0  # seconds; what WeCom says beyond is not believed
 _MARGIN = 0.1  # the part of a token's life before whose end it is renewed
 _FULL_NAME = re.compile(r"filename\*\s*=\s*utf-8''([^;\s]+)", re.IGNORECASE)
-_SEEN = {"message/send", "appchat/send"}
+_SEEN = {"message/send", "appchat/send", "webhook/send"}
 
 
 class Api:
@@ -67,24 +67,20 @@ class Api:
         """Ask for something."""
         return await self._with_token(method, lambda token: self._request("GET", method, token, params=query))
 
-    async def post(self, method: str, body: Json) -> Json:
-        """Have something done. Raises `Unknown` when it may have been, where people see it."""
+    async def post(self, method: str, body: Json, *, key: str = "") -> Json:
+        """Have something done. Raises `Unknown` when it may have been, where people see it.
+
+        `key` is a robot's: then that stands for the token.
+        """
         # No \uXXXX: WeCom refuses a body that holds one (40033).
         content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-        headers = {"content-type": "application/json"}
-        return await self._with_token(
-            method, lambda token: self._request("POST", method, token, content=content, headers=headers)
-        )
+        return await self._done(method, key, content=content, headers={"content-type": "application/json"})
 
-    async def upload(self, file: File, kind: str) -> str:
-        """The media id of a file, good for three days."""
+    async def upload(self, file: File, kind: str, *, key: str = "") -> str:
+        """The media id of a file, good for three days, and with `key` for this robot alone."""
         media = (file.name.replace("\\", "_").replace("/", "_"), file.content, file.media_type)
-        answer = await self._with_token(
-            "media/upload",
-            lambda token: self._request(
-                "POST", "media/upload", token, params={"type": kind}, files={"media": media}
-            ),
-        )
+        method = "webhook/upload_media" if key else "media/upload"
+        answer = await self._done(method, key, params={"type": kind}, files={"media": media})
         media_id = answer.get("media_id")
         if not (isinstance(media_id, str) and media_id):
             raise Rejected("WeCom took a file and did not say under which id.")
@@ -103,6 +99,13 @@ class Api:
         http, self._http = self._http, None
         if http is not None:
             await http.aclose()
+
+    async def _done(self, method: str, key: str, **more: Any) -> Json:
+        if not key:
+            return await self._with_token(method, lambda token: self._request("POST", method, token, **more))
+        answer = await self._request("POST", method, secrets={"key": key}, **more)
+        raise_for(method, answer)
+        return answer
 
     # -- the token
 

@@ -44,6 +44,7 @@ _REJECTED = {
     60011: "the application may not reach this person or department: widen its visible range",
     60111: "nobody has this user id",
     81013: "nobody there is in the application's visible range",
+    93000: "the robot is no longer in its group, or its key is wrong",
     86001: "the chat is not one that this application made",
     86003: "the chat is not one that this application made",
 }

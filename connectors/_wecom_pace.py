@@ -1,8 +1,9 @@
 """Not more than WeCom shows: what goes beyond its limits for one person is dropped, and the call says that all is well.
 
 An application's messages to one person: 30 a minute and 1000 an hour (developer.work.weixin.qq.com/document/path/90236,
-frequency limits); those in groups: 200 a minute and 10,000 a day for each member (.../90248). Counted here for each
-address, since this process began: what another process sent for the same application is not known.
+frequency limits); those in groups: 200 a minute and 10,000 a day for each member (.../90248); a robot's: 20 a minute
+(.../91770), which it says when it is reached. Counted here for each address, since this process began: what another
+process sent for the same application is not known.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from parley.errors import RateLimited
 
 TO_A_PERSON = ((30, 60.0), (1000, 3600.0))
 TO_A_GROUP = ((200, 60.0), (10_000, 86_400.0))
+OF_A_ROBOT = ((20, 60.0),)
 _ADDRESSES = 10_000
 
 

@@ -3,7 +3,9 @@
 To people and to what the company's address book names (`party:<id>`, `tag:<id>`) goes `message/send`; to a group that
 the application made (`chat:<chatid>`) `appchat/send`, which knows no cards (the vendor's page
 developer.work.weixin.qq.com/document/path/90248 lists all it knows): there choices become reply codes. An application
-hears nothing in a group, so whoever takes a choice writes its code to the application itself.
+hears nothing in a group, so whoever takes a choice writes its code to the application itself. Into any other group of
+the company a robot that was added there writes (`robot:<name>`, `webhook/send`, .../91770): as `appchat/send`, but that
+it takes pictures as files alone.
 
 WeCom shows a text, a card and each file as messages of their own: one reply becomes several requests, in order.
 """
@@ -39,16 +41,22 @@ _PLACES = {
     "chat": ("chatid", re.compile(r"[0-9A-Za-z_\-]{1,64}")),
     "party": ("toparty", re.compile(r"[0-9]{1,18}")),
     "tag": ("totag", re.compile(r"[0-9]{1,18}")),
+    "robot": ("robot", re.compile(r"[0-9A-Za-z_\-]{1,64}")),
 }
+_Content = tuple[dict[str, Any], File | None]
 _STYLES = {"primary": 1, "danger": 2, "default": 1}
 """Of the four styles there are; the vendor's page says no colours. 1 is what WeCom takes where none is said."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One message: `method` takes `body`; with `file`, that is uploaded first and its media id put in."""
+    """One message: `method` takes `body`; with `file`, that is uploaded first and its media id put in.
+
+    `place` is whom it goes to, of one kind: `touser`, `toparty`, `totag`, `chatid` or `robot`.
+    """
 
     method: str
+    place: dict[str, str]
     body: dict[str, Any]
     file: File | None = None
 
@@ -58,6 +66,7 @@ def render(reply: Reply, route: Route, agent_id: int, token: str = "") -> tuple[
     if reply.table is not None or len(reply.buttons) > MAX_BUTTONS:
         raise Unsupported("WeCom shows no tables, and at most 6 buttons: render the reply down first.")
     place = address(route.conversation)
+    base: dict[str, Any]
     alone = route.kind is ConversationKind.DIRECT and "touser" in place
     if (reply.private or route.private_to) and not alone:
         raise Unsupported("WeCom has no answer that one alone sees where several read.")
@@ -65,15 +74,18 @@ def render(reply: Reply, route: Route, agent_id: int, token: str = "") -> tuple[
         raise Rejected("This answer is private to somebody else than whom it would go to.")
     if any(len(file.content) > MAX_FILE for file in reply.files):
         raise Unsupported("WeCom takes files of at most 20 MB: render the reply down first.")
-    if "chatid" in place:
+    if "robot" in place:
+        base, method = {}, "webhook/send"
+        contents = _group_contents(reply, token, pictures=False)
+    elif "chatid" in place:
         base, method = {**place, "safe": 0}, "appchat/send"
-        contents = [content for part in render_down(reply, _GROUP) for content in _contents(part, token)]
+        contents = _group_contents(reply, token, pictures=True)
     else:
         base, method = {**place, "agentid": agent_id}, "message/send"
-        contents = list(_contents(reply, token))
+        contents = list(_contents(reply, token, pictures=True))
     if not contents:
         raise Rejected("There is nothing to send.")
-    return tuple(Request(method, {**base, **body}, file) for body, file in contents)
+    return tuple(Request(method, place, {**base, **body}, file) for body, file in contents)
 
 
 def address(conversation: str) -> dict[str, str]:
@@ -84,10 +96,16 @@ def address(conversation: str) -> dict[str, str]:
     # `@all` is everybody, and `a|b` are two: neither is where an answer goes.
     if _PERSON.fullmatch(conversation) and conversation != "@all":
         return {"touser": conversation}
-    raise Rejected("This is not the id of a person, chat, party or tag in WeCom.")
+    raise Rejected("This is not the id of a person, chat, party, tag or robot in WeCom.")
 
 
-def _contents(reply: Reply, token: str) -> Iterator[tuple[dict[str, Any], File | None]]:
+def _group_contents(reply: Reply, token: str, *, pictures: bool) -> list[_Content]:
+    return [
+        found for part in render_down(reply, _GROUP) for found in _contents(part, token, pictures=pictures)
+    ]
+
+
+def _contents(reply: Reply, token: str, *, pictures: bool) -> Iterator[_Content]:
     files = [file for file in reply.files if len(file.content) >= MIN_FILE]
     tiny = [file for file in reply.files if len(file.content) < MIN_FILE]
     text = "\n\n".join(part for part in (reply.text, *map(_note, tiny)) if part.strip())
@@ -97,7 +115,7 @@ def _contents(reply: Reply, token: str) -> Iterator[tuple[dict[str, Any], File |
     if card is not None:
         yield {"msgtype": "template_card", "template_card": card}, None
     for file in files:
-        kind = "image" if _is_image(file) else "file"
+        kind = "image" if pictures and _is_image(file) else "file"
         yield {"msgtype": kind, kind: {}}, file
 
 

@@ -1,8 +1,9 @@
 """WeCom (企业微信): a self-built application. WeCom calls our hook, we answer over its API.
 
 People write to the application, each for themselves: an application hears nothing in groups. Answers go to the person;
-notices may also go to a group that the application made (`chat:<chatid>`), a department (`party:<id>`) or a tag
-(`tag:<id>`). `_wecom_read` says what is understood, `_wecom_write` how answers look.
+notices may also go to a group that the application made (`chat:<chatid>`), a department (`party:<id>`), a tag
+(`tag:<id>`), or any group with a robot of ours (`robot:<name>`). `_wecom_read` says what is understood, `_wecom_write`
+how answers look.
 
 A message's native id is its MsgId, an event's is derived from person, time, kind and key: the same when WeCom sends it
 again, as it does, thrice at most, when it had no answer within five seconds. Nothing is fetched for longer than that
@@ -22,14 +23,14 @@ import random
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
 from connectors._wecom_api import Api, FileTooLarge, Json
 from connectors._wecom_crypto import MAX_CIPHER, Envelope
-from connectors._wecom_pace import TO_A_GROUP, TO_A_PERSON, Pace
+from connectors._wecom_pace import OF_A_ROBOT, TO_A_GROUP, TO_A_PERSON, Pace
 from connectors._wecom_read import fields, media_of, parse, pressed
 from connectors._wecom_text import MAX_TEXT
 from connectors._wecom_write import MAX_BUTTONS, MAX_FILE, Request, render
@@ -56,6 +57,7 @@ FETCH_WITHIN = 3.0
 """Seconds for a file that comes with a message: of the five that WeCom waits, storing needs its share."""
 
 _MAX_BODY = MAX_CIPHER + 4096
+_LIMITS = {"chatid": TO_A_GROUP, "robot": OF_A_ROBOT}
 _REMEMBERED = 2000
 _LONGEST_PAUSE = 60.0
 
@@ -84,6 +86,7 @@ class Wecom(Connector):
         secret: str,
         token: str,
         encoding_aes_key: str,
+        robots: Mapping[str, str] | None = None,
         base_url: str = API,
         fetch_within: float = FETCH_WITHIN,
         wall: Callable[[], float] = time.time,
@@ -91,12 +94,13 @@ class Wecom(Connector):
     ) -> None:
         """Open nothing yet. Raises `ConfigurationError`.
 
-        `fetch_within`: seconds for a file that comes with a message. `wall` tells seconds since 1970, `clock` those
-        that pass.
+        `robots`: the keys of robots in groups, by the names that routes call them. `fetch_within`: seconds for a file
+        that comes with a message. `wall` tells seconds since 1970, `clock` those that pass.
         """
         super().__init__(account)
         self._agent_id, self._corp_id, self._wall = agent_id, corp_id, wall
         self._fetch_within = fetch_within
+        self._robots = dict(robots or {})
         self._envelope = Envelope(token, encoding_aes_key, corp_id)
         self._api = Api(corp_id, secret, base_url, clock)
         self._pace = Pace(clock)
@@ -192,26 +196,37 @@ class Wecom(Connector):
         if route.account != self.account:
             raise Rejected("This answer belongs to another account.")
         requests = render(reply, route, self._agent_id, token)
+        key = self._key(requests[0])
         progress = self._progress(token) if token else _Progress()
         for number, request in enumerate(requests):
             if request.file is not None and number not in progress.media:
-                progress.media[number] = await self._api.upload(request.file, request.body["msgtype"])
+                progress.media[number] = await self._api.upload(
+                    request.file, request.body["msgtype"], key=key
+                )
         for number, request in enumerate(requests[len(progress.sent) :], start=len(progress.sent)):
-            progress.sent.append(await self._send(request, progress.media.get(number, "")))
+            progress.sent.append(await self._send(request, progress.media.get(number, ""), key))
         self._begun.pop(token, None)
         return Receipt(native_ids=tuple(progress.sent))
 
-    async def _send(self, request: Request, media_id: str) -> str:
+    async def _send(self, request: Request, media_id: str, key: str) -> str:
         body = request.body
         if media_id:
             body = {**body, body["msgtype"]: {"media_id": media_id}}
-        place = next(key for key in ("chatid", "touser", "toparty", "totag") if key in body)
-        limits = TO_A_GROUP if place == "chatid" else TO_A_PERSON
-        self._pace.take(f"{place}:{body[place]}", limits)
-        answer = await self._api.post(request.method, body)
-        self._look_for_missing(answer, to_one=place == "touser")
+        ((kind, id_),) = request.place.items()
+        self._pace.take(f"{kind}:{id_}", _LIMITS.get(kind, TO_A_PERSON))
+        answer = await self._api.post(request.method, body, key=key)
+        self._look_for_missing(answer, to_one=kind == "touser")
         card: Json = body.get("template_card", {})
-        return str(card.get("task_id") or answer.get("msgid") or f"{place}:{body[place]}")
+        # In groups WeCom gives messages no ids: there the place is all there is to say.
+        return str(card.get("task_id") or answer.get("msgid") or f"{kind}:{id_}")
+
+    def _key(self, request: Request) -> str:
+        name = request.place.get("robot")
+        if name is None:
+            return ""
+        if name not in self._robots:
+            raise Rejected(f"This account has no robot {name!r}: add its webhook address to the Block.")
+        return self._robots[name]
 
     def _look_for_missing(self, answer: Json, *, to_one: bool) -> None:
         """WeCom says that all is well also where it reached nobody. Raises `Rejected` then."""

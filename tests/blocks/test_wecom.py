@@ -10,9 +10,11 @@ from pydantic import SecretStr, ValidationError
 from blocks.wecom import WecomApp
 from connectors.wecom import Wecom
 from parley.errors import ConfigurationError
-from tests.fakes.wecom import AES_KEY, AGENT_ID, CORP_ID, SECRET, TOKEN, WecomFake
+from parley.messages import Reply, Route
+from tests.fakes.wecom import AES_KEY, AGENT_ID, CORP_ID, ROBOT_KEY, SECRET, TOKEN, WecomFake
 
-SECRETS = ("secret", "token", "encoding_aes_key")
+SECRETS = ("secret", "token", "encoding_aes_key", "robots")
+WEBHOOK = f"https://qyapi.weixin.qq.com/cgi-bin/webhook/send?key={ROBOT_KEY}"
 
 
 class TestStandard(BlockStandardTestSuite):
@@ -58,12 +60,19 @@ async def test_blanks_around_what_was_pasted_do_no_harm() -> None:
             await connector.check()
 
 
+@pytest.mark.parametrize("said", [f"ops={WEBHOOK}", f" ops={ROBOT_KEY}\n\nsales={WEBHOOK}\n"])
+async def test_its_robots_are_known_by_their_names(said: str) -> None:
+    async with WecomFake() as fake, app(base_url=fake.url, robots=said).connector("office") as connector:
+        await connector.send_message(Reply(text="x"), Route(account="office", conversation="robot:ops"))
+        assert fake.posts
+
+
 def test_its_secrets_are_known_and_never_shown() -> None:
-    made = app()
+    made = app(robots=f"ops={ROBOT_KEY}")
     assert made.secret_fields() == SECRETS
     assert made.unsealed_fields() == SECRETS
     for shown in (repr(made), str(made), str(made.model_dump()), repr(made.connector("office"))):
-        assert not any(secret in shown for secret in (SECRET, TOKEN, AES_KEY))
+        assert not any(secret in shown for secret in (SECRET, TOKEN, AES_KEY, ROBOT_KEY))
 
 
 async def test_sealed_secrets_are_opened_before_use() -> None:
@@ -88,6 +97,10 @@ async def test_sealed_secrets_are_opened_before_use() -> None:
         ({"encoding_aes_key": ""}, "encoding_aes_key"),
         ({"encoding_aes_key": "too-short-4711"}, "EncodingAESKey"),
         ({"token": "sealed:v1:abc"}, "token"),
+        ({"robots": "sealed:v1:abc"}, "robots"),
+        ({"robots": WEBHOOK}, "Entry 1 of robots"),
+        ({"robots": f"ops={WEBHOOK}\nsales"}, "Entry 2 of robots"),
+        ({"robots": f"ops={WEBHOOK}&x=1 y"}, "Entry 1 of robots"),
     ],
 )
 def test_wrong_credentials_are_named_and_not_shown(fields: dict[str, str], named: str) -> None:

@@ -56,7 +56,7 @@ from parley.messages import (
     Table,
 )
 from tests.fakes._driver import eventually
-from tests.fakes.wecom import AES_KEY, AGENT_ID, CHAT, CORP_ID, TOKEN, WecomDriver, WecomFake
+from tests.fakes.wecom import AES_KEY, AGENT_ID, CHAT, CORP_ID, ROBOT_KEY, TOKEN, WecomDriver, WecomFake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -723,6 +723,7 @@ def test_a_value_that_does_not_fit_is_refused() -> None:
         ("chat:opsroom1", {"chatid": "opsroom1"}),
         ("party:12", {"toparty": "12"}),
         ("tag:3", {"totag": "3"}),
+        ("robot:ops-room", {"robot": "ops-room"}),
     ],
 )
 def test_addresses(conversation: str, place: dict[str, str]) -> None:
@@ -731,7 +732,7 @@ def test_addresses(conversation: str, place: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(
     "conversation",
-    ["@all", "a|b", "chat:", "chat:a|b", "party:x", "tag:1|2", "robot:x", "a b", "x" * 65, ":a", "甲"],
+    ["@all", "a|b", "chat:", "chat:a|b", "party:x", "tag:1|2", "robot:a b", "a b", "x" * 65, ":a", "甲"],
 )
 def test_what_would_reach_others_is_refused(conversation: str) -> None:
     with pytest.raises(Rejected):
@@ -763,7 +764,7 @@ async def test_choices_in_a_group_are_codes_to_type(wecom: Wecom, fake: WecomFak
     assert post["markdown"]["content"] == "Restart?\n\n- Approve: `approve:7`"
 
 
-@pytest.mark.parametrize("conversation", [f"chat:{CHAT}", "party:1", "tag:1"])
+@pytest.mark.parametrize("conversation", [f"chat:{CHAT}", "party:1", "tag:1", "robot:ops"])
 @pytest.mark.parametrize("kind", [ConversationKind.GROUP, ConversationKind.DIRECT])
 def test_nothing_private_goes_where_several_read(conversation: str, kind: ConversationKind) -> None:
     with pytest.raises(Unsupported):
@@ -781,6 +782,47 @@ def test_what_is_private_to_another_is_refused() -> None:
 def test_tables_are_rendered_down_first() -> None:
     with pytest.raises(Unsupported):
         render(Reply(table=Table(columns=("a",), rows=())), route(), 1)
+
+
+ROBOT = route("robot:ops", ConversationKind.GROUP)
+
+
+async def test_a_robot_writes_into_its_group(driver: WecomDriver, fake: WecomFake) -> None:
+    files = (File(name="a.png", content=PNG),)
+    async with driver.connector(ACCOUNT, robots={"ops": ROBOT_KEY}) as wecom:
+        await wecom.send_message(Reply(text="disk **full**", buttons=BUTTONS[:1]), ROBOT)
+        await wecom.send_message(Reply(text="see", files=files), ROBOT)
+    assert [post["msgtype"] for post in fake.posts] == ["markdown", "text", "file"]
+    assert fake.posts[0]["markdown"]["content"].endswith("- Approve: `approve:7`")
+    assert "gettoken" not in fake.asked  # a robot needs none
+
+
+async def test_a_robots_key_is_in_no_log_and_no_error(
+    driver: WecomDriver, fake: WecomFake, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with driver.connector(ACCOUNT, robots={"ops": ROBOT_KEY, "gone": "0" * 36}) as wecom:
+        await wecom.send_message(Reply(text="x"), ROBOT)
+        with pytest.raises(Rejected, match="93000") as caught:
+            await wecom.send_message(Reply(text="x"), route("robot:gone", ConversationKind.GROUP))
+        assert ROBOT_KEY not in repr(wecom)
+    assert ROBOT_KEY not in caplog.text
+    assert "0" * 36 not in caplog.text + str(caught.value)
+
+
+async def test_a_robot_that_is_not_known_is_named(wecom: Wecom, fake: WecomFake) -> None:
+    with pytest.raises(Rejected, match="'ops'"):
+        await wecom.send_message(Reply(text="x"), ROBOT)
+    assert not fake.asked
+
+
+async def test_a_robot_writes_twenty_times_a_minute(driver: WecomDriver, fake: WecomFake) -> None:
+    async with driver.connector(ACCOUNT, robots={"ops": ROBOT_KEY}) as wecom:
+        for number in range(20):
+            await wecom.send_message(Reply(text=f"{number}"), ROBOT)
+        with pytest.raises(RateLimited):
+            await wecom.send_message(Reply(text="one more"), ROBOT)
+    assert len(fake.posts) == 20
 
 
 # --- how it looks ----------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ SECRET = "fake-app-secret-9Jk2"
 TOKEN = "QDG6eK"
 AES_KEY = "jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C"
 CHAT = "opsroom1"
+ROBOT_KEY = "693a91f6-7xxx-4bc4-97a0-0ec2sifa5aaa"
 PEOPLE = {"alice", "bob", "carol"}
 
 # WeCom's figures.
@@ -43,6 +44,7 @@ ATTEMPTS = 4  # the first, and three more
 MAX_TEXT, MAX_BUTTONS, MAX_KEY = 2048, 6, 1024
 SIZES = {"image": 10, "voice": 2, "video": 10, "file": 20}
 GROUP_KINDS = {"text", "image", "voice", "video", "file", "textcard", "news", "mpnews", "markdown"}
+ROBOT_KINDS = {"text", "markdown", "image", "news", "file", "voice"}
 PERSON_KINDS = GROUP_KINDS | {"template_card", "miniprogram_notice"}
 
 
@@ -299,8 +301,16 @@ class WecomFake:
     async def _answer(self, request: web.Request, method: str) -> web.StreamResponse:
         if method == "gettoken":
             return web.json_response(self._get_token(request.query))
-        self._admit(request.query.get("access_token"))
+        if method.startswith("webhook/"):
+            _require(request.query.get("key") == ROBOT_KEY, 93000)
+        else:
+            self._admit(request.query.get("access_token"))
         match method:
+            case "webhook/upload_media":
+                _require(request.query.get("type") in {"file", "voice"}, 40005)
+                return _ok(**await self._upload(request))
+            case "webhook/send":
+                return _ok(**self._robot_send(await _body(request)))
             case "agent/get":
                 _require(request.query.get("agentid") == str(AGENT_ID), 301002)
                 return _ok(agentid=AGENT_ID, name="ops")
@@ -378,6 +388,12 @@ class WecomFake:
     def _chat_send(self, body: Json) -> Json:
         _require(body.get("chatid") == CHAT, 86001)
         _require(body.get("msgtype") in GROUP_KINDS, 40008)
+        self._check(body)
+        self.posts.append(body)
+        return {}
+
+    def _robot_send(self, body: Json) -> Json:
+        _require(body.get("msgtype") in ROBOT_KINDS, 40008)
         self._check(body)
         self.posts.append(body)
         return {}
