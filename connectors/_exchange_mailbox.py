@@ -46,7 +46,7 @@ _CLASSES = ("IPM.Note", "REPORT.")
 class _Taken(ExtendedProperty):  # type: ignore[misc]
     property_set_id = OUR_PROPERTIES
     property_name = "ParleyTaken"
-    property_type = "Boolean"
+    property_type = "String"
 
 
 class _Delivery(ExtendedProperty):  # type: ignore[misc]
@@ -154,7 +154,7 @@ class Mailbox:
     def take(self, found: Found) -> None:
         """Mark a mail as taken, on the server."""
         item = found.item
-        item.parley_taken = True
+        item.parley_taken = datetime.now(UTC).isoformat()
         results = self._account.bulk_update(
             items=[(item, ("parley_taken",))],
             conflict_resolution=ALWAYS_OVERWRITE,

@@ -165,6 +165,9 @@ def _expression(element: Element) -> Callable[[Item], bool]:
             constant = parts[1].find(f"{T}Constant")
             assert constant is not None
             other = constant.get("Value", "")
+            if kind == "IsEqualTo" and parts[0].get("FieldURI") == "message:IsRead":
+                # Either way of writing a boolean counts.
+                other = {"true": "1", "false": "0"}.get(other, other)
             if kind == "IsEqualTo":
                 return lambda item: _value(item, parts[0]) == other
             return lambda item: _time(_value(item, parts[0])) >= _time(other)
@@ -184,7 +187,7 @@ def _value(item: Item, path: Element) -> str | None:
         case "item:DateTimeReceived":
             return moment(item.received)
         case "message:IsRead":
-            return "true" if item.is_read else "false"
+            return "1" if item.is_read else "0"
         case "message:InternetMessageId":
             return item.message_id
     raise AssertionError(f"a field that this server does not know: {path.get('FieldURI')}")

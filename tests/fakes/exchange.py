@@ -82,10 +82,12 @@ class FakeExchange:
         self.streams = 0
         self.refuse: dict[str, str] = {}
         """Response codes that operations end with, until taken away."""
+        self.discovered: Any = {"Protocol": "EWS"}
+        """What Autodiscover tells; without a word on the URL, the true one."""
         self.hanging = asyncio.Event()
         self.writable = True
         self._ntlm: dict[Any, Any] = {}
-        self._fault: tuple[Fault, float | str] | None = None
+        self._fault: tuple[Fault | int, float | str] | None = None
         self._numbers = 0
         self._runner: web.AppRunner | None = None
         self.port = 0
@@ -121,8 +123,11 @@ class FakeExchange:
                     subscription.events.put_nowait(self._event(kind, item))
         return item
 
-    def fail_next(self, how: Fault, retry_after: float | str = 1) -> None:
-        """Let the next mail that is sent fail so. `lost`: it is sent, and only the answer does not arrive."""
+    def fail_next(self, how: Fault | int, retry_after: float | str = 1) -> None:
+        """Let the next mail that is sent fail so: a number is an HTTP status.
+
+        `lost`: it is sent, and only the answer does not arrive. `stale`: no token that was given is good any more.
+        """
         self._fault = (how, retry_after)
 
     def cut(self) -> None:
@@ -157,7 +162,8 @@ class FakeExchange:
     async def _discover(self, request: web.Request) -> web.Response:
         if request.query.get("Protocol") != "EWS" or request.query.get("Email") != ASSISTANT:
             return web.json_response({"ErrorCode": "InvalidRequest"}, status=400)
-        return web.json_response({"Protocol": "EWS", "Url": f"{self.url}/EWS/Exchange.asmx"})
+        true = {"Protocol": "EWS", "Url": f"{self.url}/EWS/Exchange.asmx"}
+        return web.json_response(true if self.discovered == {"Protocol": "EWS"} else self.discovered)
 
     async def _refused(self, request: web.Request) -> web.Response | None:
         said = request.headers.get("Authorization", "")
@@ -216,6 +222,8 @@ class FakeExchange:
         assert self._fault
         (how, wait), self._fault = self._fault, None
         match how:
+            case int():
+                return web.Response(status=how, headers={"Retry-After": str(wait), "Location": "/owa"})
             case "rate_limited":
                 milliseconds = wait if isinstance(wait, str) else str(int(wait * 1000))
                 busy = {"BackOffMilliseconds": milliseconds}
