@@ -51,6 +51,7 @@ def registered() -> Mapping[str, Script]:
     scripts = load().file.scripts or _sample.scripts()
     for name, script in scripts.items():
         check(name, script)
+        check_fallback(name, scripts)
     return scripts
 
 
@@ -69,6 +70,26 @@ def check(name: str, script: Script) -> None:
             )
     if _PLACEHOLDER.fullmatch(script.argv[0]):
         raise ConfigurationError(f"[scripts.{name}]: what is run cannot be a parameter.")
+    for mended in script.mends:
+        unknown = sorted(set(mended.parameters) - set(script.parameters))
+        if unknown:
+            raise ConfigurationError(
+                f"[scripts.{name}] mends: `with` names {unknown[0]!r}, which is no parameter."
+            )
+
+
+def check_fallback(name: str, scripts: Mapping[str, Script]) -> None:
+    """Raises `ConfigurationError` when a script's fallback is not there, or needs what the script has not."""
+    fallback = scripts[name].fallback
+    if not fallback:
+        return
+    if fallback not in scripts or fallback == name:
+        raise ConfigurationError(f"[scripts.{name}] fallback {fallback!r}: name another registered script.")
+    for parameter, schema in scripts[fallback].parameters.items():
+        if parameter not in scripts[name].parameters and "default" not in schema:
+            raise ConfigurationError(
+                f"[scripts.{name}] fallback {fallback!r} needs {parameter!r}, which it would not get."
+            )
 
 
 def argv(script: Script, values: Mapping[str, Any]) -> list[str]:
@@ -116,6 +137,14 @@ async def run(script: Script, arguments: list[str]) -> Outcome:
         return _outcome(os.read(told, 4096), output, cut)
     finally:
         os.close(told)
+
+
+def revisions(scripts: Mapping[str, Script]) -> dict[str, str]:
+    """The revision of each script with its fallback: what an approval of it is bound to."""
+    return {
+        name: revision({one: scripts[one] for one in (name, script.fallback) if one})
+        for name, script in scripts.items()
+    }
 
 
 def revision(scripts: Mapping[str, Script]) -> str:

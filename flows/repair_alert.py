@@ -15,7 +15,19 @@ from pydantic import Field, WithJsonSchema
 
 from flows import _scripts
 from flows._scripts import Outcome
-from parley import AutomationError, File, Reply, Report, automation, current_language, log_action, say, step
+from parley import (
+    AutomationError,
+    File,
+    Reply,
+    Report,
+    Subscription,
+    automation,
+    current_language,
+    log_action,
+    say,
+    step,
+)
+from parley.runs.context import current_run
 from parley.settings import Script
 
 SHOWN = 1500
@@ -76,15 +88,46 @@ async def _repair_alert(script: str, **values: Any) -> Report:
     """Run a registered repair script and report the outcome."""
     language = "zh" if current_language().startswith("zh") else "en"
     given = {name: value for name, value in values.items() if value is not None}
-    arguments = prepare(script, given)
-    log_action(f"script {script}", {"argv": repr(arguments)})
-    say(_WORDS[language]["starting"].format(script=script))
-    outcome = await execute(script, arguments)
-    report = describe(script, outcome, language)
-    if not outcome.succeeded:
+    succeeded, report = await _attempt(script, given, language)
+    fallback = _SCRIPTS[script].fallback
+    if not succeeded and fallback:
+        say(Reply(text=report.text, files=report.files))
+        if run := current_run():
+            run.took_alternative(f"{fallback}.")
+        fitting = {name: value for name, value in given.items() if name in _SCRIPTS[fallback].parameters}
+        succeeded, report = await _attempt(fallback, fitting, language)
+    if not succeeded:
         say(Reply(text=report.text, files=report.files))
         raise AutomationError(report.text.partition("\n")[0])
     return report
+
+
+async def _attempt(script: str, given: Mapping[str, Any], language: str) -> tuple[bool, Report]:
+    arguments = prepare(script, dict(given))
+    log_action(f"script {script}", {"argv": repr(arguments)})
+    say(_WORDS[language]["starting"].format(script=script))
+    outcome = await execute(script, arguments)
+    return outcome.succeeded, describe(script, outcome, language)
+
+
+def _longest(scripts: Mapping[str, Script]) -> float:
+    """Seconds that a script and its fallback may take together."""
+    return max(
+        script.timeout + (scripts[script.fallback].timeout if script.fallback else 0)
+        for script in scripts.values()
+    )
+
+
+def _subscriptions(scripts: Mapping[str, Script]) -> tuple[Subscription, ...]:
+    """The alerts that each script is for."""
+    return tuple(
+        Subscription(
+            pattern=pattern, where=dict(mended.where), parameters={"script": name, **mended.parameters}
+        )
+        for name, script in scripts.items()
+        for mended in script.mends
+        for pattern in mended.patterns
+    )
 
 
 def _signature(scripts: Mapping[str, Script]) -> inspect.Signature:
@@ -127,6 +170,7 @@ repair_alert = automation(
     effect="dangerous",
     alert_after=1,
     lane="alerts",
-    time_limit=max(script.timeout for script in _SCRIPTS.values()) + 60,
-    revision={"script": {name: _scripts.revision({name: script}) for name, script in _SCRIPTS.items()}},
+    time_limit=_longest(_SCRIPTS) + 60,
+    revision={"script": _scripts.revisions(_SCRIPTS)},
+    on=_subscriptions(_SCRIPTS),
 )(flow(name="repair_alert")(_repair_alert))

@@ -47,7 +47,7 @@ _DURATION = re.compile(r"(\d{1,4})\s*(m|min|h|d)?", re.ASCII)
 class Builtins:
     """`/help`, `/status`, `/runs`, `/cancel`, `/why`, `/whoami`, `/ack`, `/silence`, `/standing`, and what buttons say.
 
-    Those are `/yes`, `/no` and `/answer`.
+    Those are `/yes`, `/no`, `/answer` and `/take`.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Builtins:
             "yes": self._yes,
             "no": self._no,
             "answer": self._answer,
+            "take": self._take,
             "ack": self._ack,
             "silence": self._silence,
             "standing": StandingCommands(store, audit, catalogue).run,
@@ -224,6 +225,11 @@ class Builtins:
         if not command.positional:
             return Decision.answer(sentence("nothing-open", speaker.language))
         return await self._dialogue.answer_by_id(command.positional[0], command.named, received, speaker)
+
+    async def _take(self, command: Command, received: Received, speaker: Speaker) -> Decision:
+        if not command.positional:
+            return Decision.answer(sentence("nothing-open", speaker.language))
+        return await self._dialogue.take(command.positional[0], received, speaker)
 
     async def _ack(self, command: Command, received: Received, speaker: Speaker) -> Decision:
         name = self._alerted(command, speaker)

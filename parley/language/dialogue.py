@@ -27,6 +27,7 @@ from parley.people.audit import Audit, Phase
 from parley.people.rights import Decision as Allowed
 from parley.people.rights import Origin, allows
 from parley.people.sealing import Keyring
+from parley.runs import offers
 from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane, Parameter
 from parley.runs.requests import (
     WAITING,
@@ -71,6 +72,14 @@ class Dialogue:
         self._answered = answered
         self._audit = Audit(keyring)
 
+    async def awaits(self, received: Received, speaker: Speaker) -> bool:
+        """Whether something that this person was asked is open here."""
+        here, who = received.conversation_id, speaker.principal.id
+        return (
+            await self._store.read(lambda conn: _open_question(conn, here, who)) is not None
+            or await self._store.read(lambda conn: _open_request(conn, here, who)) is not None
+        )
+
     async def answer(self, received: Received, speaker: Speaker, text: str) -> Decision | None:
         """What this text answers here, or None when nothing that this person was asked is open here."""
         question = await self._store.read(
@@ -112,6 +121,25 @@ class Dialogue:
         return self._confirm(row, spec, received, speaker, "yes" if yes else "no") or Decision.silent(
             "answered"
         )
+
+    async def take(self, identifier: str, received: Received, speaker: Speaker) -> Decision:
+        """Take what an event offered, by the id on its button: the first who may run it does."""
+        row = await self._store.read(lambda conn: offers.find(conn, identifier))
+        if row is None:
+            return Decision.answer(sentence("nothing-open", speaker.language))
+        spec = self._catalogue().find(row.automation)
+        if spec is None:
+            return Decision.answer(sentence("not-in-catalogue", speaker.language, command=row.automation))
+        if not offers.is_free(row):
+            key = "offer-taken" if row.state in ("queued", "running", "done", "failed") else "offer-over"
+            return Decision.answer(sentence(key, speaker.language, command=row.automation, name=row.actor))
+        allowed = _allowed(spec, speaker)
+        if not allowed.allowed or received.acting_for_id is not None:
+            # It stays open for somebody who may.
+            return Decision.answer(
+                allowed.reason if not allowed.allowed else phrase("not-for-another", speaker.language)
+            )
+        return self._queue(row, spec, received, open_values(self._keyring, row), speaker)
 
     async def answer_by_id(
         self, identifier: str, given: Mapping[str, str], received: Received, speaker: Speaker
@@ -198,6 +226,7 @@ class Dialogue:
         # The answer is now the message that the request belongs to: who sent it waits for what comes of it.
         return {
             "message_id": received.id,
+            "conversation_id": received.conversation_id,
             "route": received.event.route.model_dump(mode="json"),
             "parameters_sealed": seal_values(self._keyring, row.id, values),
         }
@@ -222,7 +251,9 @@ class Dialogue:
                 state="queued",
                 queued_at=now(),
                 asking=None,
-                digest=digest(spec, values, row.actor_id),
+                actor_id=speaker.principal.id,
+                digest=digest(spec, values, speaker.principal.id),
+                under_id=None,
                 **self._taken_over(row, received, values),
             )
             if not changed:

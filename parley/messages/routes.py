@@ -25,6 +25,10 @@ class Start:
     parameters: Mapping[str, Template]
     route: str
 
+    def what(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """The same for two routes that would start the same with the same parameters."""
+        return self.automation, tuple(sorted((name, one.text) for name, one in self.parameters.items()))
+
 
 @dataclass(frozen=True, slots=True)
 class Matched:
@@ -56,12 +60,12 @@ class Routes:
         self._ways = (*_of_file(file.routes), *_of_catalogue(catalogue))
 
     def for_event(self, event: Published) -> Matched:
-        """Where this goes; each conversation and each automation once."""
+        """Where this goes; each conversation, and each automation with the same parameters, once."""
         fields = event.fields()
         bot = bool(event.data.get("bot")) and event.topic.startswith("message.")
         ways = [way for way in self._ways if (way.bots or not bot) and way.takes(event, fields)]
         places = dict.fromkeys(place for way in ways for place in way.places)
-        starts = {way.start.automation: way.start for way in reversed(ways) if way.start}
+        starts = {way.start.what(): way.start for way in reversed(ways) if way.start}
         return Matched(tuple(places), tuple(reversed(starts.values())))
 
     def may_take(self, topic: str) -> bool:

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import SealError
 from parley.messages import thread_links
-from parley.messages.model import Capabilities, Reply, Route, derived_id, now
+from parley.messages.model import Button, Capabilities, Reply, Route, derived_id, now
 from parley.messages.outbox import Delivery, Outbox
 from parley.messages.published import Published
 from parley.messages.rendering import render_down
@@ -33,23 +33,31 @@ def scope_of(event: Published) -> str:
 
 
 async def place_event(
-    conn: AsyncConnection, outbox: Outbox, event: Published, route: Route, can: Capabilities, ordinal: int
+    conn: AsyncConnection,
+    outbox: Outbox,
+    event: Published,
+    route: Route,
+    can: Capabilities,
+    ordinal: int,
+    buttons: tuple[Button, ...] = (),
 ) -> tuple[list[Delivery], str | None]:
     """Write what this event becomes in a conversation; also the delivery in whose thread answers to it belong.
 
-    `ordinal`: its first number among all that the event leads to; a hundred are its own.
+    `ordinal`: its first number among all that the event leads to; a hundred are its own. `buttons`: what is offered
+    with it.
     """
     source = f"event:{event.source}"
     scope, closed_at = scope_of(event), now() if event.closes else None
     link = await thread_links.find(conn, scope, event.key, route) if event.key else None
     if link is None or (link.closed_at is not None and not event.closes and event.severity != "info"):
-        written = await outbox.write(conn, source, [Reply(text=head_text(event))], route, first=ordinal)
+        reply = Reply(text=head_text(event), buttons=buttons)
+        written = await outbox.write(conn, source, [reply], route, first=ordinal)
         head = written[0].id if written else None
         if event.key and head:
             shown = {"closed_at": closed_at, "shown": derived_id(_title(event))}
             await thread_links.put(conn, scope, event.key, route, head, **shown)
         return written, head
-    written = await _go_on(conn, outbox, event, route, can, link, ordinal)
+    written = await _go_on(conn, outbox, event, route, can, link, ordinal, buttons)
     if event.severity == "info" and not event.closes:
         closed_at = link.closed_at  # a remark about an alert that is over does not open it again
     await thread_links.touch(conn, link.id, closed_at=closed_at, shown=derived_id(_title(event)))
@@ -64,13 +72,14 @@ async def _go_on(
     can: Capabilities,
     link: Any,
     ordinal: int,
+    buttons: tuple[Button, ...],
 ) -> list[Delivery]:
     source = f"event:{event.source}"
     text = _under_text(event) if can.threads else head_text(event)
     written = await outbox.write(
         conn,
         source,
-        [Reply(text=text)],
+        [Reply(text=text, buttons=buttons)],
         route,
         first=ordinal,
         under_id=link.delivery_id if can.threads else None,

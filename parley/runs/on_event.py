@@ -1,5 +1,8 @@
 """An event starts an automation, with the rights of the service that it came from: none until the owner gives some.
 
+What a service may not run by itself, by its role or under a standing approval, is offered where the event is told: the
+first person who takes the offer runs it, with that person's own rights. An event that closes its key withdraws it.
+
 Each account that reports something has a service principal of the account's name; what came from no account (published
 by a run or a program) counts as the service `bus`. A request is made in any case, so that a refusal can be looked up.
 """
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +21,7 @@ from parley.errors import BadArguments, PolicyError
 from parley.language.binding import check_value, read_value
 from parley.messages.bus import Origin
 from parley.messages.filters import Template, spoken
-from parley.messages.model import Assurance, Route, now
+from parley.messages.model import Assurance, Button, Route, now
 from parley.messages.published import Published
 from parley.messages.routes import Start
 from parley.messages.topics import word
@@ -27,6 +31,7 @@ from parley.people.principals import Principal, PrincipalKind
 from parley.people.rights import Origin as Asked
 from parley.people.rights import allows
 from parley.people.sealing import Keyring
+from parley.runs import offers
 from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane, Parameter
 from parley.runs.requests import NewRequest, QueuedRun, insert_request, insert_run
 from parley.runs.sentences import sentence
@@ -35,6 +40,20 @@ from parley.store.ids import new_id
 
 SERVICE = "service"
 """The user id of an account's own service principal; no platform's own ids matter for what services report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an event would start. `refusal`: why it may not by itself; `button`: with which a person may."""
+
+    start: Start
+    service: Principal
+    spec: AutomationSpec
+    values: Mapping[str, Any]
+    refusal: str | None = None
+    standing_id: str | None = None
+    button: Button | None = None
+    request_id: str = ""
 
 
 class EventStarts:
@@ -69,50 +88,71 @@ class EventStarts:
         )
         return await principals.get(conn, made)
 
-    async def __call__(
+    async def meet(self, conn: AsyncConnection, account: str) -> None:
+        """Make sure that the service behind this account can be given rights."""
+        await self.service_of(conn, account)
+
+    async def plan(self, conn: AsyncConnection, event: Published, start: Start) -> Plan:
+        """Whether the event may start this; else why not, and the button with which a person may."""
+        service = await self.service_of(conn, event.account)
+        spec = self._catalogue().find(start.automation)
+        if spec is None:
+            unknown = AutomationSpec(
+                name=start.automation, command=start.automation, summary="", deployment=""
+            )
+            return Plan(
+                start, service, unknown, {}, refusal=sentence("not-in-catalogue", command=start.automation)
+            )
+        values, refusal = _filled(event, start.parameters, spec)
+        if refusal is not None:
+            return Plan(start, service, spec, values, refusal=refusal)
+        refusal, standing_id = await self._refusal(conn, service, spec, values)
+        if refusal is None or event.closes:
+            return Plan(start, service, spec, values, refusal=refusal, standing_id=standing_id)
+        if await offers.is_open(conn, spec, values, service.id):
+            return Plan(start, service, spec, values, refusal=refusal)
+        identity = new_id()
+        button = offers.button(identity, spec, values)
+        return Plan(start, service, spec, values, refusal=refusal, button=button, request_id=identity)
+
+    async def carry_out(
         self,
         conn: AsyncConnection,
         event: Published,
-        start: Start,
+        plan: Plan,
         origin: Origin,
         *,
         ordinal: int,
         route: Route | None,
         under_id: str | None,
     ) -> list[QueuedRun]:
-        """A request for this automation; its run, unless it is refused."""
-        service = await self.service_of(conn, event.account)
-        spec = self._catalogue().find(start.automation)
-        values: dict[str, Any] = {}
-        standing_id: str | None = None
-        if spec is None:
-            refusal: str | None = sentence("not-in-catalogue", command=start.automation)
-            spec = AutomationSpec(name=start.automation, command=start.automation, summary="", deployment="")
-        else:
-            values, refusal = _filled(event, start.parameters, spec)
-            if refusal is None:
-                refusal, standing_id = await self._refusal(conn, service, spec, values)
+        """A request for this automation; its run, unless it is refused or offered."""
+        spec, offered = plan.spec, plan.button is not None and route is not None
+        state = "awaiting-approval" if offered else "refused" if plan.refusal else "queued"
+        limits = self._limits()
         new = NewRequest(
             spec=spec,
-            values=values,
+            values=plan.values,
             origin=Asked.SERVICE,
-            actor_id=service.id,
-            state="refused" if refusal else "queued",
+            actor_id=plan.service.id,
+            state=state,
             lane=spec.lane or (Lane.ALERTS if event.severity != "info" else Lane.SCHEDULES),
             route=route,
             message_id=origin.message_id,
             conversation_id=origin.conversation_id,
-            reason=refusal,
-            expires_at=now() + timedelta(seconds=self._limits().message_age),
+            asking=offers.asking(event.account, event.key) if offered else None,
+            reason=plan.refusal,
+            expires_at=now() + timedelta(seconds=limits.ask_age if offered else limits.message_age),
             ordinal=ordinal,
             under_id=under_id,
-            standing_id=standing_id,
+            standing_id=plan.standing_id,
             trail=(*event.trail, f"run:{spec.command}"),
+            id=plan.request_id or new_id(),
         )
         request_id = await insert_request(conn, self._keyring, new)
-        if spec.effect is not Effect.READ or refusal:
-            await self._audit_start(conn, new, request_id, service, event, start)
-        if refusal:
+        if spec.effect is not Effect.READ or plan.refusal:
+            await self._audit_start(conn, new, request_id, plan.service, event, plan.start)
+        if state != "queued":
             return []
         return [
             QueuedRun(
@@ -120,11 +160,16 @@ class EventStarts:
                 request_id=request_id,
                 message_id=origin.message_id,
                 automation=spec.command,
-                values=values,
-                actor=service.name,
+                values=plan.values,
+                actor=plan.service.name,
                 lane=new.lane,
             )
         ]
+
+    async def withdraw(self, conn: AsyncConnection, event: Published) -> None:
+        """What was offered about this event's key is over."""
+        service = await self.service_of(conn, event.account)
+        await offers.withdraw(conn, service.id, event.account, event.key)
 
     async def _refusal(
         self, conn: AsyncConnection, service: Principal, spec: AutomationSpec, values: Mapping[str, Any]
@@ -152,7 +197,7 @@ class EventStarts:
         await self._audit.append(
             conn,
             action=f"run:{new.spec.command}"[:200],
-            phase=Phase.OUTCOME if new.state == "refused" else Phase.INTENT,
+            phase=Phase.INTENT if new.state == "queued" else Phase.OUTCOME,
             actor=service.name,
             subject=f"request:{request_id}",
             details={
@@ -213,4 +258,4 @@ def _fitted(value: Any, parameter: Parameter) -> Any:
     return json.loads(json.dumps(value))
 
 
-__all__ = ["SERVICE", "EventStarts"]
+__all__ = ["SERVICE", "EventStarts", "Plan"]

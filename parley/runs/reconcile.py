@@ -21,6 +21,7 @@ from parley.errors import ParleyError
 from parley.messages.model import Reply, Route, now
 from parley.messages.outbox import Delivery, Outbox
 from parley.people.audit import Audit, Phase
+from parley.runs import offers
 from parley.runs.cancel import Canceller
 from parley.runs.catalogue import Catalogue, Effect
 from parley.runs.dispatch import Dispatcher
@@ -273,8 +274,8 @@ class Reconciler:
         ):
             return []
         await self._audit_expired(conn, row)
-        if not row.route:
-            return []
+        if not row.route or (row.asking or {}).get("kind") == offers.KIND:
+            return []  # an offer that nobody took was asked of nobody in particular
         text, route = sentence("asked-expired", command=row.automation), Route.model_validate(row.route)
         return await self._outbox.write(
             conn, f"request:{row.id}", [Reply(text=text)], route, message_id=row.message_id, first=99

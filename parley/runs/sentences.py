@@ -61,6 +61,11 @@ _SENTENCES: dict[str, tuple[str, str]] = {
         "It has run by itself as often as its standing approval allows; a person has to ask for it now.",
         "自动运行次数已达到长期批准的上限，现在需要由人来发起。",
     ),
+    "offer-taken": ("{name} has taken this already: `/{command}`.", "{name} 已经执行了 `/{command}`。"),
+    "offer-over": (
+        "This offer of `/{command}` is over: the matter is closed, or it took too long.",
+        "`/{command}` 的提议已结束：问题已关闭，或已超时。",
+    ),
     "not-yours": ("Only the person who asked may answer this.", "只有提出请求的人才能回答。"),
     "nothing-open": ("There is nothing here that waits for an answer.", "这里没有等待回答的问题。"),
     "no-such-run": ("There is no run `{id}` of yours.", "您没有编号为 `{id}` 的运行。"),
@@ -100,6 +105,16 @@ _SENTENCES: dict[str, tuple[str, str]] = {
     "no-deployment": (
         "`/{command}` has no deployment in Prefect: run `prefect deploy --all`, or restart the worker.",
         "`/{command}` 在 Prefect 中没有部署：请运行 `prefect deploy --all` 或重启 worker。",
+    ),
+    "bridge-stopped": (
+        (
+            "The bridge {name} carries nothing for {minutes} minutes: too much was said in one of its rooms "
+            "within a minute. If two bridges feed each other, mend parley.toml; else raise its per_minute."
+        ),
+        (
+            "桥接 {name} 将暂停 {minutes} 分钟：其中一个房间一分钟内消息过多。"
+            "若两个桥接互相转发，请修改 parley.toml；否则请调高 per_minute。"
+        ),
     ),
     "ambiguous": (
         "An answer on {account} may not have arrived, and is not sent again by itself (delivery {id}): {reason}",

@@ -13,8 +13,8 @@ import psutil
 import pytest
 from prefect import Flow
 
-from flows._scripts import argv, check, registered, revision, run
-from flows.repair_alert import repair_alert
+from flows._scripts import argv, check, registered, revision, revisions, run
+from flows.repair_alert import _subscriptions, repair_alert
 from parley.errors import BadArguments, ConfigurationError
 from parley.settings import Script
 from tests.runs.fake_hub import FakeHub, hub
@@ -141,6 +141,56 @@ def test_another_script_file_is_another_revision(tmp_path: Path) -> None:
     before = revision(scripts)
     path.write_text("echo 2")
     assert revision(scripts) != before
+
+
+def test_a_script_is_approved_together_with_its_fallback_and_without_its_neighbours(tmp_path: Path) -> None:
+    paths = {name: tmp_path / f"{name}.sh" for name in ("mend", "reboot", "other")}
+    for path in paths.values():
+        path.write_text("true")
+    scripts = {name: Script(argv=("/bin/sh", str(path))) for name, path in paths.items()}
+    scripts["mend"] = scripts["mend"].model_copy(update={"fallback": "reboot"})
+    before = revisions(scripts)
+    paths["other"].write_text("false")
+    assert revisions(scripts)["mend"] == before["mend"]
+    paths["reboot"].write_text("false")
+    assert revisions(scripts)["mend"] != before["mend"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[scripts.a]\nargv = ["true"]\nfallback = "b"', "name another registered script"),
+        ('[scripts.a]\nargv = ["true"]\nfallback = "a"', "name another registered script"),
+        (
+            (
+                '[scripts.a]\nargv = ["true"]\nfallback = "b"\n'
+                '[scripts.b]\nargv = ["echo", "{host}"]\nparameters.host.type = "string"'
+            ),
+            "needs 'host'",
+        ),
+        ('[scripts.a]\nargv = ["true"]\n[[scripts.a.mends]]\nwith.host = "{labels.host}"', "names 'host'"),
+        ('[scripts.a]\nargv = ["true"]\n[[scripts.a.mends]]\nfrom = "no topic!"', "from"),
+    ],
+)
+def test_a_script_that_could_not_mend_anything_is_refused(home: Path, text: str, says: str) -> None:
+    (home / "parley.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match=says):
+        registered()
+
+
+def test_what_a_script_mends_is_what_its_flow_waits_for(home: Path) -> None:
+    (home / "parley.toml").write_text(
+        """
+        [scripts.restart]
+        argv = ["true", "{host}"]
+        parameters.host.type = "string"
+        mends = [{ where = { "labels.alertname" = "Down" }, with = { host = "{labels.host}" } }]
+        """
+    )
+    (waiting,) = _subscriptions(registered())
+    assert waiting.pattern == "*.alert.firing"
+    assert waiting.where == {"labels.alertname": ("Down",)}
+    assert waiting.parameters == {"script": "restart", "host": "{labels.host}"}
 
 
 async def test_it_sees_a_clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:

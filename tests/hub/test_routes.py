@@ -128,7 +128,7 @@ async def test_a_service_may_run_nothing_until_the_owner_gives_it_a_role(home: P
         await world.platforms.notice("alert.firing", "web1 is down", data=data)
         await world.settled()
         refused = (await world.rows(schema.request))[0]
-        assert (refused.state, refused.origin) == ("refused", "service")
+        assert (refused.state, refused.origin) == ("awaiting-approval", "service")
         assert refused.reason
         services = await world.rows(schema.principal, kind="service")
         assert [(row.name, row.role) for row in services] == [("forge", "none")]
@@ -200,7 +200,7 @@ async def test_what_a_run_publishes_happens_once_however_often_it_is_said(home: 
         await world.settled()
         assert world.platforms.texts("slack", "C1") == ["**late**", "**later**"]
         assert [row.topic for row in await world.rows(schema.event)] == ["shop.order.late"] * 2
-        assert [row.state for row in await world.rows(schema.request, automation="again")] == ["refused"] * 2
+        assert [row.state for row in await world.rows(schema.request, automation="again")] == ["awaiting-approval", "refused"]
 
 
 @pytest.mark.parametrize("topic", ["forge.push", "run.done.x", "alert.x", "message.slack", "Bad", "a..b"])
