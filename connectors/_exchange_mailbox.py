@@ -6,6 +6,7 @@ the read position and lives on the server; and `ParleyDelivery`, a delivery's to
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
@@ -35,6 +36,9 @@ MOST_MAIL = 40_000_000
 
 MOST_FOUND = 500
 """Mails that one look finds; the next look finds the next ones."""
+
+MOST_REMEMBERED = 10_000
+"""Mails that this process remembers to have dealt with."""
 
 OUR_PROPERTIES = "2f6d7ad0-6d0c-4e0e-9a43-5b1f3a0c7e92"
 """The set that our properties are named in: any fixed GUID, so that nobody else's can be meant."""
@@ -95,7 +99,7 @@ class Mailbox:
         self._settings = settings
         self._account = account(settings, endpoint)
         self._folder: Any = None
-        self._unreadable: set[str] = set()
+        self._done: OrderedDict[str, None] = OrderedDict()
 
     def probe(self) -> None:
         """Log in and open the folder."""
@@ -120,7 +124,7 @@ class Mailbox:
         for item in found:
             if isinstance(item, Exception):
                 raise item
-            if isinstance(item, Message) and item.id not in self._unreadable:
+            if isinstance(item, Message) and item.id not in self._done:
                 received = item.datetime_received or moment
                 if received >= not_before:
                     listed.append(Found(item.id, item, received, item.size or 0))
@@ -137,7 +141,7 @@ class Mailbox:
             item, whole = self._get(found, about), False
         if isinstance(item, _BROKEN):
             # It can be neither read nor, probably, marked: it must not hold up all that follow.
-            self._unreadable.add(found.id)
+            self._finished(found)
         if item is None or isinstance(item, Exception):
             return None
         return Fetched(
@@ -165,6 +169,7 @@ class Mailbox:
         for result in results:
             if isinstance(result, Exception) and not isinstance(result, ErrorItemNotFound):
                 raise result
+        self._finished(found)
 
     def prepare(self) -> None:
         """Log in and open the folder for what is sent, so that `send` is one request."""
@@ -223,6 +228,12 @@ class Mailbox:
                 folder = folder // name
             self._folder = folder
         return folder
+
+    def _finished(self, found: Found) -> None:
+        # The mark is what counts. This is for a server that takes the mark and does not show it: no mail in a circle.
+        self._done[found.id] = None
+        if len(self._done) > MOST_REMEMBERED:
+            self._done.popitem(last=False)
 
     def _get(self, found: Found, fields: list[str]) -> Any:
         for item in self._account.fetch(ids=[(found.id, None)], only_fields=fields):

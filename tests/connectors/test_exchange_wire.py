@@ -269,6 +269,19 @@ async def test_a_mailbox_where_nothing_can_be_marked_is_refused(
         await asyncio.wait_for(exchange.listen(heard.accept), 10)
 
 
+async def test_a_mark_that_does_not_hold_does_not_begin_a_circle(
+    driver: ExchangeDriver, exchange: Exchange, heard: Heard
+) -> None:
+    driver.server.forgetful = True
+    await driver.person_says("one")
+    async with listening(exchange, heard):
+        await heard.hears("one")
+        await driver.person_says("two")
+        await heard.hears("two")
+        await eventually(lambda: driver.server.operations().count("UpdateItem") >= 2, "both marks")
+    assert heard.texts == ["one", "two"]
+
+
 @pytest.mark.parametrize("code", ["ErrorItemCorrupt", "ErrorCorruptData"])
 async def test_an_item_that_cannot_be_read_holds_nobody_up(
     driver: ExchangeDriver, exchange: Exchange, heard: Heard, code: str

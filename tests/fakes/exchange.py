@@ -86,6 +86,8 @@ class FakeExchange:
         """What Autodiscover tells; without a word on the URL, the true one."""
         self.hanging = asyncio.Event()
         self.writable = True
+        self.forgetful = False
+        """Whether changes are taken with thanks, and not kept."""
         self._ntlm: dict[Any, Any] = {}
         self._fault: tuple[Fault | int, float | str] | None = None
         self._numbers = 0
@@ -341,7 +343,8 @@ class FakeExchange:
         for field_set in change.iter(f"{T}SetItemField"):
             uri, value = field_set.find(f"{T}ExtendedFieldURI"), field_set.findtext(f".//{T}Value", "")
             assert uri is not None, "only named properties are changed by us"
-            item.properties[soap.property_of(uri)] = (uri.get("PropertyType", ""), value)
+            if not self.forgetful:
+                item.properties[soap.property_of(uri)] = (uri.get("PropertyType", ""), value)
         item.change += 1
         told = f"<m:Items><t:Message>{item.item_id()}</t:Message></m:Items>"
         return soap.success(
