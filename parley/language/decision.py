@@ -30,7 +30,7 @@ class Speaker:
 class Decision:
     """Replies to write, a request to make, other changes; all in one transaction. `afterwards` runs after it.
 
-    `events` are published in it.
+    `events` are published in it. `carried`: it was said to the room, so bridges carry it on.
     """
 
     replies: list[Reply] = field(default_factory=list)
@@ -40,6 +40,7 @@ class Decision:
     state: str = "handled"
     reason: str | None = None
     events: list[Published] = field(default_factory=list)
+    carried: bool = False
 
     @classmethod
     def answer(cls, text: str, *, state: str = "handled", reason: str | None = None) -> Decision:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,12 +27,14 @@ from parley.language.grammar import Command, parse_command
 from parley.language.names import unknown_command
 from parley.language.phrases import phrase
 from parley.language.understanding import Understander
+from parley.messages.bridges import Bridges, Crossing
 from parley.messages.bus import Bus
 from parley.messages.bus import Origin as BusOrigin
+from parley.messages.carrying import in_carried_thread
 from parley.messages.inbox import Received
 from parley.messages.model import Action, Edit, Event, Message, Notice, Reply, now
 from parley.messages.outbox import Delivery, Outbox
-from parley.messages.published import Published, of_message, of_notice
+from parley.messages.published import Published, of_message, of_notice, place_of
 from parley.messages.state import MISTAKEN
 from parley.messages.watch import Watch
 from parley.people import principals
@@ -79,6 +81,8 @@ class Reception:
         dialogue: Dialogue,
         bus: Bus,
         *,
+        bridges: Callable[[], Bridges],
+        bridge_stopped: Callable[[AsyncConnection, str], Awaitable[list[Delivery]]],
         catalogue: Callable[[], Catalogue],
         understander: Callable[[], Understander],
         limits: Callable[[], Limits],
@@ -91,6 +95,8 @@ class Reception:
         self._builtins = builtins
         self._dialogue = dialogue
         self._bus = bus
+        self._bridges = bridges
+        self._bridge_stopped = bridge_stopped
         self._catalogue = catalogue
         self._understander = understander
         self._limits = limits
@@ -111,9 +117,10 @@ class Reception:
         except Exception:
             logger.exception("message %s could not be handled", received.id)
             decision = _apology(received.event)
-        decision.events += self._published(received)
+        crossing = self._crossing(received, decision)
+        decision.events += self._published(received, crossing)
         try:
-            await self._commit(received, decision)
+            await self._commit(received, decision, crossing)
         except StoreUnavailable:
             raise
         except Exception:
@@ -121,15 +128,22 @@ class Reception:
                 raise
             # An event that cannot be published is told in the log, and must not come up again for ever.
             logger.exception("message %s could not be published", received.id)
-            await self._commit(received, replace(decision, events=[], state="dead"))
+            await self._commit(received, replace(decision, events=[], state="dead"), Crossing())
 
-    def _published(self, received: Received) -> list[Published]:
+    def _crossing(self, received: Received, decision: Decision) -> Crossing:
+        event = received.event
+        if not isinstance(event, Message) or (event.addressed and not decision.carried):
+            return Crossing()
+        bot = event.sender.is_bot or event.automatic
+        return self._bridges().cross(place_of(event.route), now(), bot=bot)
+
+    def _published(self, received: Received, crossing: Crossing) -> list[Published]:
         event = received.event
         if isinstance(event, Notice):
             return [of_notice(received.id, event)]
         if isinstance(event, Message):
             said = of_message(received.id, event)
-            return [said] if self._bus.takes(said) else []
+            return [said] if crossing.rooms or self._bus.takes(said) else []
         return []
 
     # -- deciding: reads only
@@ -142,6 +156,8 @@ class Reception:
             return Decision.silent("published")
         if isinstance(event, Message) and not event.addressed:
             return Decision.silent("said to others in the room")
+        if isinstance(event, Message) and await self._is_carried(received, event):
+            return Decision(reason="said to others in the room", carried=True)
         if isinstance(event, Message) and event.automatic:
             return Decision.silent("automatic mail is never answered")
         if event.sender.is_bot:
@@ -156,6 +172,17 @@ class Reception:
         if isinstance(event, Message) and event.left_out:
             decision.replies.append(_without(event.left_out, speaker.language))
         return decision
+
+    async def _is_carried(self, received: Received, event: Message) -> bool:
+        """Whether this belongs to a thread that a bridge carries: then only commands and answers are meant for us."""
+        if not event.route.thread or place_of(event.route) not in self._bridges():
+            return False
+        if parse_command(_text_of(event)) is not None:
+            return False
+        if not await self._store.read(lambda conn: in_carried_thread(conn, event.route)):
+            return False
+        speaker = await self._speaker(received)
+        return speaker is None or not await self._dialogue.awaits(received, speaker)
 
     async def _speaker(self, received: Received) -> Speaker | None:
         event = received.event
@@ -321,8 +348,14 @@ class Reception:
 
     # -- committing: everything or nothing
 
-    async def _commit(self, received: Received, decision: Decision) -> None:
-        origin = BusOrigin(message_id=received.id, conversation_id=received.conversation_id)
+    async def _commit(self, received: Received, decision: Decision, crossing: Crossing) -> None:
+        said = received.event
+        origin = BusOrigin(
+            message_id=received.id,
+            conversation_id=received.conversation_id,
+            said=said if isinstance(said, Message) else None,
+            rooms=crossing.rooms,
+        )
 
         async def transaction(conn: AsyncConnection) -> tuple[list[Delivery], list[QueuedRun]] | None:
             if not await _mark_handled(conn, received.id, decision):
@@ -342,6 +375,10 @@ class Reception:
                 outcome = await self._bus.publish(conn, event, origin, keep=keep)
                 written += outcome.deliveries
                 queued += outcome.queued
+            if isinstance(said, Edit):
+                written += await self._bus.change(conn, received.id, said)
+            for name in crossing.stopped:
+                written += await self._bridge_stopped(conn, name)
             return written, queued
 
         committed = await self._store.write(transaction)

@@ -13,8 +13,9 @@ from typing import Final, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from parley.messages.carrying import carry, carry_change, is_ours
 from parley.messages.event_log import EventLog
-from parley.messages.model import Capabilities, Route
+from parley.messages.model import Capabilities, Edit, Message, Route
 from parley.messages.outbox import Delivery, Outbox
 from parley.messages.published import Published, place_of
 from parley.messages.routes import Matched, Routes, Start
@@ -27,10 +28,12 @@ MOST_PLACES: Final = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where an event came from, for what it starts: the message it arrived as, and where answers are said."""
+    """Where an event came from: the message it arrived as. `said`: what somebody wrote, and `rooms` it is carried to."""
 
     message_id: str | None = None
     conversation_id: str | None = None
+    said: Message | None = None
+    rooms: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -103,30 +106,70 @@ class Bus:
         outcome = Outcome()
         if (keep or self._log.is_wanted(event.topic)) and not await self._log.append(conn, event):
             return outcome
-        matched = self._routes().for_event(event)
-        routes = await self._conversations(conn, event, matched)
-        heads: list[tuple[Route | None, str | None]] = []
-        for at, route in enumerate(routes[:MOST_PLACES]):
-            can = self._capabilities_of(route.account)
-            written, head = await place_event(conn, self._outbox, event, route, can, at * 100)
-            outcome.deliveries += written
-            heads.append((route, head))
+        matched, origin = self._routes().for_event(event), origin or Origin()
+        if origin.said is not None and await is_ours(conn, origin.said):
+            return outcome
+        routes = await self._conversations(conn, event, matched, origin)
+        if origin.said is not None:
+            heads = await self._carry(conn, event, origin.said, routes, outcome)
+        else:
+            heads = await self._tell(conn, event, routes, outcome)
         # What an automation says of the event belongs under it, in the first conversation that parley.toml names.
-        first, head = heads[0] if heads and matched.places else (None, None)
+        first, head = heads[0] if heads else (None, None)
+        if first is None or place_of(first) not in matched.places:
+            first = head = None
         for at, start in enumerate(matched.starts):
             if f"run:{start.automation}" in event.trail:
                 continue  # it led to this event itself
             outcome.queued += await self._start(
-                conn, event, start, origin or Origin(), ordinal=at, route=first, under_id=head
+                conn, event, start, origin, ordinal=at, route=first, under_id=head
             )
         return outcome
 
-    async def _conversations(self, conn: AsyncConnection, event: Published, matched: Matched) -> list[Route]:
-        found = [await self._route_to(conn, place) for place in matched.places]
+    async def change(self, conn: AsyncConnection, message_id: str, edit: Edit) -> list[Delivery]:
+        """What was carried to other rooms was changed where it was said: it is changed there, too."""
+        source = f"event:message:{message_id}"
+        return await carry_change(conn, self._outbox, source, edit, self._route_to, self._capabilities_of)
+
+    async def _tell(
+        self,
+        conn: AsyncConnection,
+        event: Published,
+        routes: Sequence[Route],
+        outcome: Outcome,
+    ) -> Sequence[tuple[Route | None, str | None]]:
+        heads = []
+        for at, route in enumerate(routes):
+            can = self._capabilities_of(route.account)
+            written, head = await place_event(conn, self._outbox, event, route, can, at * 100)
+            outcome.deliveries += written
+            heads.append((route, head))
+        return heads
+
+    async def _carry(
+        self,
+        conn: AsyncConnection,
+        event: Published,
+        said: Message,
+        routes: Sequence[Route],
+        outcome: Outcome,
+    ) -> Sequence[tuple[Route | None, str | None]]:
+        source = f"event:{event.source}"
+        copies = await carry(conn, self._outbox, source, said, routes, self._capabilities_of)
+        outcome.deliveries += copies
+        return [(routes[0], copies[0].id)] if copies else []
+
+    async def _conversations(
+        self, conn: AsyncConnection, event: Published, matched: Matched, origin: Origin
+    ) -> list[Route]:
+        places = dict.fromkeys((*matched.places, *origin.rooms))
+        if origin.said is not None:
+            places.pop(place_of(origin.said.route), None)  # it was said there
+        found = [await self._route_to(conn, place) for place in places]
         routes = [route for route in found if route is not None]
-        routes += await self._followers(conn, event)
-        came_from = event.data.get("conversation") if event.topic.startswith("message.") else None
-        once = {place_of(route): route for route in reversed(routes)}
-        # What was said in a conversation is not said there again.
-        once.pop(f"{event.account}:{came_from}", None)
-        return list(reversed(once.values()))
+        if origin.said is None:
+            routes += await self._followers(conn, event)
+        once: dict[str, Route] = {}
+        for route in routes:
+            once.setdefault(place_of(route), route)
+        return list(once.values())[:MOST_PLACES]

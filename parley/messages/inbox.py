@@ -14,7 +14,7 @@ from pydantic_core import PydanticSerializationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import SealError
-from parley.messages.model import Accepted, Event, Route, derived_id, now
+from parley.messages.model import Accepted, Event, Message, Route, derived_id, now
 from parley.people.sealing import Keyring
 from parley.settings import Limits, Retention
 from parley.store import schema
@@ -49,12 +49,15 @@ class Inbox:
         limits: Limits,
         retention: Retention,
         arrived: Callable[[Received], None],
+        *,
+        wanted: Callable[[Message], bool] = lambda _message: True,
     ) -> None:
         self._store = store
         self._keyring = keyring
         self.limits = limits
         self.retention = retention
         self.arrived = arrived
+        self._wanted = wanted
         self._unreadable: set[str] = set()
 
     async def accept(
@@ -62,8 +65,12 @@ class Inbox:
     ) -> Accepted:
         """Store an event; returns after the commit. A redelivery changes nothing and gives the first one's id.
 
+        What was said to others in a room, and that nobody here wants, is not stored: it has no id, and is not new.
+
         `principal_id` is given where the sender has logged in to us (console, REST). Raises `StoreUnavailable`.
         """
+        if isinstance(event, Message) and not event.addressed and not self._wanted(event):
+            return Accepted(id="", new=False)
         event, body = _storable(event)
         message_id, at = new_id(), now()
 

@@ -263,7 +263,10 @@ class CommandEntry(Model):
 
 
 class Accepted(Model):
-    """An event is committed to the inbox. `new` is false for a redelivery: nothing more happens."""
+    """An event is committed to the inbox. `new` is false for a redelivery: nothing more happens.
+
+    `id` is empty for what was not stored, because it was said to others and nobody here wants it.
+    """
 
     id: str
     new: bool

@@ -157,15 +157,17 @@ class Outbox:
         first: int = 0,
         under_id: str | None = None,
         edit_of_id: str | None = None,
+        most: int | None = None,
     ) -> list[Delivery]:
         """Insert deliveries for these replies; call `send` with them once the transaction is committed.
 
         (source, ordinal) is unique: a second write of the same inserts nothing and returns nothing. `under_id` and
         `edit_of_id` are deliveries of the same account and conversation: the native ids come from their receipts, and
         until they have arrived these wait. What stands under one that died is sent plainly; its edit is dropped.
+        Of more than `most` parts the rest is left out.
         """
         can = self._capabilities_of(route.account)
-        parts = [part for reply in replies for part in render_down(reply, can) if not part.is_empty()]
+        parts = [part for reply in replies for part in render_down(reply, can) if not part.is_empty()][:most]
         conversation = await conversation_id(conn, route)
         made = [
             replace(

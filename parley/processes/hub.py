@@ -33,14 +33,16 @@ from parley.link.calls import (
 )
 from parley.link.server import LinkServer, Peer, make_tokens
 from parley.messages import registry
+from parley.messages.bridges import STOPPED_FOR, Bridges
 from parley.messages.bus import Bus
 from parley.messages.connector import Connector
 from parley.messages.event_log import EventLog
 from parley.messages.follows import Follows
 from parley.messages.inbox import Inbox, Received
 from parley.messages.intake import Intake
-from parley.messages.model import Accepted, Assurance, ConversationKind, Event, Route, now
+from parley.messages.model import Accepted, Assurance, ConversationKind, Event, Message, Route, now
 from parley.messages.outbox import Delivery, Outbox
+from parley.messages.published import of_message, place_of
 from parley.messages.routes import Routes, places_of
 from parley.messages.topics import topic
 from parley.messages.watch import Watch
@@ -100,7 +102,9 @@ class Hub:
         self.accounts: Accounts = Accounts(
             store, lambda: self.file, self.console, came_back=self._account_is_back
         )
-        self.inbox: Inbox = Inbox(store, keyring, self.file.limits, self.file.retention, self._arrived)
+        self.inbox: Inbox = Inbox(
+            store, keyring, self.file.limits, self.file.retention, self._arrived, wanted=self._is_wanted
+        )
         self.outbox: Outbox = Outbox(
             store,
             keyring,
@@ -111,6 +115,7 @@ class Hub:
             undelivered=self._undelivered,
         )
         self.routes: Routes = Routes(self.file, self.catalogue)
+        self.bridges: Bridges = Bridges(self.file.bridges)
         self.events: EventLog = EventLog(store, keyring)
         self.follows: Follows = Follows(keyring)
         self.bus: Bus = Bus(
@@ -176,6 +181,8 @@ class Hub:
             builtins,
             dialogue,
             self.bus,
+            bridges=lambda: self.bridges,
+            bridge_stopped=self._bridge_stopped,
             catalogue=lambda: self.catalogue,
             understander=lambda: self.understander,
             limits=lambda: self.file.limits,
@@ -233,6 +240,16 @@ class Hub:
     def _arrived(self, received: Received) -> None:
         self.metrics.message(self.accounts.platform_of(received.event.account), received.event.type)
         self.intake.add(received)
+
+    def _is_wanted(self, message: Message) -> bool:
+        # Said to others in a room, by far the most of what is said: looked at without a single read.
+        return place_of(message.route) in self.bridges or self.bus.takes(of_message("", message))
+
+    async def _bridge_stopped(self, conn: AsyncConnection, name: str) -> list[Delivery]:
+        minutes = int(STOPPED_FOR.total_seconds()) // 60
+        source = f"bridge:{name}:{now():%Y-%m-%dT%H}"  # one an hour says enough
+        notice = Notice(source=source, key="bridge-stopped", values={"name": name, "minutes": minutes})
+        return await self.ledger.tell_duty(conn, notice)
 
     async def accept_at_desk(self, event: Event) -> Accepted:
         """Accept what a person who is logged in said: the sender's id is the principal's own."""
@@ -465,6 +482,8 @@ class Hub:
         self.outbox.retention, self.questions.limits = new.retention, new.limits
         self.ledger.default_threshold = new.duty.alert_after
         self.routes = Routes(new, self.catalogue)
+        if new.bridges != old.bridges:
+            self.bridges = Bridges(new.bridges)
         if {"routes", "bridges", "accounts"} & set(changed):
             self._warn_of_lost_routes()
         if "accounts" in changed:
