@@ -79,7 +79,8 @@ def _refused(status: int, headers: Any) -> NoReturn:
     if status == 401:
         raise AuthError("Exchange refused the login: check username and password, or the app's secret.")
     if status == 403:
-        raise AuthError("Exchange forbids this account to use Exchange Web Services.")
+        # Exchange Online answers so to every app that its administrators have not put on the list, since October 2026.
+        raise AuthError("Exchange does not let this account or app use Exchange Web Services.")
     if status in (429, 503) and headers.get("Retry-After"):
         raise RateLimited("Exchange asks us to wait.", bounded(headers["Retry-After"]))
     if status == 413:
