@@ -28,8 +28,9 @@ from connectors._discord_commands import Choices, menu, offered, same
 from connectors._discord_find import Finder
 from connectors._discord_gateway import Gateway, Session, pause
 from connectors._discord_known import Known
+from connectors._discord_messages import Hear
 from connectors._discord_read import Json, parse
-from connectors._discord_receive import Hear, Receiver
+from connectors._discord_receive import Receiver
 from connectors._discord_rest import API, Rest
 from connectors._discord_send import Sender
 from connectors._discord_write import MAX_BUTTONS, MAX_FILE, MAX_FILES, MAX_TEXT, render
