@@ -45,7 +45,12 @@ _wire_log.setLevel(logging.WARNING)
 Json = Mapping[str, Any]
 Raw = str | bytes
 Sort = Callable[[Raw], tuple[str | None, Any]]
-"""What a frame is: the key of the question that it answers, or None, and the frame as it is handed on (None: not)."""
+"""What a frame is: the key of the question that it may answer, and the frame as it is handed on (None: not at all).
+
+What answers no question that was asked is heard."""
+
+REFUSALS = frozenset({1008, 3000, 3003, 4401, 4403})
+"""Codes with which a connection is closed whose login is refused: policy, unauthorized, forbidden."""
 
 # Lone surrogates are no text, and no database takes a NUL.
 _UNTEXT = re.compile("[\x00\ud800-\udfff]")
@@ -158,17 +163,31 @@ class Line:
         except ConnectionClosed:
             raise Unknown("The connection ended while we sent.") from None
 
-    async def ask(self, key: str, text: str, within: float) -> Any:
-        """Send a frame and return the one that answers it. Raises `Unreachable`, or `Unknown` without an answer."""
+    async def ask(self, key: str, text: str | None, within: float) -> Any:
+        """Send a frame, if any, and return what answers it. Raises `Unreachable`; `Unknown` without an answer."""
         answer = self._answers[key] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(within):
-                await self.tell(text)
+                if text is not None:
+                    await self.tell(text)
                 return await answer
         except TimeoutError:
             raise Unknown(f"No answer within {within:g} s.") from None
         finally:
             self._answers.pop(key, None)
+
+    async def ping(self, within: float) -> None:
+        """Prove that the peer is there. Raises `Unreachable`."""
+        from websockets.exceptions import ConnectionClosed
+
+        try:
+            async with asyncio.timeout(within):
+                await (await self._socket.ping())
+        except (TimeoutError, ConnectionClosed) as error:
+            await self.read_to_its_end()
+            why = self.ended or Unreachable(f"The peer answers no ping ({type(error).__name__}).")
+            self.end(why)
+            raise type(why)(str(why)) from None
 
     async def read_to_its_end(self) -> None:
         """Read what came before the peer closed it: the reason may be among it."""
@@ -215,31 +234,21 @@ class Line:
                 raw = await self._socket.recv()
             except ConnectionClosed as error:
                 code = error.rcvd.code if error.rcvd else 1006
-                raise Closed(code) from None
+                if code in REFUSALS:
+                    raise AuthError(f"The peer refuses our credentials (it closed with {code}).") from None
+                raise Unreachable(f"The connection was closed ({code}).") from None
             key, frame = self._sort(raw)
-            if key is not None:
-                self._answer(key, frame)
+            answer = self._answers.get(key) if key is not None else None
+            if answer is not None and not answer.done():
+                answer.set_result(frame)
             elif frame is not None:
                 self._hear(frame)
-
-    def _answer(self, key: str, frame: Any) -> None:
-        answer = self._answers.get(key)
-        if answer is not None and not answer.done():
-            answer.set_result(frame)
 
     def _hear(self, frame: Any) -> None:
         if self.heard.qsize() >= BACKLOG:
             log.error("more comes than can be stored: a frame is left out")
             return
         self.heard.put_nowait(frame)
-
-
-class Closed(Unreachable):
-    """The peer ended the connection; `code` is the WebSocket's own."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(f"The connection was closed ({code}).")
-        self.code = code
 
 
 class SharedLine:

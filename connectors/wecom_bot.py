@@ -324,7 +324,7 @@ def _sort(raw: Raw) -> tuple[str | None, Any]:
         )
     if frame.get("cmd") in {CALLBACK, EVENT_CALLBACK} and object_of(frame.get("body")):
         return None, frame
-    return req_id_of(frame) or None, frame if req_id_of(frame) else None
+    return req_id_of(frame) or None, frame or None
 
 
 async def _ask(
