@@ -80,14 +80,6 @@ class Dialogue:
             or await self._store.read(lambda conn: _open_request(conn, here, who)) is not None
         )
 
-    async def awaits(self, received: Received, speaker: Speaker) -> bool:
-        """Whether something that this person was asked is open here."""
-        here, who = received.conversation_id, speaker.principal.id
-        return (
-            await self._store.read(lambda conn: _open_question(conn, here, who)) is not None
-            or await self._store.read(lambda conn: _open_request(conn, here, who)) is not None
-        )
-
     async def answer(self, received: Received, speaker: Speaker, text: str) -> Decision | None:
         """What this text answers here, or None when nothing that this person was asked is open here."""
         question = await self._store.read(

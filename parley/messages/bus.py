@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.messages.carrying import carry, carry_change, is_ours
 from parley.messages.event_log import EventLog
-from parley.messages.model import Capabilities, Edit, Message, Route
+from parley.messages.model import Button, Capabilities, Edit, Message, Route
 from parley.messages.outbox import Delivery, Outbox
 from parley.messages.published import Published, place_of
 from parley.messages.routes import Matched, Routes, Start
@@ -44,14 +44,28 @@ class Outcome:
     queued: list[QueuedRun] = field(default_factory=list)
 
 
-class Starter(Protocol):
-    """Makes a request of an event; see parley.runs.on_event."""
+class Planned(Protocol):
+    """What an event would start; `button` where the service may not start it and a person may."""
 
-    async def __call__(
+    @property
+    def button(self) -> Button | None:
+        """What people press to start it themselves."""
+
+
+P = TypeVar("P", bound=Planned)
+
+
+class Starter(Protocol[P]):
+    """Makes requests of events; see parley.runs.on_event."""
+
+    async def plan(self, conn: AsyncConnection, event: Published, start: Start) -> P:
+        """Whether the event may start this, or offer it."""
+
+    async def carry_out(
         self,
         conn: AsyncConnection,
         event: Published,
-        start: Start,
+        plan: P,
         origin: Origin,
         *,
         ordinal: int,
@@ -59,6 +73,12 @@ class Starter(Protocol):
         under_id: str | None,
     ) -> Sequence[QueuedRun]:
         """The runs that are queued: none when the service may not run it."""
+
+    async def meet(self, conn: AsyncConnection, account: str) -> None:
+        """Make sure that the service behind this account can be given rights."""
+
+    async def withdraw(self, conn: AsyncConnection, event: Published) -> None:
+        """What was offered about this event's key is over."""
 
 
 Followers = Callable[[AsyncConnection, Published], Awaitable[Sequence[Route]]]
@@ -77,7 +97,7 @@ class Bus:
         route_to: Callable[[AsyncConnection, str], Awaitable[Route | None]],
         followers: Followers,
         capabilities_of: Callable[[str], Capabilities],
-        start: Starter,
+        start: Starter[Any],
     ) -> None:
         self._outbox = outbox
         self._log = log
@@ -104,25 +124,34 @@ class Bus:
         A second event of the same source does nothing, if it is kept; one that is not has a caller that knows.
         """
         outcome = Outcome()
-        if (keep or self._log.is_wanted(event.topic)) and not await self._log.append(conn, event):
-            return outcome
         matched, origin = self._routes().for_event(event), origin or Origin()
         if origin.said is not None and await is_ours(conn, origin.said):
             return outcome
+        if (keep or self._log.is_wanted(event.topic)) and not await self._log.append(conn, event):
+            return outcome
         routes = await self._conversations(conn, event, matched, origin)
+        if not event.topic.startswith("message."):
+            await self._start.meet(conn, event.account)
+        if event.closes and event.key:
+            await self._start.withdraw(conn, event)
+        # What led to this event is not started by it again.
+        plans = [
+            await self._start.plan(conn, event, start)
+            for start in matched.starts
+            if f"run:{start.automation}" not in event.trail
+        ]
+        buttons = tuple(plan.button for plan in plans if plan.button)
         if origin.said is not None:
             heads = await self._carry(conn, event, origin.said, routes, outcome)
         else:
-            heads = await self._tell(conn, event, routes, outcome)
+            heads = await self._tell(conn, event, matched, buttons, routes, outcome)
         # What an automation says of the event belongs under it, in the first conversation that parley.toml names.
         first, head = heads[0] if heads else (None, None)
         if first is None or place_of(first) not in matched.places:
             first = head = None
-        for at, start in enumerate(matched.starts):
-            if f"run:{start.automation}" in event.trail:
-                continue  # it led to this event itself
-            outcome.queued += await self._start(
-                conn, event, start, origin, ordinal=at, route=first, under_id=head
+        for at, plan in enumerate(plans):
+            outcome.queued += await self._start.carry_out(
+                conn, event, plan, origin, ordinal=at, route=first, under_id=head
             )
         return outcome
 
@@ -135,13 +164,16 @@ class Bus:
         self,
         conn: AsyncConnection,
         event: Published,
+        matched: Matched,
+        buttons: tuple[Button, ...],
         routes: Sequence[Route],
         outcome: Outcome,
     ) -> Sequence[tuple[Route | None, str | None]]:
         heads = []
         for at, route in enumerate(routes):
             can = self._capabilities_of(route.account)
-            written, head = await place_event(conn, self._outbox, event, route, can, at * 100)
+            offered = buttons if place_of(route) in matched.places else ()
+            written, head = await place_event(conn, self._outbox, event, route, can, at * 100, offered)
             outcome.deliveries += written
             heads.append((route, head))
         return heads

@@ -116,16 +116,6 @@ _SENTENCES: dict[str, tuple[str, str]] = {
             "若两个桥接互相转发，请修改 parley.toml；否则请调高 per_minute。"
         ),
     ),
-    "bridge-stopped": (
-        (
-            "The bridge {name} carries nothing for {minutes} minutes: too much was said in one of its rooms "
-            "within a minute. If two bridges feed each other, mend parley.toml; else raise its per_minute."
-        ),
-        (
-            "桥接 {name} 将暂停 {minutes} 分钟：其中一个房间一分钟内消息过多。"
-            "若两个桥接互相转发，请修改 parley.toml；否则请调高 per_minute。"
-        ),
-    ),
     "ambiguous": (
         "An answer on {account} may not have arrived, and is not sent again by itself (delivery {id}): {reason}",
         "发往 {account} 的一条答复可能没有送达，且不会自动重发（投递 {id}）：{reason}",
