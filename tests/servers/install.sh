@@ -1,6 +1,6 @@
 #!/bin/sh
-# Brings the real servers that some tests talk to: Dovecot, PostgreSQL, Chromium, Prosody. The tests start them
-# themselves, in their own folders and ports; here they are only installed. Quick when all is there. With CI set, a
+# Brings the real servers that some tests talk to: Dovecot, PostgreSQL, Chromium, Prosody, Alertmanager. The
+# tests start them themselves, in their own folders and ports; here they are only installed. Quick when all is there. With CI set, a
 # lack is an error.
 set -eu
 
@@ -11,6 +11,7 @@ missing() {
     command -v postgres >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || printf ' postgresql'
     command -v chromium >/dev/null 2>&1 || printf ' chromium'
     command -v prosody >/dev/null 2>&1 || printf ' prosody'
+    command -v prometheus-alertmanager >/dev/null 2>&1 || printf ' prometheus-alertmanager'
 }
 
 packages=$(missing)
