@@ -419,6 +419,12 @@ async def test_a_body_that_is_none_is_refused(
     assert not inbox.events
 
 
+@pytest.mark.parametrize("xml", [ENTITIES, OUTSIDE, b"<!DOCTYPE xml><xml><Encrypt>x</Encrypt></xml>"])
+def test_xml_that_declares_anything_is_refused_before_it_is_read(xml: bytes) -> None:
+    with pytest.raises(BadSignature):
+        fields(xml)
+
+
 @given(
     method=st.sampled_from(["GET", "POST", "PUT", ""]),
     query=st.one_of(
