@@ -13,7 +13,7 @@ from prefect.schedules import Schedule
 from pydantic import ValidationError
 
 from parley.errors import ConfigurationError
-from parley.runs.catalogue import Effect, Lane
+from parley.runs.catalogue import Effect, Lane, Subscription
 from parley.runs.guard import Body, guard
 from parley.runs.parameters import Parameters
 from parley.settings import ContainerLimits
@@ -43,6 +43,7 @@ class Declaration:
     schedules: tuple[Schedule, ...]
     revision: str | Mapping[str, Mapping[str, str]]
     blocks: tuple[str, ...]
+    on: tuple[Subscription, ...]
     body: Body
 
 
@@ -64,6 +65,7 @@ def automation(
     schedules: Iterable[Schedule] = (),
     revision: str | Mapping[str, Mapping[str, str]] = "",
     blocks: Iterable[str] = (),
+    on: str | Subscription | Iterable[str | Subscription] = (),
 ) -> Callable[[F], F]:
     """Offer a flow in the chat; returns the same flow, which can be run, deployed and tested as before.
 
@@ -77,6 +79,8 @@ def automation(
     parameter chooses what is run, `revision` may be given for each of its values, as `{parameter: {value: revision}}`:
     then a standing approval ends with a change of what it allows, and not with a change of its neighbours. `blocks`
     names the saved Prefect Blocks, as "type/name", whose sealed secrets a run may open; it can open no other.
+    `on` names events that start it by themselves, as patterns of topics or `Subscription` values, with the rights of
+    the service that an event came from.
 
     With `isolation="container"` each run has a container of its own, if parley.toml has `[containers]`: with
     `memory_mb` (swap included), `cpus`, and `network`, the only addresses that it can reach, as "host:port".
@@ -101,6 +105,7 @@ def automation(
             schedules=_checked_schedules(tuple(schedules)),
             revision=revision,
             blocks=_checked_blocks(tuple(blocks)),
+            on=_checked_events(on, body.parameters),
             body=body,
         )
         flow.fn = guard(body)
@@ -161,6 +166,21 @@ def _checked_examples(examples: tuple[str, ...], parameters: Parameters) -> tupl
         if unknown:
             raise ConfigurationError(f"the example {example!r} names {unknown[0]!r}, which is no parameter.")
     return examples
+
+
+def _checked_events(
+    on: str | Subscription | Iterable[str | Subscription], parameters: Parameters
+) -> tuple[Subscription, ...]:
+    listed = (on,) if isinstance(on, str | Subscription) else tuple(on)
+    try:
+        found = tuple(one if isinstance(one, Subscription) else Subscription(pattern=one) for one in listed)
+    except ValidationError as error:
+        raise ConfigurationError(f"on={on!r}: {error.errors()[0]['msg']}") from None
+    names = {declared.name for declared in parameters}
+    unknown = [name for one in found for name in one.parameters if name not in names]
+    if unknown:
+        raise ConfigurationError(f"on= fills {unknown[0]!r}, which is no parameter.")
+    return found
 
 
 def _checked_schedules(schedules: tuple[Schedule, ...]) -> tuple[Schedule, ...]:

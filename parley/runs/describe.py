@@ -78,6 +78,7 @@ def specification(flow: Flow[..., Any], entrypoint: str) -> AutomationSpec:
         lane=declared.lane,
         isolation=declared.isolation,
         blocks=declared.blocks,
+        on=declared.on,
         entrypoint=entrypoint,
         source=declared.body.function.__module__,
     )
