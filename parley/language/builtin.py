@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from parley.errors import BadArguments, Denied
 from parley.language.decision import Decision, Speaker
 from parley.language.dialogue import Dialogue
+from parley.language.following import FollowCommands
 from parley.language.grammar import Command
 from parley.language.help import help_one, help_overview
 from parley.language.names import unknown_command
@@ -38,6 +39,9 @@ _SUMMARIES = {
     "cancel": ("End a run of yours.", "结束您的一次运行。"),
     "why": ("Why something was refused or failed.", "某个请求为何被拒绝或失败。"),
     "whoami": ("Who you are here.", "您在这里的身份。"),
+    "follow": ("Be told here what happens in a repository.", "在此接收某个仓库的动态。"),
+    "unfollow": ("Be told no more of a repository.", "不再接收某个仓库的动态。"),
+    "following": ("Which repositories are followed here.", "此处关注的仓库。"),
     "standing": ("What may run by itself, for how long.", "哪些操作可自动运行，有效多久。"),
 }
 
@@ -45,9 +49,9 @@ _DURATION = re.compile(r"(\d{1,4})\s*(m|min|h|d)?", re.ASCII)
 
 
 class Builtins:
-    """`/help`, `/status`, `/runs`, `/cancel`, `/why`, `/whoami`, `/ack`, `/silence`, `/standing`, and what buttons say.
+    """`/help`, `/status`, `/runs`, `/cancel`, `/why`, `/whoami`, `/ack`, `/silence`, `/standing`, `/follow`, `/unfollow`.
 
-    Those are `/yes`, `/no`, `/answer` and `/take`.
+    Also `/following`, and what buttons say: `/yes`, `/no`, `/answer` and `/take`.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Builtins:
         store: Store,
         dialogue: Dialogue,
         audit: Audit,
+        following: FollowCommands,
         *,
         catalogue: Callable[[], Catalogue],
         status: Callable[[], Awaitable[dict[str, Any]]],
@@ -83,6 +88,9 @@ class Builtins:
             "ack": self._ack,
             "silence": self._silence,
             "standing": StandingCommands(store, audit, catalogue).run,
+            "follow": following.follow,
+            "unfollow": following.unfollow,
+            "following": following.following,
         }
 
     def has(self, name: str) -> bool:

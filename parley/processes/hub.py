@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from parley.errors import ConfigurationError, LinkError, ParleyError, StartRefused
 from parley.language.builtin import Builtins
 from parley.language.dialogue import Dialogue
+from parley.language.following import FORGES, FollowCommands
 from parley.language.reception import Reception
 from parley.language.understanding import Understander
 from parley.link.calls import (
@@ -167,6 +168,7 @@ class Hub:
             store,
             dialogue,
             self.audit,
+            FollowCommands(store, self.audit, self.follows, self._forges),
             catalogue=lambda: self.catalogue,
             status=self.vitals.status,
             ask_for_end=self.canceller.ask,
@@ -240,6 +242,9 @@ class Hub:
     def _arrived(self, received: Received) -> None:
         self.metrics.message(self.accounts.platform_of(received.event.account), received.event.type)
         self.intake.add(received)
+
+    def _forges(self) -> list[str]:
+        return [one.name for one in self.accounts.all() if one.platform in FORGES]
 
     def _is_wanted(self, message: Message) -> bool:
         # Said to others in a room, by far the most of what is said: looked at without a single read.

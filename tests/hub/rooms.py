@@ -18,6 +18,7 @@ from parley.link.calls import AcceptCall, AccountState, DeliverCall, Role
 from parley.link.client import HubClient, role_token
 from parley.messages.model import (
     Accepted,
+    Assurance,
     ConversationKind,
     Edit,
     Event,
@@ -105,6 +106,7 @@ class Platforms:
         thread: str | None = None,
         addressed: bool = False,
         bot: bool = False,
+        claimed: bool = False,
         **more: Any,
     ) -> str:
         """Somebody writes in a room; the native id."""
@@ -112,7 +114,8 @@ class Platforms:
         native = str(more.pop("native_id", f"said-{next(_numbers)}"))
         kind = more.pop("kind", ConversationKind.CHANNEL)
         route = Route(account=account, conversation=conversation, kind=kind, thread=thread)
-        sender = Sender(id=person, name=person.title(), is_bot=bot)
+        assurance = Assurance.CLAIMED if claimed else Assurance.VERIFIED
+        sender = Sender(id=person, name=person.title(), is_bot=bot, assurance=assurance)
         message = Message(
             account=account,
             native_id=native,
@@ -177,6 +180,12 @@ class World:
             return await principals.get(conn, identity)
 
         return await self.hub.store.write(add)
+
+    async def link_claimed(self, who: Principal, account: str, sender: str) -> None:
+        """The same person on an account where the platform does not vouch for senders."""
+        await self.hub.store.write(
+            lambda conn: principals.link_identity(conn, who.id, account, sender, verified=False)
+        )
 
     async def give_role_to_the_bus(self) -> None:
         """What comes from no account may run what an operator may."""

@@ -200,7 +200,10 @@ async def test_what_a_run_publishes_happens_once_however_often_it_is_said(home: 
         await world.settled()
         assert world.platforms.texts("slack", "C1") == ["**late**", "**later**"]
         assert [row.topic for row in await world.rows(schema.event)] == ["shop.order.late"] * 2
-        assert [row.state for row in await world.rows(schema.request, automation="again")] == ["awaiting-approval", "refused"]
+        assert [row.state for row in await world.rows(schema.request, automation="again")] == [
+            "awaiting-approval",
+            "refused",
+        ]
 
 
 @pytest.mark.parametrize("topic", ["forge.push", "run.done.x", "alert.x", "message.slack", "Bad", "a..b"])
