@@ -1,6 +1,6 @@
 #!/bin/sh
-# Brings the real servers that some tests talk to: Dovecot, PostgreSQL, Chromium, Prosody, Alertmanager. The
-# tests start them themselves, in their own folders and ports; here they are only installed. Quick when all is there. With CI set, a
+# Brings the real servers that some tests talk to: Dovecot, PostgreSQL, Chromium, Prosody, Alertmanager. The tests start
+# them themselves, in their own folders and ports; here they are only installed. Quick when all is there. With CI set, a
 # lack is an error.
 set -eu
 
