@@ -56,7 +56,7 @@ class WebSocketAccount(ConnectorBlock):
         str,
         Field(
             title="Let in",
-            description="What the answer to a login that succeeds has, like type=welcome; of text frames all of the text.",
+            description="What the answer to a good login has, like type=welcome; of text frames all of the text.",
         ),
     ] = ""
     login_refused: Annotated[
@@ -93,8 +93,12 @@ class WebSocketAccount(ConnectorBlock):
             title="Where the room stands", description="Empty, or the sender's id: they write to us alone."
         ),
     ] = ""
-    thread_path: Annotated[str, Field(title="Where the thread stands")] = ""
-    text_path: Annotated[str, Field(title="Where the text stands")] = "text"
+    thread_path: Annotated[
+        str, Field(title="Where the thread stands", description="A path; empty: there are none.")
+    ] = ""
+    text_path: Annotated[str, Field(title="Where the text stands", description="A path like data.text.")] = (
+        "text"
+    )
     own_id: Annotated[
         str, Field(title="Our own id", description="What it says is left out, where the service repeats us.")
     ] = ""
@@ -109,8 +113,8 @@ class WebSocketAccount(ConnectorBlock):
         Field(
             title="What counts in rooms",
             description=(
-                "All that the service sends us (all); what mentions us, is a command or in a thread that we answered in "
-                "(mentions); the same, and the rest is handed on without being understood (along)."
+                "All that the service sends us (all); what mentions us, is a command or in a thread that we "
+                "answered in (mentions); the same, and the rest is handed on without being understood (along)."
             ),
         ),
     ] = "all"
@@ -132,10 +136,12 @@ class WebSocketAccount(ConnectorBlock):
         str,
         Field(
             title="Where an answer is answered",
-            description="The path at which the service repeats {token} when it has taken an answer; empty: it does not.",
+            description="The path at which the service repeats {token} when it has an answer; empty: it does not.",
         ),
     ] = ""
-    answer_id_path: Annotated[str, Field(title="Where it names its own id of the answer")] = ""
+    answer_id_path: Annotated[
+        str, Field(title="Where it names its own id of the answer", description="A path; empty: nowhere.")
+    ] = ""
     answer_error: Annotated[
         str,
         Field(

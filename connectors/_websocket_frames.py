@@ -84,18 +84,7 @@ class Protocol:
             raise ConfigurationError("reply needs {text}.")
 
 
-_PATHS = {
-    "id",
-    "sender",
-    "name",
-    "room",
-    "thread",
-    "text",
-    "answer",
-    "answer_id",
-    "answer_error",
-    "answer_wait",
-}
+_PATHS = {"id", "sender", "name", "room", "thread", "text", "answer", "answer_id", "answer_wait"}
 _CONDITIONS = {"login_ok", "login_refused", "message_when", "answer_error"}
 _TEMPLATES = {
     "login": {"secret"},

@@ -189,6 +189,14 @@ class Line:
             self.end(why)
             raise type(why)(str(why)) from None
 
+    async def stays(self, seconds: float) -> None:
+        """See whether the peer keeps us. Raises why it did not."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._over.wait()
+        if self.ended is not None:
+            raise type(self.ended)(str(self.ended))
+
     async def read_to_its_end(self) -> None:
         """Read what came before the peer closed it: the reason may be among it."""
         with suppress(TimeoutError):

@@ -49,6 +49,7 @@ __all__ = ["CONNECTOR", "Protocol", "WebSocket", "parse", "render"]
 
 PING_EVERY = 20.0
 ANSWER_WITHIN = 10.0
+REFUSED_WITHIN = 1.0
 MAX_FRAME = 1024 * 1024
 REMEMBERED = 10_000  # threads in which we have answered
 DEFAULT_WAIT, LONGEST_WAIT = 5.0, 3600.0
@@ -198,7 +199,12 @@ class WebSocket(Connector):
 
     async def check(self) -> None:
         """Log in, and prove by a ping that the service is there. The connection stays, for `listen`."""
-        await (await self._line.get()).ping(ANSWER_WITHIN)
+        line = await self._line.get()
+        await line.ping(ANSWER_WITHIN)
+        if self._login_by == "line" and not self._protocol.login_ok:
+            await line.stays(
+                REFUSED_WITHIN
+            )  # a service that says nothing of a login closes one that is wrong
 
     async def aclose(self) -> None:
         """Close the connection; may be called twice."""
