@@ -51,15 +51,16 @@ def target_of(url: str, field: str) -> Target:
     try:
         parsed = httpx.URL(url.strip())
         port = parsed.port or {"https": 443, "http": 80}[parsed.scheme]
-    except (httpx.InvalidURL, KeyError, TypeError):
+        host = parsed.raw_host.decode("ascii")
+    except (httpx.InvalidURL, KeyError, TypeError, UnicodeError):
         raise ConfigurationError(
             f"{field} must be an address that begins with https:// or http://."
         ) from None
-    if not parsed.host:
+    if not host or "%" in host:
         raise ConfigurationError(f"{field} names no host.")
     if parsed.userinfo:
         raise ConfigurationError(f"{field} must not hold a user name or password: calls are signed instead.")
-    return Target(parsed.scheme, parsed.host, port, parsed.raw_path.decode("ascii"))
+    return Target(parsed.scheme, host, port, parsed.raw_path.decode("ascii"))
 
 
 def allowed(address: str, reach: Reach) -> bool:
