@@ -14,7 +14,7 @@ A page's fenced blocks are taken in their order:
       parley offers: Run it | Cancel       the buttons of what we wrote last
       parley changes it: …                 what we wrote before is edited in place
 
-  An indented line belongs to the one above it. Lines of ours that stand in the thread of what is above begin with `> `.
+  An indented line belongs to the one above it. Lines that stand in the thread of what is above begin with `> `.
 
 In what is expected, `…` is any text. What is compared is what people see: marks of emphasis and code are left out.
 """
@@ -44,8 +44,8 @@ _MARKS = re.compile(r"[*_`~]|</?(?:font|b|i|code)[^>]*>")
 class Room(Protocol):
     """A place on a platform, as the people in it use it."""
 
-    async def says(self, who: str, text: str) -> None:
-        """Somebody writes; in the thread that we answered in last when the page says `> `."""
+    async def says(self, who: str, text: str, *, in_thread: bool = False) -> None:
+        """Somebody writes; in the thread of what was last said here where the page has `> `."""
 
     async def presses(self, who: str, label: str) -> None:
         """Somebody presses the button of this label on the newest message of ours that has one."""
@@ -129,7 +129,7 @@ class Page:
             elif theirs and theirs["presses"]:
                 await room.presses(theirs["who"], theirs["text"])
             elif theirs:
-                await room.says(theirs["who"], theirs["text"])
+                await room.says(theirs["who"], theirs["text"], in_thread=line != said)
             else:
                 raise AssertionError(f"{block.where}: nobody says {line!r}")
 

@@ -18,8 +18,8 @@ class Echo:
         self.heard: list[str] = []
         self._sent = list(sent)
 
-    async def says(self, who: str, text: str) -> None:
-        self.heard.append(f"{who}: {text}")
+    async def says(self, who: str, text: str, *, in_thread: bool = False) -> None:
+        self.heard.append(f"{'> ' if in_thread else ''}{who}: {text}")
 
     async def presses(self, who: str, label: str) -> None:
         self.heard.append(f"{who} presses {label}")
@@ -43,6 +43,7 @@ CHAT = """
 ann: where is it?
 > parley: Order **7**: … on its way
 parley offers: Yes | No
+> ann: yes?
 ann presses: Yes
 parley (privately): one
   two
@@ -65,7 +66,7 @@ def sent() -> list[Sent]:
 async def test_a_page_that_holds_is_followed(tmp_path: Path) -> None:
     room = Echo(*sent())
     await page(tmp_path, CHAT, room).follow()
-    assert room.heard == ["ann: where is it?", "ann presses Yes"]
+    assert room.heard == ["ann: where is it?", "> ann: yes?", "ann presses Yes"]
 
 
 @pytest.mark.parametrize(
