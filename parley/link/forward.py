@@ -36,6 +36,7 @@ class Forwarder:
         self._admits = admits
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+        self._closed = False
 
     async def listen(self, listening: socket.socket) -> None:
         """Begin; `listening` is a bound stream socket and belongs to this from now on."""
@@ -47,6 +48,7 @@ class Forwarder:
 
     async def aclose(self) -> None:
         """Take no more, and end what is there."""
+        self._closed = True
         if self._server is not None:
             self._server.close()
         for task in list(self._tasks):
@@ -54,6 +56,9 @@ class Forwarder:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _arrived(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._closed:
+            writer.transport.abort()
+            return
         peer = writer.get_extra_info("peername")
         if not self._admits(peer):
             logger.warning("%s: %s is not let in", self._what, peer)
@@ -66,6 +71,8 @@ class Forwarder:
         task = asyncio.create_task(self._pass_on(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # Here too: a task that is cancelled before it begins does nothing.
+        task.add_done_callback(lambda _task: writer.transport.abort())
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -22,6 +22,7 @@ from parley.messages.model import Model
 
 FOLDER: Final = Path("/run/parley")
 ORDER: Final = "order.json"
+FILE: Final = "parley.toml"
 SAID: Final = "parley-ended: "
 """What stands before the last line of the container's output, in which it says how it ended."""
 

@@ -1,9 +1,8 @@
 """The worker of the pool `parley-containers`: Prefect's Docker worker, with each run shut into a container of its own.
 
-What Docker is asked for is decided here and not by the pool: no network, a read-only root, no capabilities, a user of
-its own, limits on memory, processors and processes, and no environment but what a run needs. A run reaches Prefect and
-the hub through sockets that exist as long as it does (see `container_gate`). A container that outlives this worker has
-lost them with it: it is removed at the next start, and its run is reported as lost by the reconciler.
+What Docker is asked for is decided by `container_job` and not by the pool. A run reaches Prefect and the hub through
+sockets that exist as long as it does (see `container_gate`). A container that outlives this worker has lost them with
+it: it is removed at the next start, and its run is reported as lost by the reconciler.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import hashlib
 import json
 import logging
 from contextlib import AsyncExitStack, closing, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -24,22 +22,21 @@ from docker.models.containers import Container  # type: ignore[import-untyped]
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterState
 from prefect.client.schemas.filters import FlowRunFilterStateType as StateFilter
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.settings import get_current_settings
 from prefect.utilities.asyncutils import run_sync_in_worker_thread
 from prefect_docker.worker import (  # type: ignore[import-untyped]
     DockerWorker,
     DockerWorkerJobConfiguration,
     DockerWorkerResult,
 )
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from parley import prefect_env
 from parley.errors import LinkError, ParleyError
 from parley.link.calls import RegisterRun, RunEnded, RunOrder
 from parley.link.client import HubClient
 from parley.messages.model import Model
-from parley.runs import container_engine, container_file, container_gate, container_pool, container_run
+from parley.runs import container_engine, container_gate, container_job, container_pool, container_run
 from parley.runs.child import CANCEL, Ended
+from parley.runs.container_job import OF_INSTALLATION, OF_RUN, ContainerJob
 from parley.runs.container_rules import Rules
 from parley.runs.crew import Outcome
 from parley.runs.settling import refuse, settle
@@ -50,28 +47,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OF_INSTALLATION: Final = "parley.installation"
-OF_RUN: Final = "parley.flow-run"
-
 CANCELLING_SECONDS: Final = 2.0
 END_SECONDS: Final = 10.0
 """What a run gets to come to its end after it was told to, before its container is killed."""
 
 KILLED: Final = 137
-
-
-class ContainerJob(DockerWorkerJobConfiguration):  # type: ignore[misc]
-    """What a deployment may set for its runs."""
-
-    image: str = ""
-    memory_mb: int = Field(default=0, ge=0)
-    cpus: float = Field(default=0, ge=0)
-    egress: list[str] = Field(default_factory=list)
-    blocks: list[str] = Field(default_factory=list)
-
-    def get_extra_hosts(self, docker_client: Any) -> dict[str, str]:
-        """None of Prefect's: the machine is not to be reached."""
-        return {}
 
 
 class _Asked(Model):
@@ -213,7 +193,9 @@ class ContainerWorker(DockerWorker):  # type: ignore[misc]
                 await stack.enter_async_context(
                     container_gate.opened(folder, rules, self._server, hub, targets)
                 )
-                self._arrange(configuration, flow_run, order, folder, targets)
+                container_job.write_order(folder, order, self.settings, targets)
+                labels = {OF_INSTALLATION: self.installation, OF_RUN: str(flow_run.id)}
+                container_job.arrange(configuration, self.containers, folder, targets, labels)
                 limit = order.time_limit or self.settings.file.worker.time_limit
                 timer = asyncio.get_running_loop().call_later(limit, self._out_of_time, flow_run.id)
                 stack.callback(timer.cancel)
@@ -225,76 +207,6 @@ class ContainerWorker(DockerWorker):  # type: ignore[misc]
         finally:
             self._held.pop(flow_run.id, None)
             self._asked.pop(flow_run.id, None)
-
-    def _arrange(
-        self,
-        configuration: ContainerJob,
-        flow_run: FlowRun,
-        order: RunOrder,
-        folder: Path,
-        targets: tuple[str, ...],
-    ) -> None:
-        """Everything that Docker is asked for, whatever the pool and the deployment say."""
-        own = self.containers
-        hosts = {target.rpartition(":")[0].lower() for target in targets}
-        addresses = {host: f"127.0.1.{number}" for number, host in enumerate(sorted(hosts), 1)}
-        self._write_order(folder, order, targets, addresses)
-        memory = f"{configuration.memory_mb or own.memory_mb}m"
-        configuration.image = configuration.image or own.image
-        configuration.image_pull_policy = "Never"
-        configuration.registry_credentials = None
-        configuration.command = None
-        configuration.env = _environment(own, configuration.env)
-        configuration.labels = {OF_INSTALLATION: self.installation, OF_RUN: str(flow_run.id)}
-        configuration.networks, configuration.network_mode = [], "none"
-        configuration.volumes = [f"{folder}:{container_run.FOLDER}:ro", *(f"{one}:ro" for one in own.mounts)]
-        configuration.mem_limit = configuration.memswap_limit = memory
-        configuration.privileged = False
-        # Removed by us, once it was seen how it ended.
-        configuration.auto_remove = False
-        configuration.container_create_kwargs = {
-            "entrypoint": ["python", "-P", "-m", "parley.runs.container_run"],
-            "user": own.user,
-            "read_only": True,
-            "tmpfs": {"/tmp": f"rw,noexec,nosuid,nodev,size={own.scratch_mb}m,mode=1777"},  # noqa: S108 - in there
-            "cap_drop": ["ALL"],
-            "security_opt": ["no-new-privileges:true"],
-            "pids_limit": own.processes,
-            "nano_cpus": int((configuration.cpus or own.cpus) * 1e9),
-            "extra_hosts": addresses,
-            "init": True,
-            "ipc_mode": "private",
-            "healthcheck": {"test": ["NONE"]},
-            "log_config": {"Type": "json-file", "Config": {"max-size": "4m", "max-file": "1"}},
-            "working_dir": "/tmp",  # noqa: S108
-        }
-
-    def _write_order(
-        self, folder: Path, order: RunOrder, targets: tuple[str, ...], addresses: dict[str, str]
-    ) -> None:
-        ways = [
-            container_run.Way(
-                host=prefect_env.LOOPBACK,
-                port=container_run.PREFECT_PORT,
-                name=container_gate.PREFECT_SOCKET,
-            ),
-            *(
-                container_run.Way(
-                    host=addresses[target.rpartition(":")[0].lower()],
-                    port=int(target.rpartition(":")[2]),
-                    name=f"{number}.sock",
-                )
-                for number, target in enumerate(targets)
-            ),
-        ]
-        told = container_run.ContainerOrder(order=order, ways=tuple(ways))
-        for name, text in (
-            (container_run.ORDER, told.model_dump_json()),
-            ("parley.toml", container_file.reduced(self.settings.file)),
-        ):
-            path = folder / name
-            path.write_text(text, encoding="utf-8")
-            path.chmod(0o644)
 
     def _create_and_start_container(self, configuration: DockerWorkerJobConfiguration) -> Any:
         container, event = super()._create_and_start_container(configuration)
@@ -393,26 +305,6 @@ class ContainerWorker(DockerWorker):  # type: ignore[misc]
                 continue
             for flow_run in found:
                 await self._end(flow_run.id, "cancelled", "cancelled on request")
-
-
-def _environment(own: Containers, of_job: dict[str, str | None]) -> dict[str, str | None]:
-    # Prefect adds all of the worker's settings, its password too: of those nothing is passed on.
-    theirs = {name: value for name, value in of_job.items() if not name.startswith(("PREFECT_", "PARLEY_"))}
-    csrf = "true" if get_current_settings().client.csrf_support_enabled else "false"
-    scratch = Path("/tmp")  # noqa: S108 - the container's own
-    ours = prefect_env.neutral_environment(Path("/nowhere"), folder=scratch / "prefect") | {
-        "PREFECT_API_URL": f"http://{prefect_env.LOOPBACK}:{container_run.PREFECT_PORT}/api",
-        "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": csrf,
-        "PARLEY_HOME": str(scratch / "parley"),
-        "PARLEY_CONFIG": str(container_run.FOLDER / "parley.toml"),
-        "PARLEY_HUB": f"unix:{container_run.FOLDER / container_gate.HUB_SOCKET}",
-        "HOME": str(scratch),
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    # Without a value: what the image says for a whole stack is taken out.
-    gone: dict[str, str | None] = {"PARLEY_KEY_FILE": None, "PARLEY_PUBLISH": None}
-    return {**own.environment, **theirs, **ours, **gone}
 
 
 def _said(output: bytes) -> Ended:

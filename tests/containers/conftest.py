@@ -15,6 +15,12 @@ import pytest
 from tests.containers import engine
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "containers: needs a Docker engine, that `make test-containers` brings"
+    )
+
+
 @pytest.fixture(scope="session")
 def docker_client() -> Iterator[docker.DockerClient]:
     if engine.BASE not in os.environ:

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 from prefect import flow
@@ -29,6 +30,13 @@ def reach(targets: str) -> str:
         except OSError as error:
             found[target] = f"no: {type(error).__name__}"
     return json.dumps(found)
+
+
+@automation(command="reach-nothing", summary="Try to connect without a network.", isolation="container")
+@flow
+def reach_nothing(targets: str) -> str:
+    """As `reach`, which parley.toml gives a network."""
+    return str(reach.fn(targets))
 
 
 @automation(command="look", summary="Look around.", isolation="container", memory_mb=384, cpus=0.5)
@@ -71,22 +79,36 @@ def ask_prefect() -> str:
     """What the API answers to what a run has no business with, and to what it has."""
     from prefect.runtime import flow_run
 
-    wanted = {
-        "own run": ("GET", f"/flow_runs/{flow_run.id}"),
-        "others": ("POST", "/flow_runs/filter"),
-        "blocks": ("POST", "/block_documents/filter"),
-        "pools": ("POST", "/work_pools/filter"),
-        "new run": ("POST", "/deployments/00000000-0000-0000-0000-000000000000/create_flow_run"),
-        "variables": ("POST", "/variables/filter"),
-        "dots": ("GET", f"/flow_runs/{flow_run.id}/../../work_pools/x"),
+    other = "00000000-0000-0000-0000-000000000000"
+    line = {"name": "probe", "level": 20, "message": "hello", "timestamp": "2026-11-22T10:00:00Z"}
+    wanted: dict[str, tuple[str, str, Any]] = {
+        "own run": ("GET", f"/flow_runs/{flow_run.id}", None),
+        "own logs": ("POST", "/logs/", [{**line, "flow_run_id": flow_run.id}]),
+        "others' logs": ("POST", "/logs/", [{**line, "flow_run_id": other}]),
+        "others": ("POST", "/flow_runs/filter", {}),
+        "another": ("GET", f"/flow_runs/{other}", None),
+        "its state": ("POST", f"/flow_runs/{other}/set_state", {"state": {"type": "CANCELLED"}}),
+        "blocks": ("POST", "/block_documents/filter", {}),
+        "pools": ("POST", "/work_pools/filter", {}),
+        "new run": ("POST", f"/deployments/{other}/create_flow_run", {}),
+        "variables": ("POST", "/variables/filter", {}),
+        "dots": ("GET", f"/flow_runs/{flow_run.id}/../../work_pools/x", None),
+        "more dots": ("GET", f"/flow_runs/{flow_run.id}/%2e%2e/%2e%2e/block_types/filter", None),
+        "a retry of its own": ("POST", f"/flow_runs/{flow_run.id}/resume", {}),
     }
     with httpx.Client(base_url=os.environ["PREFECT_API_URL"], timeout=10) as client:
-        return json.dumps(
-            {
-                name: client.request(method, path, json={} if method == "POST" else None).status_code
-                for name, (method, path) in wanted.items()
-            }
-        )
+        # With what Prefect itself would want of a request, so that a refusal is the gate's.
+        token = client.get("/csrf-token", params={"client": "probe"}).raise_for_status().json()["token"]
+        client.headers.update({"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "probe"})
+        answers = {
+            name: client.request(method, path, json=body) for name, (method, path, body) in wanted.items()
+        }
+    return json.dumps(
+        {
+            name: "gate" if "may not ask this" in answer.text else answer.status_code
+            for name, answer in answers.items()
+        }
+    )
 
 
 @automation(command="eat", summary="Eat memory.", isolation="container", memory_mb=256)
