@@ -28,7 +28,7 @@ MOST_PLACES: Final = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where an event came from: the message it arrived as. `said`: what somebody wrote, and `rooms` it is carried to."""
+    """Where an event came from: the message it arrived as. `said`: what somebody wrote; it is carried to `rooms`."""
 
     message_id: str | None = None
     conversation_id: str | None = None

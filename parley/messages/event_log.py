@@ -36,6 +36,7 @@ MOST_READERS: Final = 1000
 
 _REFRESH = timedelta(hours=1)
 _LOOKED_AT = 2000
+_LOOK_AGAIN = 5.0
 _OWN_LOCK = 0x7061726C6570  # "parlep": on PostgreSQL, sequences are committed in their order
 
 
@@ -54,7 +55,7 @@ class EventLog:
         self._store = store
         self._keyring = keyring
         self._readers: dict[str, tuple[Pattern, datetime]] = {}
-        self._written = asyncio.Event()
+        self.written: asyncio.Event = asyncio.Event()
 
     async def load(self) -> None:
         """Read which patterns programs asked for lately."""
@@ -139,16 +140,20 @@ class EventLog:
 
         return await self._store.read(fetch)
 
-    async def wait(self, seconds: float) -> None:
-        """Return once something was written, or after this time."""
+    @staticmethod
+    async def wait(written: asyncio.Event, seconds: float) -> None:
+        """Return once something was written since `written` was taken, or after some time.
+
+        At the latest after some seconds, because another hub of the same store may have written it.
+        """
         try:
-            async with asyncio.timeout(seconds):
-                await self._written.wait()
+            async with asyncio.timeout(min(seconds, _LOOK_AGAIN)):
+                await written.wait()
         except TimeoutError:
             return
 
     def _tell(self) -> None:
-        written, self._written = self._written, asyncio.Event()
+        written, self.written = self.written, asyncio.Event()
         written.set()
 
     def _opened(self, row: Any) -> list[Logged]:

@@ -19,6 +19,7 @@ from parley.language.binding import bind_json
 from parley.language.command_line import command_line
 from parley.language.names import unknown_command
 from parley.messages.model import Accepted, Assurance, File, HookRequest, HookResponse, Reply, Route
+from parley.messages.published import Happening
 from parley.messages.watch import Watch
 from parley.people import tokens
 from parley.people.audit import Audit
@@ -28,12 +29,13 @@ from parley.people.sealing import Keyring
 from parley.people.tokens import TokenKind
 from parley.processes import views
 from parley.processes.accounts import CONSOLE, Accounts
+from parley.processes.event_desk import EventDesk
 from parley.runs.catalogue import AutomationSpec, Catalogue
 from parley.runs.requests import OPEN
 from parley.store import schema
 from parley.store.engine import Store
 from parley.store.ids import new_id
-from parley.web.front import Front, MessageView, RunView
+from parley.web.front import EventsView, Front, MessageView, RunView
 
 SESSION = timedelta(days=7)
 
@@ -58,6 +60,7 @@ class HubFront(Front):
         desk: Desk,
         accounts: Accounts,
         watch: Watch,
+        events: EventDesk,
         *,
         catalogue: Callable[[], Catalogue],
         cancel: Callable[[str, str], Awaitable[None]],
@@ -69,6 +72,7 @@ class HubFront(Front):
         self._desk = desk
         self._accounts = accounts
         self._watch = watch
+        self._events = events
         self._catalogue = catalogue
         self._cancel = cancel
         self._audit = Audit(keyring)
@@ -246,6 +250,24 @@ class HubFront(Front):
             return False
         await self._cancel(request_id, principal.name)
         return True
+
+    # -- events
+
+    @override
+    async def publish(self, principal: Principal, event: Happening, *, native_id: str | None) -> None:
+        await self._events.publish(principal, event, _key(native_id) if native_id else None)
+
+    @override
+    async def events(
+        self,
+        principal: Principal,
+        patterns: Sequence[str],
+        *,
+        after: int | None,
+        limit: int,
+        seconds: float,
+    ) -> EventsView:
+        return await self._events.read(principal, patterns, after, limit, seconds)
 
     # -- the console page
 

@@ -55,6 +55,7 @@ from parley.people.sealing import Keyring
 from parley.processes.accounts import CONSOLE, Accounts
 from parley.processes.admin import Admin
 from parley.processes.configuration import Configuration
+from parley.processes.event_desk import EventDesk
 from parley.processes.front import Desk, HubFront
 from parley.processes.switchboard import Switchboard
 from parley.processes.vitals import Vitals
@@ -149,7 +150,7 @@ class Hub:
             self.watch,
             self.bus,
             catalogue=lambda: self.catalogue,
-            account_topics=lambda: frozenset(topic(one.name) for one in self.accounts.all()),
+            account_topics=self._account_topics,
             duty=self._duty,
             default_threshold=self.file.duty.alert_after,
             unknown_run=self.adopter.adopt,
@@ -207,6 +208,14 @@ class Hub:
             _desk_of(self.console),
             self.accounts,
             self.watch,
+            EventDesk(
+                store,
+                self.events,
+                self.bus,
+                self.outbox,
+                self.dispatcher,
+                account_topics=self._account_topics,
+            ),
             catalogue=lambda: self.catalogue,
             cancel=self.cancel,
             status=self.vitals.status,
@@ -242,6 +251,9 @@ class Hub:
     def _arrived(self, received: Received) -> None:
         self.metrics.message(self.accounts.platform_of(received.event.account), received.event.type)
         self.intake.add(received)
+
+    def _account_topics(self) -> frozenset[str]:
+        return frozenset(topic(one.name) for one in self.accounts.all())
 
     def _forges(self) -> list[str]:
         return [one.name for one in self.accounts.all() if one.platform in FORGES]

@@ -6,8 +6,9 @@ import asyncio
 import base64
 import binascii
 import re
+from collections.abc import Awaitable
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request
@@ -15,6 +16,7 @@ from starlette.responses import Response
 
 from parley.language.binding import refuse_prefect_markers
 from parley.messages.model import MAX_TEXT, Accepted, File
+from parley.messages.published import Happening
 from parley.people.principals import Principal
 from parley.web.auth import Caller, may_watch
 from parley.web.bodies import add_schemas, json_object, json_of, shown
@@ -26,13 +28,17 @@ from parley.web.wire import (
     API,
     AutomationOut,
     CancelOut,
+    EventsOut,
     Me,
     MessageOut,
+    NewEvent,
     NewMessage,
     NewPress,
     Page,
     RunOut,
 )
+
+Answer = TypeVar("Answer")
 
 LONGEST_WAIT = 120.0
 
@@ -229,6 +235,39 @@ async def post_cancel(request: Request, caller: Caller, request_id: Id) -> Cance
     return CancelOut(id=request_id, asked=True)
 
 
+@router.post(
+    "/events", summary="Publish an event", tags=["events"], status_code=204, openapi_extra=shown(NewEvent)
+)
+async def post_event(
+    request: Request, caller: Caller, new: Annotated[NewEvent, Depends(json_of(NewEvent))], key: Key = None
+) -> None:
+    """Published when this answers, with all that it leads to. For the owner and operators."""
+    event = Happening.model_validate(new.model_dump())
+    await _front(request).publish(caller, event, native_id=_checked_key(key))
+
+
+@router.get("/events", summary="Read events", tags=["events"])
+async def get_events(
+    request: Request,
+    caller: Caller,
+    topic: Annotated[
+        list[str], Query(description="Patterns: `*` is one word, `#` none or more.", examples=[["github.#"]])
+    ],
+    after: Annotated[
+        int | None, Query(ge=0, description="The last answer's; without it: from now on.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    wait: Wait = 0,
+) -> EventsOut:
+    """In order, each once, over restarts too; they are kept for a week. For the owner and operators."""
+    read = _front(request).events(caller, topic, after=after, limit=limit, seconds=wait)
+    try:
+        view = await _unless_closing(request, read)
+    except TimeoutError:
+        view = await _front(request).events(caller, topic, after=after, limit=limit, seconds=0)
+    return EventsOut.model_validate(view.model_dump())
+
+
 @router.get("/status", summary="How the installation is doing", tags=["installation"])
 async def get_status(request: Request, caller: Caller) -> dict[str, Any]:
     """Processes, accounts, queue."""
@@ -249,7 +288,7 @@ def complete_openapi(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = plain()
-            add_schemas(document, NewMessage, NewPress, ProblemDetails)
+            add_schemas(document, NewMessage, NewPress, NewEvent, ProblemDetails)
             document["components"]["securitySchemes"] = {
                 "token": {"type": "http", "scheme": "bearer"},
                 "session": {"type": "apiKey", "in": "cookie", "name": _site_of(app).cookie},
@@ -290,15 +329,14 @@ async def _view(request: Request, caller: Principal, message_id: str, wait: floa
     return await _front(request).message(caller, message_id)
 
 
-async def _unless_closing(request: Request, waited: Any) -> MessageView | None:
+async def _unless_closing(request: Request, waited: Awaitable[Answer]) -> Answer:
     # Whoever waits while the hub stops gets the present state, and asks the next hub for the rest.
     closing: asyncio.Event = request.app.state.closing
     answer, end = asyncio.ensure_future(waited), asyncio.create_task(closing.wait())
     try:
         await asyncio.wait({answer, end}, return_when=asyncio.FIRST_COMPLETED)
         if answer.done():
-            view: MessageView | None = answer.result()
-            return view
+            return answer.result()
         raise TimeoutError
     finally:
         end.cancel()

@@ -20,7 +20,7 @@ import ssl
 import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -29,7 +29,19 @@ from pydantic import BaseModel
 import parley.errors
 from parley.errors import BadArguments, Denied, LinkError, ParleyError, RateLimited
 from parley.messages.model import File
-from parley.web.wire import API, AutomationOut, CancelOut, FileOut, Me, MessageOut, Page, RunOut
+from parley.web.wire import (
+    API,
+    AutomationOut,
+    CancelOut,
+    EventOut,
+    EventsOut,
+    FileOut,
+    Me,
+    MessageOut,
+    NewEvent,
+    Page,
+    RunOut,
+)
 
 Out = TypeVar("Out", bound=BaseModel)
 Result = TypeVar("Result")
@@ -130,6 +142,54 @@ class AsyncClient:
             return (await self._model(CancelOut, "POST", path)).asked
         except NotThere:
             return False
+
+    async def publish(
+        self,
+        topic: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        title: str = "",
+        text: str = "",
+        key: str = "",
+        closes: bool = False,
+        url: str = "",
+        severity: Literal["info", "warning", "critical"] = "info",
+        idempotency_key: str | None = None,
+    ) -> None:
+        """Publish an event, as `parley.publish` does in a run. For the owner and operators.
+
+        Published again with the same `idempotency_key` nothing happens twice.
+        """
+        event = NewEvent(
+            topic=topic,
+            data=dict(data or {}),
+            title=title,
+            text=text,
+            key=key,
+            closes=closes,
+            url=url,
+            severity=severity,
+        )
+        headers = {"idempotency-key": idempotency_key or str(uuid.uuid4())}
+        await self._send("POST", f"{API}/events", json=event.model_dump(), headers=headers)
+
+    async def subscribe(self, *topics: str, after: int | None = None) -> AsyncIterator[EventOut]:
+        """Events of these topics as they happen, in order and each once; without end. For the owner and operators.
+
+        From now on, or behind `after`, the `sequence` of the last one that you had: over a lost connection and a
+        restart of either side none is lost within a week. Raises `EventsLost` when some are no longer kept.
+        """
+        waits = 0.0
+        while True:
+            params: dict[str, Any] = {"topic": list(topics), "wait": f"{waits:.3f}"}
+            if after is not None:
+                params["after"] = after
+            page = await self._model(EventsOut, "GET", "/events", params=params)
+            if page.lost:
+                raise EventsLost("Events behind your place are no longer kept: begin anew without `after`.")
+            for event in page.items:
+                yield event
+            after, waits = page.after, _POLL
 
     async def status(self) -> dict[str, Any]:
         """How the installation is doing."""
@@ -252,6 +312,39 @@ class Client:
         """As `AsyncClient.cancel`."""
         return self._run(self._client.cancel(request_id))
 
+    def publish(
+        self,
+        topic: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        title: str = "",
+        text: str = "",
+        key: str = "",
+        closes: bool = False,
+        url: str = "",
+        severity: Literal["info", "warning", "critical"] = "info",
+        idempotency_key: str | None = None,
+    ) -> None:
+        """As `AsyncClient.publish`."""
+        published = self._client.publish(
+            topic,
+            data,
+            title=title,
+            text=text,
+            key=key,
+            closes=closes,
+            url=url,
+            severity=severity,
+            idempotency_key=idempotency_key,
+        )
+        self._run(published)
+
+    def subscribe(self, *topics: str, after: int | None = None) -> Iterator[EventOut]:
+        """As `AsyncClient.subscribe`."""
+        events = self._client.subscribe(*topics, after=after)
+        while (one := self._run(_next(events))) is not None:
+            yield one
+
     def status(self) -> dict[str, Any]:
         """As `AsyncClient.status`."""
         return self._run(self._client.status())
@@ -277,6 +370,10 @@ class Client:
 
 class NotThere(BadArguments):
     """There is no such message, request or file of yours."""
+
+
+class EventsLost(ParleyError):
+    """Events behind the place of a subscription are no longer kept."""
 
 
 def error_of(response: httpx.Response) -> ParleyError:
@@ -315,8 +412,8 @@ async def _made(url: str, token: str, patience: float, verify: ssl.SSLContext | 
     return AsyncClient(url, token, patience=patience, verify=verify)
 
 
-async def _next(pages: AsyncIterator[RunOut]) -> RunOut | None:
+async def _next(pages: AsyncIterator[Result]) -> Result | None:
     return await anext(pages, None)
 
 
-__all__ = ["PATIENCE", "AsyncClient", "Client", "NotThere", "error_of"]
+__all__ = ["PATIENCE", "AsyncClient", "Client", "EventsLost", "NotThere", "error_of"]

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from pydantic import AwareDatetime, Field
 
 from parley.messages.model import Accepted, File, HookRequest, HookResponse, Model, Reply, Route
+from parley.messages.published import Happening
 from parley.people.principals import Principal
 from parley.runs.catalogue import AutomationSpec
 
@@ -49,6 +50,30 @@ class RunView(Model):
     flow_run_id: str | None = None
     created_at: AwareDatetime
     ended_at: AwareDatetime | None = None
+
+
+class EventView(Model):
+    """An event on the bus and its place in the log."""
+
+    sequence: int
+    topic: str
+    account: str
+    title: str = ""
+    text: str = ""
+    url: str = ""
+    key: str = ""
+    closes: bool = False
+    severity: str = "info"
+    data: dict[str, Any] = Field(default_factory=dict)
+    at: AwareDatetime
+
+
+class EventsView(Model):
+    """Events, and the place to go on from. `lost`: there were others, which are no longer kept."""
+
+    items: tuple[EventView, ...]
+    after: int
+    lost: bool = False
 
 
 class Front(Protocol):
@@ -110,6 +135,20 @@ class Front(Protocol):
 
     async def cancel(self, principal: Principal, request_id: str) -> bool:
         """Ask for the end of a request of one's own; whether there was one that is open."""
+
+    async def publish(self, principal: Principal, event: Happening, *, native_id: str | None) -> None:
+        """Publish an event on the bus. `native_id` as in `say`. Raises `Denied`, `BadArguments`."""
+
+    async def events(
+        self,
+        principal: Principal,
+        patterns: Sequence[str],
+        *,
+        after: int | None,
+        limit: int,
+        seconds: float,
+    ) -> EventsView:
+        """Events of these topics behind a place (None: from now on), after waiting for the first."""
 
     async def history(self, principal: Principal, *, limit: int = 50) -> list[dict[str, Any]]:
         """The console conversation of this principal, oldest first.

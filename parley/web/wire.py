@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
@@ -49,6 +49,45 @@ class NewPress(_In):
 
     value: str = Field(min_length=1, max_length=2000, examples=["yes 4f2a"])
     thread: str | None = Field(None, max_length=256)
+
+
+class NewEvent(_In):
+    """An event for the bus."""
+
+    topic: str = Field(
+        max_length=400, description="Lower-case words with dots.", examples=["shop.order.late"]
+    )
+    title: str = Field("", max_length=500, examples=["Order 1024 is late"])
+    text: str = Field("", max_length=20_000, description="What happened.")
+    url: str = Field("", max_length=2000, description="Where to look.")
+    key: str = Field("", max_length=500, description="Events with the same key share a thread.")
+    closes: bool = Field(False, description="Ends what the key began.")
+    severity: Literal["info", "warning", "critical"] = "info"
+    data: dict[str, Any] = Field({}, description="For conditions and parameters.", examples=[{"order": 1024}])
+
+
+class EventOut(BaseModel):
+    """An event, and its place in the log."""
+
+    sequence: int = Field(examples=[4711])
+    topic: str = Field(examples=["github.push"])
+    account: str = Field(description="Where it came from; `bus` for our own.")
+    title: str
+    text: str
+    url: str
+    key: str
+    closes: bool
+    severity: str
+    data: dict[str, Any]
+    at: AwareDatetime
+
+
+class EventsOut(BaseModel):
+    """Events in their order; ask next with this `after`."""
+
+    items: tuple[EventOut, ...]
+    after: int
+    lost: bool = Field(description="There were others behind your place, which are no longer kept.")
 
 
 class FileOut(BaseModel):

@@ -181,6 +181,10 @@ class World:
 
         return await self.hub.store.write(add)
 
+    async def principal(self, principal_id: str) -> Principal:
+        """Somebody, by their id."""
+        return await self.hub.store.read(lambda conn: principals.get(conn, principal_id))
+
     async def link_claimed(self, who: Principal, account: str, sender: str) -> None:
         """The same person on an account where the platform does not vouch for senders."""
         await self.hub.store.write(

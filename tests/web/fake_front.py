@@ -23,9 +23,10 @@ from parley.messages.model import (
     Table,
     now,
 )
+from parley.messages.published import Happening
 from parley.people.principals import Principal, PrincipalKind, Role
 from parley.runs.catalogue import AutomationSpec, Effect, Parameter
-from parley.web.front import MessageView, ReplyView, RunView
+from parley.web.front import EventsView, EventView, MessageView, ReplyView, RunView
 
 REPORT = File(name="logistics-1024.csv", media_type="text/csv", content=b"place,when\nShenzhen,2026-11-02\n")
 
@@ -89,6 +90,7 @@ class FakeFront:
         self.hooked: list[HookRequest] = []
         self.parts = {"store": True, "prefect": True, "worker": True, "listeners": True}
         self.stored = asyncio.Event()
+        self.published: dict[str, Happening] = {}
         self.unavailable = False
         self.broken: Exception | None = None
 
@@ -130,6 +132,31 @@ class FakeFront:
         if accepted.new:
             self.finish(accepted.id, Reply(text=f"You pressed `{value}`."))
         return accepted
+
+    async def publish(self, principal: Principal, event: Happening, *, native_id: str | None) -> None:
+        if principal.role is not Role.OWNER:
+            raise Denied("Only the owner and operators publish and read events.")
+        if native_id not in self.published:
+            self.published[native_id or secrets.token_hex(8)] = event
+
+    async def events(
+        self,
+        principal: Principal,
+        patterns: Sequence[str],
+        *,
+        after: int | None,
+        limit: int,
+        seconds: float,
+    ) -> EventsView:
+        if principal.role is not Role.OWNER:
+            raise Denied("Only the owner and operators publish and read events.")
+        place = len(self.published) if after is None else after
+        fresh = list(self.published.values())[place : place + limit]
+        views = tuple(
+            EventView(sequence=place + n, account="bus", at=now(), **event.model_dump())
+            for n, event in enumerate(fresh, 1)
+        )
+        return EventsView(items=views, after=place + len(views))
 
     async def message(self, principal: Principal, message_id: str) -> MessageView | None:
         kept = self.messages.get(message_id)
