@@ -157,13 +157,13 @@ def _messages(commits: object) -> list[str]:
 
 def tag(*, repository: str, actor: str, name: str, sha: str, url: str, deleted: bool) -> Happening:
     """A tag came or went."""
-    what = "deleted" if deleted else "created"
+    what, url = ("deleted", "") if deleted else ("created", url)
     shown = line(name, 120)
     return Happening(
         topic=f"tag.{what}",
         repository=repository,
         title=f"{line(repository, 120)} tag {shown} {what} by {someone(actor)}",
-        text=f"{someone(actor)} {what} the tag {link(shown, '' if deleted else url)}.",
+        text=f"{someone(actor)} {what} the tag {link(shown, url)}.",
         actor=actor,
         action=what,
         subject=name,

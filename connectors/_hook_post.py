@@ -126,6 +126,8 @@ class Poster:
                 "The address leads to a machine that it may not: set `reach` to private for machines of your own "
                 "networks; link-local addresses are never used."
             )
+        if self.target.scheme == "http" and any(allowed(one, "public") for one in found):
+            raise Rejected("The address is on the Internet: there only https:// is used.")
         return found[0]
 
     def _request(self, address: str, body: bytes, headers: Mapping[str, str]) -> httpx.Request:

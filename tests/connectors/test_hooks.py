@@ -58,6 +58,13 @@ def test_our_signatures_are_the_librarys(body: bytes, stamp: int, message_id: st
     assert proven == message_id
 
 
+def test_the_published_example_of_standard_webhooks() -> None:
+    """The vector of the reference libraries' own tests."""
+    key, body = standard_key(SECRET, "secret"), b'{"test": 2432232314}'
+    signature = standard_signature(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body)
+    assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
 def signed(**changes: str) -> dict[str, str]:
     made = Library(SECRET).sign("msg_1", datetime.fromtimestamp(NOW, UTC), "{}")
     return {"webhook-id": "msg_1", "webhook-timestamp": str(NOW), "webhook-signature": made} | changes

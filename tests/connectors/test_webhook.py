@@ -512,6 +512,12 @@ async def test_the_machine_that_was_checked_is_the_one_that_is_called(program: P
     await poster.aclose()
 
 
+async def test_nothing_goes_over_the_internet_in_clear(program: Program) -> None:
+    for addresses in (["93.184.216.34"], ["127.0.0.1", "2606:2800:220:1::1"]):
+        with pytest.raises(Rejected, match="https"):
+            await aimed(program, "private", addresses).post(b"{}", {})
+
+
 async def test_a_name_that_nobody_knows_is_unreachable(program: Program) -> None:
     async def nobody(host: str, port: int) -> Sequence[str]:
         raise OSError("no such host")
