@@ -138,13 +138,18 @@ def is_own(data: Json, me: Me) -> bool:
     return id_of(object_of(data.get("author")).get("id")) == me.user
 
 
+def _is_spoken(data: Json) -> bool:
+    kind = data.get("type", 0)
+    return isinstance(kind, int) and kind in _SPOKEN
+
+
 def _answers_us(data: Json, me: Me) -> bool:
     return is_own(object_of(data.get("referenced_message")), me)
 
 
 def _message(data: Json, account: str, me: Me, place: Place) -> Message | None:
     id_, sender = id_of(data.get("id")), _author(data)
-    if not (id_ and sender) or is_own(data, me) or data.get("type", 0) not in _SPOKEN:
+    if not (id_ and sender) or is_own(data, me) or not _is_spoken(data):
         return None
     return Message(
         account=account,
@@ -162,7 +167,7 @@ def _edit(data: Json, account: str, me: Me, place: Place) -> Edit | None:
     # Discord also calls it an update when it adds a link's preview, a thread or a pin: then nobody edited.
     if not (id_ and sender and isinstance(changed, str) and isinstance(data.get("content"), str)):
         return None
-    if is_own(data, me) or data.get("type", 0) not in _SPOKEN:
+    if is_own(data, me) or not _is_spoken(data):
         return None
     moment = datetime.fromisoformat(changed)
     return Edit(
@@ -269,7 +274,9 @@ def _content(data: Json) -> str:
 
 def plain(text: str, data: Json) -> str:
     """Discord's marks for people, channels, emoji and commands, as people read them."""
-    names = {user.get("id"): text_of(user.get("username")) for user in objects_of(data.get("mentions"))}
+    names = {
+        id_of(user.get("id")): text_of(user.get("username")) for user in objects_of(data.get("mentions"))
+    }
 
     def shown(found: re.Match[str]) -> str:
         if found["id"]:

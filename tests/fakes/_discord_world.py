@@ -375,7 +375,7 @@ def _check_name(named: Json) -> None:
 
 
 def _kept(option: Json) -> Json:
-    kept = {key: value for key, value in option.items() if value not in (False, [], None)}
+    kept = {key: value for key, value in option.items() if value not in ([], None) and value is not False}
     kept |= {"name_localizations": None, "description_localizations": None}
     if "choices" in kept:
         kept["choices"] = [{**choice, "name_localizations": None} for choice in kept["choices"]]

@@ -294,7 +294,8 @@ async def test_buttons_are_checked_kept_and_pressed(fake: DiscordFake, bot: Bot)
     pressed = fake.press(fake.posts[0])
     await eventually(lambda: bot.interactions, "the press")
     seen = bot.interactions[0]
-    assert (seen.data or {}).get("custom_id") == "yes"
+    data: Any = seen.data
+    assert data["custom_id"] == "yes"
     assert seen.message is not None
     assert (seen.message.id, str(seen.id)) == (sent.id, pressed.id)
 
