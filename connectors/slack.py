@@ -465,12 +465,15 @@ class Slack(Connector):
     async def send_message(self, reply: Reply, route: Route, *, token: str = "") -> Receipt:
         """Post one reply: text and buttons as a message, files with the text as their comment.
 
-        A private reply is shown to `route.private_to` alone: its text in place, its files in their direct conversation.
+        A private reply is shown to `route.private_to` alone: its text in place, files with the text again in their
+        direct conversation, because what Slack shows to one person in a channel holds no files and does not last.
         A reply with files and buttons (or a private one with files) is two visible messages, the files first; when the
         second fails, another call with the same token does not show the files again.
         """
         person = self._only_reader(reply, route)
         request = render(reply, route)
+        if person and route.thread and not await self._has_begun(route.conversation, route.thread):
+            del request["thread_ts"]
         sent: list[str] = []
         if token and not reply.files:
             self._texts[token] = True
@@ -535,6 +538,20 @@ class Slack(Connector):
             raise Rejected("A private answer in a channel needs the person it is for.")
         return route.private_to
 
+    async def _has_begun(self, channel: str, ts: str) -> bool:
+        """Whether somebody has answered in this thread: elsewhere Slack shows nothing to one person alone.
+
+        By https://docs.slack.dev/reference/methods/chat.postEphemeral.
+        """
+        params = {"channel": channel, "ts": ts, "limit": "2"}
+        try:
+            page = await self._call("conversations.replies", http_verb="GET", params=params)
+        except Rejected:  # where threads cannot be read, it is shown below the last message
+            return False
+        except Unknown as error:  # nothing was sent yet
+            raise Unreachable(str(error)) from error
+        return any(ts_of(said.get("ts")) != ts for said in objects_of(page.get("messages")))
+
     async def _post(self, request: dict[str, Any], person: str | None, token: str) -> str:
         if not (request["text"] or request.get("blocks")):
             raise Rejected("There is nothing to send.")
@@ -561,7 +578,7 @@ class Slack(Connector):
             place["thread_ts"] = request["thread_ts"]
         if not (upload.tried and await self._is_shown(upload, place["channel_id"])):
             upload.tried = True
-            await self._share(upload, files, place, request["text"] if whole else "")
+            await self._share(upload, files, place, request["text"] if whole or person else "")
         self._remember(request)
         return _file_ids(place["channel_id"], upload)
 

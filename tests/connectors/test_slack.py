@@ -1049,8 +1049,39 @@ async def test_private_files_go_to_the_person_alone(fake: SlackFake, connector: 
     route = ROUTE.model_copy(update={"private_to": "UALICE"})
     await connector.send_message(Reply(text="psst", files=FILES, private=True), route, token="t")
     shared, said = fake.posts
-    assert (shared["channel"], shared.get("thread_ts")) == (DM, None)
+    assert (shared["channel"], shared.get("thread_ts"), shared["text"]) == (DM, None, "psst")
     assert (said["channel"], said["user_only"], said["text"]) == (CHANNEL, "UALICE", "psst")
+
+
+async def test_a_private_reply_is_where_slack_shows_it(fake: SlackFake, connector: Slack) -> None:
+    """Below the question where nobody has answered it: Slack shows nothing private in a thread that has not begun."""
+    ts = await fake.say("where is it?", channel=CHANNEL)
+    route = Route(
+        account="a", conversation=CHANNEL, kind=ConversationKind.CHANNEL, thread=ts, private_to="UALICE"
+    )
+    await connector.send_message(Reply(text="psst", private=True), route)
+    await fake.say("I do not know", user="UBOB", channel=CHANNEL, thread=ts)
+    await connector.send_message(Reply(text="psst again", private=True), route)
+    assert [(post["text"], post.get("thread_ts")) for post in fake.posts] == [
+        ("psst", None),
+        ("psst again", ts),
+    ]
+    assert fake.unseen == []
+
+
+async def test_nothing_is_said_twice_when_a_thread_cannot_be_read_now(
+    fake: SlackFake, connector: Slack
+) -> None:
+    ts = await fake.say("where is it?", channel=CHANNEL)
+    route = Route(
+        account="a", conversation=CHANNEL, kind=ConversationKind.CHANNEL, thread=ts, private_to="UALICE"
+    )
+    fake.fail_next("server_error", "conversations.replies")
+    with pytest.raises(Unreachable):
+        await connector.send_message(Reply(text="psst", private=True), route)
+    fake.fail_next("error", "conversations.replies", error="missing_scope")
+    await connector.send_message(Reply(text="psst", private=True), route)
+    assert [(post["text"], post.get("thread_ts")) for post in fake.posts] == [("psst", None)]
 
 
 async def test_a_private_reply_for_nobody_is_not_shown_to_all(fake: SlackFake, connector: Slack) -> None:

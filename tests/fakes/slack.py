@@ -90,6 +90,7 @@ class SlackFake:
         self.acks: Counter[str] = Counter()
         self.calls: list[tuple[str, Json]] = []
         self.posts: list[Json] = []
+        self.unseen: list[Json] = []
         self.messages: dict[str, list[Json]] = {CHANNEL: [], GROUP_DM: []}
         self.members: set[str] = {CHANNEL, GROUP_DM}
         self.files: dict[str, Stored] = {}
@@ -402,7 +403,10 @@ class SlackFake:
             raise Refused("user_not_in_channel")
         message.pop("metadata", None)
         post = {**message, "ts": self._ts(), "channel": place, "user_only": user}
-        self.posts.append(post)  # shown once, kept nowhere, told to nobody
+        thread = post.get("thread_ts")
+        active = any(m["ts"] != thread and m.get("thread_ts") == thread for m in self.messages[place])
+        # Shown once, kept nowhere, told to nobody; and never shown in a thread that nobody has begun.
+        (self.posts if active or not thread else self.unseen).append(post)
         return {"message_ts": post["ts"]}
 
     async def _chat_update(self, arguments: Json) -> Json:
@@ -821,7 +825,7 @@ class SlackDriver:
 
     async def sent(self, n: int) -> list[Sent]:
         await eventually(lambda: len(self.fake.posts) >= n, f"{n} messages from us")
-        return [self._as_seen(post) for post in self.fake.posts]
+        return [self.as_seen(post) for post in self.fake.posts]
 
     def refuse_next(self, how: Failure, retry_after: float | str = 1) -> None:
         if how == "unreachable":
@@ -849,7 +853,7 @@ class SlackDriver:
             == (channel, ts)
         ]
 
-    def _as_seen(self, post: Json) -> Sent:
+    def as_seen(self, post: Json) -> Sent:
         stored = [self.fake.files[entry["id"]] for entry in post.get("files", [])]
         elements = [e for block in post.get("blocks", []) for e in block.get("elements", [])]
         return Sent(

@@ -108,8 +108,8 @@ async def test_a_mail_is_answered_in_its_thread(stack: Stack) -> None:
 
 
 def _texts(slack: SlackDriver) -> list[str]:
-    return [slack._as_seen(post).text for post in slack.fake.posts]
+    return [slack.as_seen(post).text for post in slack.fake.posts]
 
 
 def _files(slack: SlackDriver) -> list[str]:
-    return [file.name for post in slack.fake.posts for file in slack._as_seen(post).files]
+    return [file.name for post in slack.fake.posts for file in slack.as_seen(post).files]
