@@ -1,14 +1,12 @@
-"""A WebSocket that both hears and asks: opened by whoever needs it first, shared by all, opened anew when it ends."""
+"""One connection to a WebSocket, that both hears and asks."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-import random
 import re
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +14,6 @@ from parley.errors import (
     AuthError,
     ConfigurationError,
     ConnectorError,
-    StoreUnavailable,
-    Superseded,
     Unknown,
     Unreachable,
 )
@@ -27,15 +23,9 @@ if TYPE_CHECKING:
 
     from websockets.asyncio.client import ClientConnection
 
-    from parley.messages import Accept, Event
-
 OPEN_WITHIN = 10.0
 CLOSE_WITHIN = 1.0
-STEADY = 10.0  # seconds after which a connection counts as a good one
-LONGEST_PAUSE = 30.0
 BACKLOG = 1000  # frames that wait to be handled; one more is left out
-IN_FLIGHT = 50  # frames that are handled at once
-GRACE = 5.0  # seconds that what is being stored gets when listening ends by itself
 
 log = logging.getLogger(__name__)
 # The library writes every frame to its log at DEBUG, the login too: it gets its own, which stays quiet.
@@ -68,25 +58,6 @@ def loaded(raw: Raw) -> Json:
 def text_of(value: object) -> str:
     """A string that can be stored; empty for all else."""
     return _UNTEXT.sub("\ufffd", value) if isinstance(value, str) else ""
-
-
-def pause(failures: int) -> float:
-    """Seconds before the next connection: doubling, with jitter, so that many clients do not come back at once."""
-    longest: float = min(LONGEST_PAUSE, 0.25 * 2.0 ** min(failures, 10))
-    return longest * random.uniform(0.2, 1.0)  # noqa: S311 - no secret
-
-
-async def stored(accept: Accept, event: Event) -> None:
-    """Have an event stored, however long that takes: for peers that say everything once."""
-    failures = 0
-    while True:
-        try:
-            await accept(event)
-        except StoreUnavailable:
-            failures += 1
-        else:
-            return
-        await asyncio.sleep(pause(failures))
 
 
 async def dial(
@@ -257,93 +228,3 @@ class Line:
             log.error("more comes than can be stored: a frame is left out")
             return
         self.heard.put_nowait(frame)
-
-
-class SharedLine:
-    """The one connection of an account, whoever needs it: those who listen, those who send."""
-
-    def __init__(self, open_line: Callable[[], Awaitable[Line]]) -> None:
-        self._open = open_line
-        self._line: Line | None = None
-        self._superseded: Superseded | None = None
-        self._opening = asyncio.Lock()
-        self._handling: set[asyncio.Task[None]] = set()
-
-    async def get(self) -> Line:
-        """The connection, opened if there is none. Raises what opening raises, and `Superseded` once it has been."""
-        async with self._opening:
-            if self._line is not None and not self._line.is_open:
-                await self._line.read_to_its_end()
-                if isinstance(self._line.ended, Superseded):
-                    self._superseded = self._line.ended
-            if self._superseded is not None:
-                raise Superseded(str(self._superseded))
-            if self._line is None or not self._line.is_open:
-                await self._drop()
-                self._line = await self._open()
-            return self._line
-
-    async def close(self) -> None:
-        """Close it, if there is one; may be called twice."""
-        async with self._opening:
-            await self._drop()
-
-    async def listen(self, who: str, handle: Callable[[Line, Any], Awaitable[None]]) -> None:
-        """Handle what is heard until cancelled, `AuthError` or `Superseded`; connect again after every other end."""
-        failures, grace = 0, GRACE
-        self._superseded = None  # to listen anew is a decision; to send is not
-        try:
-            while True:
-                wait, began = 0.0, time.monotonic()
-                try:
-                    await self._serve(await self.get(), handle)
-                except Superseded as error:
-                    self._superseded = error
-                    raise
-                except AuthError:
-                    raise
-                except ConnectorError as error:
-                    log.warning("%s: %s", who, error)
-                    wait = getattr(error, "retry_after", 0.0)
-                failures = 0 if time.monotonic() - began > STEADY else failures + 1
-                await asyncio.sleep(max(wait, pause(failures)))
-        except asyncio.CancelledError:
-            grace = 0.0
-            raise
-        finally:
-            try:
-                await self._finish(grace)
-            finally:
-                await self.close()
-
-    async def _serve(self, line: Line, handle: Callable[[Line, Any], Awaitable[None]]) -> None:
-        while (frame := await line.heard.get()) is not None:
-            if len(self._handling) >= IN_FLIGHT:
-                await asyncio.wait(self._handling, return_when=asyncio.FIRST_COMPLETED)
-            task = asyncio.create_task(self._handled(line, frame, handle))
-            self._handling.add(task)
-            task.add_done_callback(self._handling.discard)
-        raise line.ended or Unreachable("The connection has ended.")
-
-    async def _handled(self, line: Line, frame: Any, handle: Callable[[Line, Any], Awaitable[None]]) -> None:
-        try:
-            await handle(line, frame)
-        except ConnectorError as error:
-            log.warning("a frame was left out: %s", error)
-        except Exception:
-            log.exception("a frame was left out")
-
-    async def _finish(self, grace: float) -> None:
-        """Let what is being handled end. What was heard belongs to no connection: it survives the end of one."""
-        if grace and self._handling:
-            await asyncio.wait(set(self._handling), timeout=grace)
-        left = set(self._handling)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-
-    async def _drop(self) -> None:
-        line, self._line = self._line, None
-        if line is not None:
-            with suppress(OSError):
-                await line.close()

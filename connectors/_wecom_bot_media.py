@@ -89,6 +89,9 @@ def _id(value: object) -> str:
 
 
 async def _read(answer: httpx.Response) -> bytes:
+    said = answer.headers.get("content-length", "")
+    if said.isdecimal() and len(said) < 20 and int(said) > MAX_FILE + PADDING:
+        raise NotToBeHad("it is too large")
     content = bytearray()
     async for chunk in answer.aiter_bytes():
         content += chunk

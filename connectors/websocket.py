@@ -28,7 +28,8 @@ from connectors._websocket_frames import (
     render,
     value_at,
 )
-from connectors._websocket_line import Line, Raw, SharedLine, dial, loaded, stored
+from connectors._websocket_line import Line, Raw, dial, loaded
+from connectors._websocket_shared import SharedLine, stored
 from parley.errors import AuthError, ConfigurationError, RateLimited, Rejected, Unknown, Unreachable
 from parley.messages import (
     Accept,

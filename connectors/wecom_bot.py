@@ -17,7 +17,6 @@ In a group only messages that mention the bot reach us; files come from direct c
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections import OrderedDict
@@ -25,18 +24,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 from connectors import _wecom_bot_media as media
-from connectors._websocket_line import Json, Line, Raw, SharedLine, dial, loaded, stored
-from connectors._wecom_bot_read import (
-    CALLBACK,
-    EVENT_CALLBACK,
-    card_event,
-    event_type,
-    media_of,
-    object_of,
-    parse,
-    req_id_of,
-    user_of,
-)
+from connectors._websocket_line import Json, Line, dial
+from connectors._websocket_shared import SharedLine, stored
+from connectors._wecom_bot_read import card_event, event_type, media_of, parse, req_id_of, user_of
+from connectors._wecom_bot_wire import HEARTBEAT, ask, beat, sort, subscribe
 from connectors._wecom_bot_write import (
     MAX_BUTTONS,
     MAX_FILE,
@@ -45,7 +36,6 @@ from connectors._wecom_bot_write import (
     media_type,
     pressed,
     raise_for,
-    raise_for_subscription,
     render,
 )
 from parley.errors import ConnectorError, Rejected, Superseded, Unknown, Unreachable
@@ -60,10 +50,6 @@ __all__ = ["CONNECTOR", "URL", "WecomBot", "parse", "render"]
 
 URL = "wss://openws.work.weixin.qq.com"
 
-# As in the vendor's SDKs: a ping each 30 s, two unanswered ones end a connection.
-HEARTBEAT = 30.0
-MISSED = 2
-ANSWER_WITHIN = 10.0  # the SDKs give up after 5 s; measured: 0.5 s
 EVENT_WITHIN = 5.0  # a welcome or a card's update is refused later than this after its event
 MAX_FRAME = 4 * 1024 * 1024
 REMEMBERED = 1000  # cards, deliveries
@@ -118,34 +104,14 @@ class WecomBot(Connector):
     async def _open(self) -> Line:
         """Connect and subscribe. Raises `AuthError`, `RateLimited`, `Unreachable`."""
         socket = await dial(self._url, max_frame=MAX_FRAME, ssl=self._ssl, pings=None)
-        line = Line(socket, _sort)
+        line = Line(socket, sort)
         try:
-            await self._subscribe(line)
+            await subscribe(line, self._bot_id, self._secret)
         except BaseException:
             await line.close()
             raise
-        line.attach(self._beat(line))
+        line.attach(beat(line, self._heartbeat))
         return line
-
-    async def _subscribe(self, line: Line) -> None:
-        try:
-            answer = await _ask(line, "aibot_subscribe", {"bot_id": self._bot_id, "secret": self._secret})
-        except Unknown:
-            raise Unreachable("WeCom does not answer our subscription.") from None
-        if answer.get("errcode") != 0:
-            raise_for_subscription(answer.get("errcode"))
-
-    async def _beat(self, line: Line) -> None:
-        missed = 0
-        while missed < MISSED:
-            if not missed:
-                await asyncio.sleep(self._heartbeat)
-            try:
-                await _ask(line, "ping", None, within=self._heartbeat)
-                missed = 0
-            except Unknown:
-                missed += 1
-        raise Unreachable("WeCom answers no ping: the connection is dead.")
 
     # -- receiving
 
@@ -207,7 +173,7 @@ class WecomBot(Connector):
         if left <= 0:
             return
         try:
-            answer = await _ask(line, cmd, body, req_id=req_id_of(frame), within=left)
+            answer = await ask(line, cmd, body, req_id=req_id_of(frame), within=left)
         except ConnectorError as error:
             log.info("wecom_bot %s: %s was not taken: %s", self.account, cmd, error)
         else:
@@ -242,7 +208,7 @@ class WecomBot(Connector):
             async with self._turn(req_id):
                 answer = await self._respond(line, req_id, as_response(body, stream_id))
         if answer.get("errcode") in STALE:
-            answer = await _ask(line, "aibot_send_msg", {"chatid": route.conversation, **body})
+            answer = await ask(line, "aibot_send_msg", {"chatid": route.conversation, **body})
         if answer.get("errcode") != 0:
             self._refused(line, answer, "a message")
         card = body.get("template_card")
@@ -257,7 +223,7 @@ class WecomBot(Connector):
         if req_id in self._unanswered:
             return _STALE
         try:
-            return await _ask(line, "aibot_respond_msg", body, req_id=req_id)
+            return await ask(line, "aibot_respond_msg", body, req_id=req_id)
         except Unknown:
             # Its answer may still come, and would be taken for the next one's.
             self._unanswered[req_id] = True
@@ -267,7 +233,7 @@ class WecomBot(Connector):
     async def _upload_step(self, cmd: str, body: dict[str, Any]) -> Any:
         line = await self._connected()
         try:
-            answer = await _ask(line, cmd, body)
+            answer = await ask(line, cmd, body)
         except Unknown as error:  # nobody has seen anything yet
             raise Unreachable(str(error)) from None
         if answer.get("errcode") != 0:
@@ -301,7 +267,7 @@ class WecomBot(Connector):
         """Prove the credentials by subscribing, the connection by a ping. The connection stays, for `listen`."""
         line = await self._line.get()
         try:
-            await _ask(line, "ping", None)
+            await ask(line, "ping", None)
         except Unknown as error:
             line.end(Unreachable("WeCom answers no ping."))
             raise Unreachable(str(error)) from None
@@ -312,31 +278,6 @@ class WecomBot(Connector):
         http, self._http = self._http, None
         if http is not None:
             await http.aclose()
-
-
-def _sort(raw: Raw) -> tuple[str | None, Any]:
-    """What has a command is new, all else answers a request of ours. Raises `Superseded`."""
-    frame = loaded(raw)
-    if event_type(frame) == "disconnected_event":
-        raise Superseded(
-            "another process holds this bot: its newer connection took the place of ours. "
-            "Stop one of the two; a bot has one connection."
-        )
-    if frame.get("cmd") in {CALLBACK, EVENT_CALLBACK} and object_of(frame.get("body")):
-        return None, frame
-    return req_id_of(frame) or None, frame or None
-
-
-async def _ask(
-    line: Line, cmd: str, body: dict[str, Any] | None, *, req_id: str = "", within: float = ANSWER_WITHIN
-) -> Json:
-    """Send a command and return the frame that answers it. Raises `Unreachable` and `Unknown`."""
-    key = req_id or f"{cmd}_{int(time.time() * 1000)}_{uuid4().hex[:8]}"
-    frame: dict[str, Any] = {"cmd": cmd, "headers": {"req_id": key}}
-    if body is not None:
-        frame["body"] = body
-    answer: Json = await line.ask(key, json.dumps(frame), within)
-    return answer
 
 
 def _forget_old(memory: OrderedDict[str, Any]) -> None:

@@ -13,10 +13,12 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors._wecom_bot_media import NotToBeHad, client, fetch
 from connectors._wecom_bot_read import Media, decrypt, media_of, name_of
 from connectors._wecom_bot_write import harmless, raise_for, raise_for_subscription
 from connectors.wecom_bot import WecomBot, parse, render
@@ -650,16 +652,40 @@ async def test_a_file_that_is_not_to_be_had_is_named_and_the_message_comes(
     assert why in found.left_out[0]
 
 
-async def test_a_file_that_is_too_large_is_left_out(driver: WecomBotDriver, inbox: Inbox) -> None:
-    path = "/media/huge"
-    driver.fake.media[path] = (bytes(26 * 1024 * 1024), "huge.bin")
-    body = {
-        "msgtype": "file",
-        "file": {"url": f"https://127.0.0.1:{driver.fake.port}{path}", "aeskey": "A" * 43},
-    }
-    async with listening(driver, inbox):
-        await driver.fake.say(body=body)
-        assert (await inbox.message()).left_out == ("file: it is too large",)
+@pytest.mark.parametrize("said", ["", "7", str(30 * 2**20), "9" * 5000])
+async def test_a_file_that_is_too_large_is_not_read_to_its_end(said: str) -> None:
+    read = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal read
+        while True:
+            read += 2**20
+            yield bytes(2**20)
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        headers = {"content-length": said} if said else {}
+        return httpx.Response(200, headers=headers, content=endless())
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        with pytest.raises(NotToBeHad, match="too large"):
+            await fetch(http, Media("file", "https://example.org/x", "A" * 43))
+    assert read <= 27 * 2**20
+    assert read == 0 or said != str(30 * 2**20)
+
+
+async def test_an_address_that_leads_elsewhere_is_not_followed() -> None:
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return httpx.Response(302, headers={"location": "http://169.254.169.254/"})
+
+    http = client(None)
+    http._transport = httpx.MockTransport(answer)
+    async with http:
+        with pytest.raises(NotToBeHad, match="302"):
+            await fetch(http, Media("file", "https://example.org/x", ""))
+    assert asked == ["https://example.org/x"]
 
 
 async def test_a_connection_that_answers_no_ping_is_dead(driver: WecomBotDriver, inbox: Inbox) -> None:
@@ -672,8 +698,8 @@ async def test_a_connection_that_answers_no_ping_is_dead(driver: WecomBotDriver,
 
 
 async def test_a_connection_that_answers_stays(driver: WecomBotDriver, inbox: Inbox) -> None:
-    async with listening(driver, inbox, heartbeat=0.02):
-        await eventually(lambda: [f["cmd"] for f in driver.fake.frames].count("ping") >= 8, "pings")
+    async with listening(driver, inbox, heartbeat=0.2):
+        await eventually(lambda: [f["cmd"] for f in driver.fake.frames].count("ping") >= 4, "pings")
     assert driver.fake.subscriptions == 1
 
 

@@ -565,7 +565,7 @@ class WecomBotDriver:
     def _seen(self) -> list[Sent]:
         seen: list[Sent] = []
         for post in self.fake.posts:
-            shown = self._as_seen(post)
+            shown = self.as_seen(post)
             last = seen[-1] if seen else None
             if last and shown.files and last.conversation == shown.conversation:
                 seen[-1] = Sent(
@@ -577,7 +577,7 @@ class WecomBotDriver:
                 seen.append(shown)
         return seen
 
-    def _as_seen(self, post: Post) -> Sent:
+    def as_seen(self, post: Post) -> Sent:
         kind = post.body["msgtype"]
         content = post.body[kind]
         if kind in {"stream", "markdown"}:

@@ -9,7 +9,7 @@ const tell = (what) => process.stdout.write(JSON.stringify(what) + '\n');
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 const client = new WSClient({
   botId, secret, wsUrl: url, wsOptions: { ca: fs.readFileSync(ca) }, logger: quiet,
-  maxAuthFailureAttempts: 0, maxReconnectAttempts: 0, heartbeatInterval: 50,
+  maxAuthFailureAttempts: 0, maxReconnectAttempts: 0, heartbeatInterval: 200,
 });
 const frames = {};
 
