@@ -122,7 +122,10 @@ def _subscriptions(scripts: Mapping[str, Script]) -> tuple[Subscription, ...]:
     """The alerts that each script is for."""
     return tuple(
         Subscription(
-            pattern=pattern, where=dict(mended.where), parameters={"script": name, **mended.parameters}
+            pattern=pattern,
+            where=dict(mended.where),
+            parameters={"script": name, **mended.parameters},
+            label=mended.label,
         )
         for name, script in scripts.items()
         for mended in script.mends

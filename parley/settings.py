@@ -94,20 +94,6 @@ class Automations(_Section):
         return self
 
 
-class Script(_Section):
-    """A registered script: `argv` is a list, never a shell line; `{name}` is one parameter, one argument."""
-
-    argv: Annotated[tuple[str, ...], Field(min_length=1)]
-    summary: str = ""
-    parameters: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
-    cwd: Path | None = None
-    timeout: Annotated[float, Field(gt=0, le=86_400)] = 60
-    cpu_seconds: Annotated[int, Field(gt=0)] = 30
-    memory_mb: Annotated[int, Field(gt=0)] = 512
-    output_kb: Annotated[int, Field(gt=0)] = 256
-    environment: Mapping[str, str] = Field(default_factory=dict)
-
-
 class Duty(_Section):
     """Who is told when things fail: conversations as `account:native id`, tried in this order."""
 
@@ -186,11 +172,52 @@ Globs = Annotated[
 ]
 
 
+class Mends(_Section):
+    """Alerts that a script is for: it is offered with them, and runs by itself under a standing approval.
+
+    `from` are patterns of topics, `where` conditions on the alert's fields, `with` parameters made of these. `label` is
+    what the button shows with which it is offered; the command line without one.
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    patterns: Annotated[
+        tuple[Annotated[str, AfterValidator(_pattern)], ...],
+        BeforeValidator(_listed),
+        Field(alias="from", min_length=1, max_length=100),
+    ] = ("*.alert.firing",)
+    where: Annotated[Mapping[str, Globs], Field(max_length=50)] = Field(default_factory=dict)
+    parameters: Annotated[Mapping[str, str], Field(alias="with", max_length=100)] = Field(
+        default_factory=dict
+    )
+    label: Annotated[str, Field(max_length=200)] = ""
+
+
+class Script(_Section):
+    """A registered script: `argv` is a list, never a shell line; `{name}` is one parameter, one argument.
+
+    `fallback` names the script that is run once, with the same parameters, when this one failed.
+    """
+
+    argv: Annotated[tuple[str, ...], Field(min_length=1)]
+    summary: str = ""
+    parameters: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    cwd: Path | None = None
+    timeout: Annotated[float, Field(gt=0, le=86_400)] = 60
+    cpu_seconds: Annotated[int, Field(gt=0)] = 30
+    memory_mb: Annotated[int, Field(gt=0)] = 512
+    output_kb: Annotated[int, Field(gt=0)] = 256
+    environment: Mapping[str, str] = Field(default_factory=dict)
+    mends: Annotated[tuple[Mends, ...], Field(max_length=50)] = ()
+    fallback: str = ""
+
+
 class EventRoute(_Section):
     """Where events go: to conversations, and to an automation with parameters made of the event.
 
     `from` are patterns of topics, `where` conditions on fields (a glob, or a list of which one must match). The
-    automation runs with the rights of the service that the event came from. `bots`: messages of other bots, too.
+    automation runs with the rights of the service that the event came from; what these do not allow is offered, with a
+    button that shows `label`. `bots`: messages of other bots, too.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -207,6 +234,7 @@ class EventRoute(_Section):
     parameters: Annotated[Mapping[str, str], Field(alias="with", max_length=100)] = Field(
         default_factory=dict
     )
+    label: Annotated[str, Field(max_length=200)] = ""
     bots: bool = False
 
     @model_validator(mode="after")
@@ -215,8 +243,8 @@ class EventRoute(_Section):
             raise ValueError(
                 'it leads nowhere: say `to = ["account:conversation"]`, or `run = "automation"`.'
             )
-        if self.parameters and not self.run:
-            raise ValueError("`with` is for the automation that `run` names, and there is none.")
+        if (self.parameters or self.label) and not self.run:
+            raise ValueError("`with` and `label` are for the automation that `run` names, and there is none.")
         return self
 
 

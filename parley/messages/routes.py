@@ -19,11 +19,15 @@ from parley.settings import EventRoute, File
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """An automation that an event starts, with its parameters: named ones filled from the event."""
+    """An automation that an event starts, with its parameters: named ones filled from the event.
+
+    `label`: what the button shows with which it is offered, filled from the event; the command line without one.
+    """
 
     automation: str
     parameters: Mapping[str, Template]
     route: str
+    label: Template | None = None
 
     def what(self) -> tuple[str, tuple[tuple[str, str], ...]]:
         """The same for two routes that would start the same with the same parameters."""
@@ -86,7 +90,11 @@ def places_of(file: File) -> Iterable[tuple[str, str]]:
 
 def _of_file(routes: Sequence[EventRoute]) -> Iterable[_Way]:
     for route in routes:
-        start = Start(route.run, _templates(route.parameters), route.name) if route.run else None
+        start = (
+            Start(route.run, _templates(route.parameters), route.name, _label(route.label))
+            if route.run
+            else None
+        )
         yield _Way(
             name=route.name,
             patterns=tuple(map(Pattern, route.patterns)),
@@ -105,7 +113,9 @@ def _of_catalogue(catalogue: Catalogue) -> Iterable[_Way]:
                 patterns=(Pattern(on.pattern),),
                 conditions=_conditions(on.where),
                 places=(),
-                start=Start(spec.command, _templates(on.parameters), f"on= of /{spec.command}"),
+                start=Start(
+                    spec.command, _templates(on.parameters), f"on= of /{spec.command}", _label(on.label)
+                ),
                 bots=False,
             )
 
@@ -114,6 +124,10 @@ def _conditions(where: Mapping[str, str | Sequence[str]]) -> tuple[Condition, ..
     return tuple(
         Condition(name, (globs,) if isinstance(globs, str) else globs) for name, globs in where.items()
     )
+
+
+def _label(text: str) -> Template | None:
+    return Template(text) if text.strip() else None
 
 
 def _templates(parameters: Mapping[str, str]) -> Mapping[str, Template]:

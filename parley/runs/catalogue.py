@@ -97,12 +97,14 @@ class Subscription(Model):
     """Events that start an automation: `on=Subscription(pattern="github.push", where={"branch": "main"})`.
 
     `pattern` of topics: `*` is one word, `#` none or more. `where` names fields of the event and globs, of which one
-    must match; `parameters` are texts with `{fields}` in them.
+    must match; `parameters` are texts with `{fields}` in them, and so is `label`, which a button shows where it is
+    offered.
     """
 
     pattern: Annotated[str, AfterValidator(_pattern)]
     where: Annotated[dict[str, str | tuple[str, ...]], Field(max_length=50)] = Field(default_factory=dict)
     parameters: Annotated[dict[str, str], Field(max_length=100)] = Field(default_factory=dict)
+    label: Annotated[str, Field(max_length=200)] = ""
 
 
 class AutomationSpec(Model):

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import BadArguments
+from parley.language.characters import visible
 from parley.language.command_line import command_line
 from parley.messages.model import Button, now
 from parley.runs.catalogue import AutomationSpec
@@ -24,21 +25,22 @@ _STATE: Final = "awaiting-approval"
 _LONGEST_LABEL: Final = 75
 
 
-def button(request_id: str, spec: AutomationSpec, values: Mapping[str, Any]) -> Button:
-    """What people press to take it."""
+def button(request_id: str, spec: AutomationSpec, values: Mapping[str, Any], label: str = "") -> Button:
+    """What people press to take it: with this label, or the command line that would do the same."""
     code = f"/take {short(request_id)}"
-    return Button(
-        label=_label(spec, values), value=code, style="danger" if spec.effect == "dangerous" else "primary"
-    )
+    # What an event gave for the label came from outside: one line, with nothing hidden in it.
+    shown = visible(" ".join(label.split())) or _command_line(spec, values)
+    shown = shown if len(shown) <= _LONGEST_LABEL else shown[: _LONGEST_LABEL - 1] + "…"
+    return Button(label=shown, value=code, style="danger" if spec.effect == "dangerous" else "primary")
 
 
-def _label(spec: AutomationSpec, values: Mapping[str, Any]) -> str:
+def _command_line(spec: AutomationSpec, values: Mapping[str, Any]) -> str:
     open_values = {name: value for name, value in values.items() if name not in spec.sealed_names}
     try:
         line = command_line(spec, open_values)
     except BadArguments:
         line = f"/{spec.command}"
-    return line if len(line) <= _LONGEST_LABEL else line[: _LONGEST_LABEL - 1] + "…"
+    return line
 
 
 def asking(account: str, key: str) -> dict[str, Any]:

@@ -112,7 +112,8 @@ class EventStarts:
         if await offers.is_open(conn, spec, values, service.id):
             return Plan(start, service, spec, values, refusal=refusal)
         identity = new_id()
-        button = offers.button(identity, spec, values)
+        label = spoken(start.label.filled(event.fields())) if start.label else ""
+        button = offers.button(identity, spec, values, label)
         return Plan(start, service, spec, values, refusal=refusal, button=button, request_id=identity)
 
     async def carry_out(

@@ -184,13 +184,14 @@ def test_what_a_script_mends_is_what_its_flow_waits_for(home: Path) -> None:
         [scripts.restart]
         argv = ["true", "{host}"]
         parameters.host.type = "string"
-        mends = [{ where = { "labels.alertname" = "Down" }, with = { host = "{labels.host}" } }]
+        mends = [{ where = { "labels.alertname" = "Down" }, with = { host = "{labels.host}" }, label = "Mend" }]
         """
     )
     (waiting,) = _subscriptions(registered())
     assert waiting.pattern == "*.alert.firing"
     assert waiting.where == {"labels.alertname": ("Down",)}
     assert waiting.parameters == {"script": "restart", "host": "{labels.host}"}
+    assert waiting.label == "Mend"
 
 
 async def test_it_sees_a_clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:

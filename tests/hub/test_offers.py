@@ -99,6 +99,15 @@ async def test_another_alerts_end_withdraws_nothing(home: Path) -> None:
         assert [row.state for row in await world.rows(schema.request)] == ["awaiting-approval"]
 
 
+async def test_the_button_shows_what_the_route_calls_it(home: Path) -> None:
+    named = MEND | {"label": "重启 {labels.host}\n{text}"}
+    async with world_in(home, routes=[named]) as world:
+        await fire(world, text="a\u202eb`c" + "d" * 200)
+        (button,) = world.platforms.calls[0].reply.buttons
+        assert button.label.startswith("重启 web1 a<U+202E>bˋcddd")
+        assert len(button.label) <= 75
+
+
 async def test_two_things_that_would_mend_it_are_both_offered(home: Path) -> None:
     other = MEND | {"name": "other", "with": {"host": "web2"}}
     async with world_in(home, routes=[MEND | {"name": "one"}, other]) as world:
