@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors._websocket_frames import ack_frame, filled, holds, login_frame, mentions, value_at
@@ -114,6 +114,7 @@ def test_a_template_is_filled_in_as_values() -> None:
     assert out == {"text": said, "to": ["ops", 7], "note": f"in ops: {said}", "t": None, "keep": "{x}"}
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_nothing_that_is_said_changes_the_form_of_a_frame(text: str, room: str) -> None:
     route = ROUTE.model_copy(update={"conversation": room})
@@ -125,6 +126,7 @@ def test_nothing_that_is_said_changes_the_form_of_a_frame(text: str, room: str) 
     assert out == {"type": "say", "room": room, "thread": None, "to": "alice", "text": text, "ref": "t"}
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_what_is_said_fills_no_placeholder(text: str) -> None:
     out = json.loads(filled('{"note": "{a} {b}"}', {"a": "{b}" + text, "b": "secret"}))
@@ -260,6 +262,7 @@ def test_a_mention_is_a_word(text: str, ours: bool) -> None:
     assert mentions(json.dumps({"data": {"text": text}}), SAID) is ours
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60) | st.text(max_size=60), st.booleans())
 def test_nothing_that_comes_is_an_exception(raw: Any, plain: bool) -> None:
     protocol = Protocol(frames="text") if plain else SAID

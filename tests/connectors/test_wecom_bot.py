@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors._wecom_bot_media import NotToBeHad, client, fetch
@@ -217,6 +217,7 @@ known = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(known, json_values, max_size=6),
     st.sampled_from(["aibot_msg_callback", "aibot_event_callback"]),
@@ -247,6 +248,7 @@ def test_what_does_not_open_is_an_error_of_ours(content: bytes, key: str) -> Non
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the SDK uses the older interface of websockets
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_the_vendors_own_reader_agrees(content: bytes) -> None:
     from aibot.crypto_utils import decrypt_file  # type: ignore[import-untyped]
