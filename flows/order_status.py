@@ -84,8 +84,10 @@ def write_report(found: Found) -> File:
     examples=(
         "where is order {order_id}",
         "what is the state of order {order_id}",
+        "where is my order",
         "查一下订单 {order_id} 的物流",
         "订单 {order_id} 到哪了",
+        "我的订单到哪了",
     ),
     effect="read",
     idempotent=True,

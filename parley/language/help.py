@@ -10,6 +10,7 @@ from parley.language.command_line import quoted
 from parley.language.names import joined
 from parley.language.phrases import phrase
 from parley.language.schemas import describe, written
+from parley.language.templates import sentence_of
 from parley.messages.model import Reply
 from parley.runs.catalogue import AutomationSpec, Parameter
 
@@ -85,7 +86,8 @@ def examples_of(spec: AutomationSpec) -> tuple[str, ...]:
     known = {one.name: written(one.examples[0]) for one in spec.parameters if one.examples and not one.sealed}
     required = [one.name for one in spec.parameters if one.required]
     said = tuple(
-        _SLOT.sub(lambda slot: known.get(slot[1], f"<{slot[1]}>"), example) for example in spec.examples
+        _SLOT.sub(lambda slot: known.get(slot[1], f"<{slot[1]}>"), sentence_of(example))
+        for example in spec.examples
     )
     if not required or not set(required) <= known.keys():
         return said

@@ -3,13 +3,15 @@
 Case, width, spaces between Chinese and other text, and politeness at the ends do not count. What a slot takes is
 decided by its parameter: digits for a whole number, one of the choices, a short piece of text. A slot's value is always
 a piece of the message. Where the message can be read in two ways there is no match.
+
+`{private=yes}` in an example is no slot: it takes nothing of the message, and says which value the sentence means.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from parley.errors import BadArguments
@@ -20,6 +22,7 @@ from parley.language.tokens import Token, glued, may_end, may_start, tokens_of, 
 from parley.runs.catalogue import AutomationSpec, Parameter
 
 _SLOT = re.compile(r"\{\s*([^\W\d]\w*)\s*\}")
+_MEANT = re.compile(r"\s*\{\s*([^\W\d]\w*)\s*=([^{}]*)\}")
 _LONGEST_TEXT = 16  # tokens: a longer stretch is rarely one value
 _MOST_WAYS = (
     64  # a message that is readable in more ways is ambiguous, and trying them all could take for ever
@@ -39,6 +42,8 @@ class Template:
 
     command: str
     pieces: tuple[Piece, ...]
+    meant: Mapping[str, Any] = field(default_factory=dict)
+    """Typed values that the sentence means as a whole."""
 
     @property
     def slots(self) -> tuple[Parameter, ...]:
@@ -63,10 +68,24 @@ class Match:
 
 
 def compile_template(example: str, spec: AutomationSpec) -> Template | None:
-    """The template of an example; None when it says nothing, or names a slot that is no parameter or stands twice."""
-    parts = _SLOT.split(example)
+    """The template of an example; None when it says nothing, or names a slot that is no parameter or stands twice.
+
+    None also when a value that it means is none of its parameter's.
+    """
+    given = _MEANT.findall(example)
+    parts = _SLOT.split(sentence_of(example))
     names = parts[1::2]
-    if len(set(names)) != len(names) or any(spec.parameter(name) is None for name in names):
+    named = [*names, *(name for name, _ in given)]
+    if len(set(named)) != len(named) or any(spec.parameter(name) is None for name in named):
+        return None
+    try:
+        meant = {
+            parameter.name: read_value(value.strip(), parameter)
+            for name, value in given
+            for parameter in spec.parameters
+            if parameter.name == name
+        }
+    except BadArguments:
         return None
     pieces: list[Piece] = []
     for place, part in enumerate(parts):
@@ -75,7 +94,18 @@ def compile_template(example: str, spec: AutomationSpec) -> Template | None:
         else:
             pieces.append(_literal(part, first=place == 0, last=place == len(parts) - 1))
     kept = tuple(piece for piece in pieces if piece)
-    return Template(spec.command, kept) if any(isinstance(piece, tuple) for piece in kept) else None
+    says = any(isinstance(piece, tuple) for piece in kept)
+    return Template(spec.command, kept, meant) if says else None
+
+
+def sentence_of(example: str) -> str:
+    """An example as people say it, its slots still in it."""
+    return _MEANT.sub("", example).strip()
+
+
+def means_more(example: str) -> bool:
+    """Whether an example means a value that none of its words gives."""
+    return _MEANT.search(example) is not None
 
 
 def _literal(part: str, *, first: bool, last: bool) -> tuple[str, ...]:
@@ -125,7 +155,10 @@ def ends_of(parameter: Parameter, tokens: Sequence[Token], start: int) -> Iterat
 
 def _number_ends(tokens: Sequence[Token], start: int, *, fraction: bool) -> Iterator[int]:
     place = start
-    if not may_start(tokens, start) and tokens[start - 1].kind != "word":  # order1024 is order 1024
+    # order1024 is order 1024, and 12x4 is not 4.
+    if not may_start(tokens, start) and not (
+        tokens[start - 1].kind == "word" and may_start(tokens, start - 1)
+    ):
         return
     for marks in ("#", "+-"):
         if place < len(tokens) and tokens[place].text in marks and tokens[place].kind == "mark":
@@ -173,7 +206,7 @@ def _text_ends(tokens: Sequence[Token], start: int) -> Iterator[int]:
 def _values(
     template: Template, spans: Mapping[str, tuple[int, int]], tokens: Sequence[Token], text: str
 ) -> dict[str, Any] | None:
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = dict(template.meant)
     for parameter in template.slots:
         start, end = spans[parameter.name]
         try:

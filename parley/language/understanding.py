@@ -14,7 +14,7 @@ from typing import Any
 
 from parley.language.similarity import Index, features
 from parley.language.slots import Filled, fill
-from parley.language.templates import Match, Template, compile_template, match
+from parley.language.templates import Match, Template, compile_template, match, means_more
 from parley.language.tokens import Token, tokens_of, without_politeness
 from parley.runs.catalogue import AutomationSpec, Parameter
 
@@ -158,8 +158,10 @@ _SAYS_NOTHING = frozenset([*_NEUTRAL.split(), *_NEUTRAL_HAN])
 
 def _known(spec: AutomationSpec) -> _Known:
     compiled = [compile_template(example, spec) for example in spec.examples]
+    # A word that means a value ("privately") explains nothing by itself: near is not near enough then.
+    plain = spec.model_copy(update={"examples": tuple(one for one in spec.examples if not means_more(one))})
     words = {
-        token.text for document in _sentences(spec) for token in document if token.kind in ("word", "han")
+        token.text for document in _sentences(plain) for token in document if token.kind in ("word", "han")
     }
     return _Known(spec, [one for one in compiled if one is not None], frozenset(words))
 

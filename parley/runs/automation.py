@@ -70,8 +70,9 @@ def automation(
     """Offer a flow in the chat; returns the same flow, which can be run, deployed and tested as before.
 
     `command` is what people type after the slash (by default the function's name) and `summary` what the help says of
-    it (by default the first line of the docstring). `examples` are sentences with `{parameter}` in them. `effect`
-    decides confirmation and approval. Only with `idempotent` is a lost run started again by itself. `alert_after` is
+    it (by default the first line of the docstring). `examples` are sentences with `{parameter}` in them, and with
+    `{parameter=value}` where the sentence means a value that none of its words gives. `effect` decides confirmation and
+    approval. Only with `idempotent` is a lost run started again by itself. `alert_after` is
     the number of consecutive failures after which the people on duty are told. `fallback` is called once, with the same
     parameters by name, when the function raised; the answer then says so. After `time_limit` seconds Prefect ends the
     flow, and the worker its process. `schedules` are Prefect's, each with a `slug`. A change of the module's source, of
@@ -162,7 +163,8 @@ def _checked_command(command: str) -> str:
 def _checked_examples(examples: tuple[str, ...], parameters: Parameters) -> tuple[str, ...]:
     names = {declared.name for declared in parameters}
     for example in examples:
-        unknown = [slot for slot in _SLOT.findall(example) if slot not in names]
+        slots = (slot.partition("=")[0].strip() for slot in _SLOT.findall(example))
+        unknown = [slot for slot in slots if slot not in names]
         if unknown:
             raise ConfigurationError(f"the example {example!r} names {unknown[0]!r}, which is no parameter.")
     return examples

@@ -35,6 +35,19 @@ def test_case_width_spaces_and_politeness_do_not_count(text: str) -> None:
     assert found("where is order {order_id}", ORDER, text) == {"order_id": 1024}
 
 
+def test_letters_between_digits_make_no_number_of_the_last_ones() -> None:
+    assert found("where is order {order_id}", ORDER, "where is order 12x4") is None
+
+
+def test_a_sentence_may_mean_a_value_that_no_word_of_it_gives() -> None:
+    example = "repair {script} as usual {host=web1}"
+    assert found(example, REPAIR, "repair restart-nginx as usual") == {
+        "script": "restart-nginx",
+        "host": "web1",
+    }
+    assert found(example, REPAIR, "repair restart-nginx") is None
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -119,7 +132,16 @@ def test_fractions_belong_to_numbers_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "example", ["", "please!", "{order_id}", "where is {unknown}", "{order_id} or {order_id}"]
+    "example",
+    [
+        "",
+        "please!",
+        "{order_id}",
+        "where is {unknown}",
+        "{order_id} or {order_id}",
+        "order {order_id=x}",
+        "order {order_id} {order_id=1}",
+    ],
 )
 def test_an_example_that_says_nothing_usable_makes_no_template(example: str) -> None:
     assert compile_template(example, ORDER) is None

@@ -140,11 +140,37 @@ def test_an_example_of_two_automations_is_not_sure() -> None:
     assert both.understand("where is order 5", {"order"}).sure is None
 
 
+def privately(order_id: int, private: bool = False) -> None: ...
+
+
 def test_a_required_value_that_the_example_lacks_is_missing() -> None:
     spec = ORDER.model_copy(update={"examples": ("where is my parcel",)})
     sure = Understander([spec]).understand("where is my parcel?", {"order"}).sure
     assert sure is not None
     assert [one.name for one in sure.missing] == ["order_id"]
+
+
+def test_what_a_sentence_means_is_never_taken_from_one_that_is_only_near() -> None:
+    """Nobody may be answered in public who asked in private, only because the words stood in another order."""
+    spec = spec_of(
+        privately,
+        "report",
+        summary="Send the report of an order.",
+        examples=(
+            "send me the report of order {order_id}",
+            "send me the report of order {order_id} privately {private=yes}",
+        ),
+    )
+    understander = Understander((spec,))
+    plain = understander.understand("send me the report of order 7", {"report"}).sure
+    assert plain is not None
+    assert plain.values == {"order_id": 7}
+    meant = understander.understand("please send me the report of order 7 privately", {"report"}).sure
+    assert meant is not None
+    assert meant.values == {"order_id": 7, "private": True}
+    near = understander.understand("privately, send me the report of order 7", {"report"})
+    assert near.sure is None
+    assert near.nearest[0].command == "report"
 
 
 def test_two_numbers_are_not_chosen_from() -> None:
