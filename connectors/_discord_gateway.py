@@ -297,8 +297,11 @@ def pause(failures: int, longest: float) -> float:
 
 
 def _quiet() -> None:
-    """discord.py writes whole events to its log at DEBUG, with what people wrote and interactions' tokens."""
-    for name in ("discord.gateway", "discord.http", "discord.client"):
+    """discord.py writes whole events to its log at DEBUG, with what people wrote and interactions' tokens.
+
+    Its client warns of what voice would need, which is not used.
+    """
+    for name, level in (("discord.gateway", logging.WARNING), ("discord.client", logging.ERROR)):
         log = logging.getLogger(name)
         if log.level == logging.NOTSET:
-            log.setLevel(logging.WARNING)
+            log.setLevel(level)

@@ -94,12 +94,14 @@ class Receiver:
             return channel, lambda: self._messages.take(name, data, me)
         elif name == "INTERACTION_CREATE" and id_:
             return f"interaction {id_}", lambda: self._interactions.take(data, me)
+        elif name == "THREAD_MEMBERS_UPDATE":
+            # In its place among what is said in the thread: it decides what of it is said to us.
+            return id_, lambda: self._members(data, me)
         else:
             self._learn(name, data, me)
         return None
 
     def _learn(self, name: str, data: Json, me: Me) -> None:
-        thread = id_of(data.get("id"))
         if name == "READY":
             self._begin(data)
         elif name == "GUILD_CREATE":
@@ -107,13 +109,14 @@ class Receiver:
         elif name in _CHANNELS:
             self._known.note_place(data, me)
         elif name in {"CHANNEL_DELETE", "THREAD_DELETE"}:
-            self._known.places.pop(thread, None)
-        elif name == "THREAD_MEMBERS_UPDATE":
-            if any(member.get("user_id") == me.user for member in objects_of(data.get("added_members"))):
-                self._known.note_ours(thread)
-            removed = data.get("removed_member_ids")
-            if isinstance(removed, list) and me.user in removed:
-                self._known.note_ours(thread, ours=False)
+            self._known.places.pop(id_of(data.get("id")), None)
+
+    async def _members(self, data: Json, me: Me) -> None:
+        thread, removed = id_of(data.get("id")), data.get("removed_member_ids")
+        if any(member.get("user_id") == me.user for member in objects_of(data.get("added_members"))):
+            self._known.note_ours(thread)
+        if isinstance(removed, list) and me.user in removed:
+            self._known.note_ours(thread, ours=False)
 
     def _spawn(
         self,
