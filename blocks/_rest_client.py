@@ -14,7 +14,7 @@ import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from parley.errors import AuthError, BadArguments, ConnectorError, RateLimited, Rejected, Unknown, Unreachable
-from parley.web.guarded_http import GuardedTransport, Network
+from parley.web.guarded_http import Guard, Network, guarded_client
 
 M = TypeVar("M")
 
@@ -55,14 +55,12 @@ class RestClient:
         verify: ssl.SSLContext | None = None,
     ) -> None:
         self._most_bytes = most_bytes
-        headers = {"accept": "application/json", "user-agent": "prefect-parley"}
-        self._http = httpx.AsyncClient(
-            base_url=base_url,
-            headers=headers | ({"authorization": f"Bearer {token}"} if token else {}),
-            transport=GuardedTransport(also=networks, verify=verify),
-            timeout=httpx.Timeout(answer_seconds, connect=connect_seconds, pool=connect_seconds),
-            follow_redirects=False,
-        )
+        timeout = httpx.Timeout(answer_seconds, connect=connect_seconds, pool=connect_seconds)
+        self._http = guarded_client(Guard(networks), timeout=timeout, verify=verify)
+        self._http.base_url = httpx.URL(base_url)
+        self._http.headers.update({"accept": "application/json", "user-agent": "prefect-parley"})
+        if token:
+            self._http.headers["authorization"] = f"Bearer {token}"
 
     async def call(
         self,

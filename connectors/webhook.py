@@ -100,7 +100,7 @@ class Webhook(HookSource):
         self._keys = tuple(standard_key(one, "secret") for one in given)
         self._spoken = Spoken(account=account, service=service or "webhook", speaks=speaks)
         target = target_of(url, "url") if url.strip() else None
-        if target and target.scheme == "http" and reach != "private":
+        if target and target.startswith("http:") and reach != "private":
             raise ConfigurationError(
                 "url must begin with https://: what goes over the Internet is not sent in clear."
             )

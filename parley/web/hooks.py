@@ -10,7 +10,7 @@ from parley.messages.model import HookRequest
 from parley.metrics import Metrics
 from parley.web import problems
 from parley.web.front import Front
-from parley.web.limits import TEXT_BODY, body_of
+from parley.web.limits import HOOK_BODY, LargeBodies, body_of
 
 HOOK_SECONDS = 10.0
 """A hook's body has to arrive within this time."""
@@ -23,13 +23,15 @@ def hooks_app(front: Front, metrics: Metrics) -> FastAPI:
     """The app of the hooks' port."""
     app = FastAPI(title="Parley hooks", openapi_url=None, docs_url=None, redoc_url=None)
     problems.install(app)
+    large = LargeBodies()
 
     @app.api_route("/hooks/{account}", methods=["GET", "POST"])
     async def hook(request: Request, account: str) -> Response:
         """A request for this account."""
         if len(account) > _LONGEST_NAME:
             raise problems.Problem(404, "There is no such account.")
-        body = await body_of(request, TEXT_BODY, HOOK_SECONDS)
+        async with large.room(request):
+            body = await body_of(request, HOOK_BODY, HOOK_SECONDS)
         try:
             answer = await front.hook(account, _as_it_came(request, body))
         except ParleyError as error:

@@ -17,6 +17,9 @@ from parley.web.problems import Problem
 TEXT_BODY = 1024 * 1024
 """Most bytes of a request that carries no files."""
 
+HOOK_BODY = 5 * 1024 * 1024
+"""Most bytes of a call on the hooks' port: a push of thousands of commits is larger than a text."""
+
 FILES_BODY = 36 * 1024 * 1024
 """Most bytes of a request with files: one of the largest, as base64, and room for the rest."""
 

@@ -45,7 +45,7 @@ _STATUS: Sequence[tuple[type[ParleyError], int]] = (
     (StoreUnavailable, 503),
     (LinkError, 503),
     (Unreachable, 503),
-    (BadSignature, 400),
+    (BadSignature, 401),
 )
 
 _CHALLENGE = {"www-authenticate": 'Bearer realm="parley"'}

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors._hook_json import Unreadable
-from connectors._hook_post import Poster, Reach, Target, allowed, target_of
+from connectors._hook_post import Poster, Reach, target_of
 from connectors._webhook_form import MAX_DATA, Spoken, parse, render
 from connectors.webhook import Webhook, retry_after
 from parley.errors import (
@@ -50,6 +51,8 @@ from parley.messages import (
     Route,
     Table,
 )
+from parley.web.guarded_http import PRIVATE, is_allowed
+from parley.web.guarded_http import trusted as trusted_authorities
 from tests.fakes._driver import eventually
 from tests.fakes.webhook import OLD_SECRET, SECRET, WRONG_SECRET, Fault, Program, WebhookDriver, call
 
@@ -447,7 +450,8 @@ def test_a_wait_is_always_a_usable_number(header: str | None, seconds: float) ->
     ],
 )
 def test_addresses(address: str, public: bool, private: bool) -> None:
-    assert (allowed(address, "public"), allowed(address, "private")) == (public, private)
+    found = ip_address(address)
+    assert (is_allowed(found), is_allowed(found, PRIVATE)) == (public, private)
 
 
 @pytest.mark.parametrize(
@@ -484,7 +488,7 @@ def resolving(*answers: Sequence[str]) -> Any:
 
 def aimed(program: Program, reach: Reach, *answers: Sequence[str], host: str = "shop.example") -> Poster:
     port = int(program.url.rpartition(":")[2].partition("/")[0])
-    return Poster(Target("http", host, port, "/in"), reach, look_up=resolving(*answers))
+    return Poster(f"http://{host}:{port}/in", reach, look_up=resolving(*answers))
 
 
 @pytest.mark.parametrize(
@@ -496,7 +500,7 @@ async def test_a_name_that_means_a_forbidden_machine_leads_nowhere(
     program: Program, addresses: list[str]
 ) -> None:
     poster = aimed(program, "public", addresses)
-    with pytest.raises(Rejected, match="may not"):
+    with pytest.raises(Rejected, match="must not"):
         await poster.post(b"{}", {})
     await poster.aclose()
 
@@ -523,7 +527,7 @@ async def test_a_name_that_nobody_knows_is_unreachable(program: Program) -> None
         raise OSError("no such host")
 
     with pytest.raises(Unreachable):
-        await Poster(Target("http", "shop.example", 80, "/"), "private", look_up=nobody).post(b"{}", {})
+        await Poster("http://shop.example/", "private", look_up=nobody).post(b"{}", {})
     with pytest.raises(Unreachable):
         await aimed(program, "private", []).post(b"{}", {})
 
@@ -538,11 +542,9 @@ async def test_a_proxy_of_the_environment_is_not_used(
 
 
 def test_a_target_is_taken_apart() -> None:
-    assert target_of("https://shop.example/in?a=b#c", "url") == Target(
-        "https", "shop.example", 443, "/in?a=b"
-    )
-    assert target_of("https://bücher.example", "url") == Target("https", "xn--bcher-kva.example", 443, "/")
-    assert target_of("http://[::1]:8080", "url") == Target("http", "::1", 8080, "/")
+    assert target_of("https://shop.example/in?a=b#c", "url") == "https://shop.example/in?a=b"
+    assert target_of("https://bücher.example", "url") == "https://xn--bcher-kva.example"
+    assert target_of("http://[::1]:8080", "url") == "http://[::1]:8080"
 
 
 # --- TLS -------------------------------------------------------------------------------------------------------------
@@ -602,16 +604,13 @@ async def test_the_certificate_must_be_the_names_and_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, trusted: bool, taken: bool
 ) -> None:
     """The connection goes to an address; the certificate is checked for the name."""
-    from connectors import _hook_post
-
     file = certificate(tmp_path, name)
     if trusted:  # as an authority of the house is: known to the machine
         monkeypatch.setenv("SSL_CERT_FILE", str(file))
-    _hook_post._trusted.cache_clear()
+    trusted_authorities.cache_clear()
     try:
         async with over_tls(file) as port:
-            target = Target("https", "shop.example", port, "/in")
-            poster = Poster(target, "private", look_up=resolving(["127.0.0.1"]))
+            poster = Poster(f"https://shop.example:{port}/in", "private", look_up=resolving(["127.0.0.1"]))
             try:
                 if taken:
                     assert (await poster.post(b"{}", {}))[0] == 204
@@ -621,4 +620,4 @@ async def test_the_certificate_must_be_the_names_and_trusted(
             finally:
                 await poster.aclose()
     finally:
-        _hook_post._trusted.cache_clear()
+        trusted_authorities.cache_clear()

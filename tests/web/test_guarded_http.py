@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parley.errors import Unreachable
-from parley.web.guarded_http import Forbidden, GuardedTransport, is_allowed, networks
+from parley.web.guarded_http import PRIVATE, Forbidden, Guard, guarded_client, is_allowed, networks
 from tests.prefect_fixture import free_port
 
 LOOPBACK = networks(["127.0.0.0/8"])
@@ -42,11 +42,18 @@ def test_a_named_network_is_allowed_and_its_neighbour_is_not(address: ipaddress.
 
 
 @pytest.mark.parametrize(
+    "address", ["169.254.169.254", "100.100.100.200", "fd00:ec2::254", "fe80::1", "0.0.0.0"]
+)
+def test_where_clouds_keep_credentials_is_never_reached(address: str) -> None:
+    assert not is_allowed(ipaddress.ip_address(address), (*PRIVATE, *networks(["0.0.0.0/0", "::/0"])))
+
+
+@pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "127.1", "[::1]", "[::ffff:127.0.0.1]", "0"]
 )
 async def test_no_spelling_of_this_machine_is_reached(host: str) -> None:
     port = free_port()
-    async with httpx.AsyncClient(transport=GuardedTransport()) as client:
+    async with guarded_client(Guard(), timeout=httpx.Timeout(5)) as client:
         with pytest.raises((Forbidden, Unreachable)) as refused:
             await client.get(f"http://{host}:{port}/")
     # Nobody listens: a connection that was tried would have failed otherwise.
@@ -66,7 +73,7 @@ async def test_an_allowed_one_is_reached_under_its_name_and_redirects_are_left_a
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", port).start()
-        async with httpx.AsyncClient(transport=GuardedTransport(also=LOOPBACK)) as client:
+        async with guarded_client(Guard(LOOPBACK), timeout=httpx.Timeout(5)) as client:
             found = await client.get(f"http://127.0.0.1:{port}/")
         assert found.status_code == 302
         assert hosts == [f"127.0.0.1:{port}"]
@@ -75,6 +82,6 @@ async def test_an_allowed_one_is_reached_under_its_name_and_redirects_are_left_a
 
 
 async def test_a_name_that_does_not_exist_is_unreachable() -> None:
-    async with httpx.AsyncClient(transport=GuardedTransport()) as client:
+    async with guarded_client(Guard(), timeout=httpx.Timeout(5)) as client:
         with pytest.raises(Unreachable, match="cannot be found"):
             await client.get("http://no-such-host.invalid/")

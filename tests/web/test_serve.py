@@ -284,7 +284,7 @@ async def test_the_hooks_port_has_nothing_else(served: Settings, front: FakeFron
         ]
         assert found == [404] * 5
         assert (await client.put("/hooks/shop")).status_code == 405
-        assert (await client.post("/hooks/shop", content=b"x" * (1024 * 1024 + 1))).status_code == 413
+        assert (await client.post("/hooks/shop", content=b"x" * (HOOK_BODY + 1))).status_code == 413
     assert not front.hooked
 
 
