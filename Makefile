@@ -7,13 +7,14 @@ SET_UP := .venv/.set-up
 SOURCES = $(wildcard parley connectors blocks flows deployments benchmarks tests scripts)
 TYPED := parley connectors blocks
 
-.PHONY: help up test test-servers bench lock clean
+.PHONY: help up test test-servers test-containers bench lock clean
 .PHONY: check check-format check-lint check-types check-public-types check-lock check-scan
 
 help:
 	@echo "make up            set up and run everything on this machine; Ctrl-C ends it"
 	@echo "make test          set up and test            (ARGS=... for pytest)"
 	@echo "make test-servers  bring the real servers that some tests talk to (Debian, as root)"
+	@echo "make test-containers  build the image and test what runs in containers (Debian, as root)"
 	@echo "make bench         measure                    (ONLY=answer,burst)"
 	@echo "make check         format, lint, types, lock"
 	@echo "make lock          requirements.lock from pyproject.toml   (UPGRADE=1 takes the newest versions)"
@@ -30,6 +31,10 @@ test: $(SET_UP) test-servers
 
 test-servers:
 	@sh tests/servers/install.sh
+
+# An engine of its own is started where none answers, and ended again; nothing comes from an image registry.
+test-containers: $(SET_UP)
+	@sh tests/servers/docker.sh run $(BIN)/pytest tests/containers $(ARGS)
 
 bench: $(SET_UP)
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))

@@ -58,6 +58,7 @@ start_engine() {
     # Sockets have short paths, whatever the clone's is.
     run=$(mktemp -d /tmp/parley-docker.XXXXXX)
     bridge=prl$(od -An -N3 -tx1 /dev/urandom | tr -d ' \n')
+    forward=$(iptables -S FORWARD 2>/dev/null | sed -n 's/^-P FORWARD //p')
     ip link add "$bridge" type bridge 2>/dev/null || unable "this machine does not let a bridge be made"
     ip addr add 10.213.77.1/24 dev "$bridge" && ip link set "$bridge" up
     export DOCKER_HOST="unix://$run/docker.sock"
@@ -76,12 +77,24 @@ start_engine() {
     unable "an engine does not start here"
 }
 
+# An engine leaves its rules behind, and a machine that forwards nothing that it does not know.
+forget_rules() {
+    for table in filter nat; do
+        iptables -t $table -S | grep -e " $bridge " | sed 's/^-A/-D/' | while read -r rule; do
+            # shellcheck disable=SC2086 # the words of a rule
+            iptables -t $table $rule || true
+        done
+    done
+    [ -z "$forward" ] || iptables -P FORWARD "$forward"
+}
+
 stop_engine() {
     code=$?
     if [ -n "$engine_pid" ]; then
         kill "$engine_pid" 2>/dev/null || true
         wait "$engine_pid" 2>/dev/null || true
         ip link delete "$bridge" 2>/dev/null || true
+        forget_rules
         rm -rf "$run"
     fi
     exit $code
@@ -120,6 +133,7 @@ export PARLEY_TEST_BASE="$BASE"
 case $command in
 base) echo "$BASE" ;;
 run)
+    docker compose version >/dev/null 2>&1 || need /usr/bin/docker-compose=docker-compose
     "$@" &
     child=$!
     trap 'kill -TERM $child 2>/dev/null; wait $child; exit 143' TERM INT
