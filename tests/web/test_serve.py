@@ -26,6 +26,7 @@ from parley.messages.model import Reply
 from parley.metrics import MOST_VALUES, Metrics
 from parley.settings import File, Hooks, Settings, Web
 from parley.web import console, serve
+from parley.web.limits import HOOK_BODY
 from tests.web.fake_front import REPORT, FakeFront
 
 
