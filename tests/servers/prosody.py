@@ -173,7 +173,7 @@ class Prosody:
 
     def control(self, action: str, **form: str) -> None:
         """Tell our module in it something: `bounce`, `refuse`, `again`, `forget`."""
-        request = urllib.request.Request(  # noqa: S310 - our own address
+        request = urllib.request.Request(
             f"http://127.0.0.1:{self.http_port}/control/{action}",
             data=urlencode(form).encode(),
             headers={"Host": DOMAIN},
@@ -221,7 +221,7 @@ class Prosody:
             f'disco_items = {{ {{ "{UPLOAD}" }}, {{ "{ROOMS}" }} }}',
             *(f'Component "{ROOMS}" "muc"', *self._rooms(shown=True)),
             *(f'Component "{HIDDEN}" "muc"', *self._rooms(shown=False)),
-            *(f'Component "{UPLOAD}" "http_file_share"', f'http_host = "127.0.0.1"'),
+            *(f'Component "{UPLOAD}" "http_file_share"', 'http_host = "127.0.0.1"'),
             f'http_external_url = "http://127.0.0.1:{self.http_port}/"',
         ]
         (self.base / "conf.lua").write_text("\n".join(lines) + "\n")
