@@ -414,6 +414,9 @@ class Hub:
             self.dispatcher.worker_changed()
         if peer.role is Role.LISTENERS:
             self._later(self._send_menus())
+        if peer.role is Role.CONTAINERS and self.catalogue.broken:
+            # It comes once its engine answers: what was not offered for want of that is looked at again.
+            self._later(self._tell(Role.WORKER, "reload"))
 
     async def _tell(self, role: Role, name: str, args: Any = None) -> None:
         for peer in self.link.by_role(role):
