@@ -22,6 +22,7 @@ from parley.language.decision import Decision, Speaker
 from parley.language.grammar import canonical_key
 from parley.language.phrases import phrase
 from parley.messages.inbox import Received
+from parley.messages.kept_routes import kept
 from parley.messages.model import Action, Assurance, Button, Reply, now
 from parley.people.audit import Audit, Phase
 from parley.people.rights import Decision as Allowed
@@ -227,7 +228,7 @@ class Dialogue:
         return {
             "message_id": received.id,
             "conversation_id": received.conversation_id,
-            "route": received.event.route.model_dump(mode="json"),
+            "route": kept(self._keyring, "request", row.id, received.event.route),
             "parameters_sealed": seal_values(self._keyring, row.id, values),
         }
 

@@ -14,6 +14,7 @@ from pydantic_core import PydanticSerializationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import SealError
+from parley.messages.kept_routes import kept
 from parley.messages.model import Accepted, Event, Message, Route, derived_id, now
 from parley.people.sealing import Keyring
 from parley.settings import Limits, Retention
@@ -160,7 +161,7 @@ class Inbox:
             "sender_id": event.sender.id,
             "type": event.type,
             "event_sealed": self._keyring.seal("message", "event_sealed", message_id, body),
-            "route": event.route.model_dump(mode="json"),
+            "route": kept(self._keyring, "message", message_id, event.route),
             "state": "received",
             "received_at": at,
             "expires_at": at + timedelta(seconds=self.limits.message_age),
@@ -234,9 +235,4 @@ async def _existing(conn: AsyncConnection, event: Event) -> str:
     return str((await conn.execute(query)).scalar_one())
 
 
-def route_of(row: Any) -> Route:
-    """The route that was fixed on a row when it was received."""
-    return Route.model_validate(row.route)
-
-
-__all__ = ["Inbox", "Received", "conversation_id", "insert_new", "route_of"]
+__all__ = ["Inbox", "Received", "conversation_id", "insert_new"]

@@ -33,7 +33,7 @@ from parley.errors import (
     Unreachable,
 )
 from parley.link.calls import DeliverCall
-from parley.messages import thread_links
+from parley.messages import kept_routes, thread_links
 from parley.messages.inbox import conversation_id, insert_new
 from parley.messages.model import Capabilities, Receipt, Reply, Route, now
 from parley.messages.rendering import render_down
@@ -188,7 +188,7 @@ class Outbox:
             "account": one.route.account,
             "conversation_id": one.conversation_id,
             "message_id": one.message_id,
-            "route": one.route.model_dump(mode="json"),
+            "route": kept_routes.kept(self._keyring, "delivery", one.id, one.route),
             "body_sealed": self._keyring.seal(
                 "delivery", "body_sealed", one.id, one.reply.model_dump_json().encode()
             ),
@@ -264,7 +264,10 @@ class Outbox:
         # Without its body, which may hold files of megabytes, and may wait for a day.
         columns = [column for column in schema.delivery.c if column.name != "body_sealed"]
         row = await self._row(delivery_id, *columns)
-        self.send([self._taken_up(row, _IN_STORE)])
+        try:
+            self.send([self._taken_up(row, _IN_STORE)])
+        except (SealError, ValidationError) as error:
+            logger.error("delivery %s cannot be opened and stays where it is: %s", delivery_id, error)  # noqa: TRY400
 
     async def _row(self, delivery_id: str, *columns: sa.Column[Any]) -> Any:
         query = sa.select(*columns).where(schema.delivery.c.id == delivery_id)
@@ -294,8 +297,7 @@ class Outbox:
         body = self._keyring.open("delivery", "body_sealed", row.id, row.body_sealed)
         return Reply.model_validate_json(body)
 
-    @staticmethod
-    def _taken_up(row: Any, reply: Reply) -> Delivery:
+    def _taken_up(self, row: Any, reply: Reply) -> Delivery:
         return Delivery(
             id=row.id,
             source=row.source,
@@ -303,7 +305,7 @@ class Outbox:
             message_id=row.message_id,
             conversation_id=row.conversation_id,
             reply=reply,
-            route=Route.model_validate(row.route),
+            route=kept_routes.opened(self._keyring, "delivery", row.id, row.route),
             token=row.token,
             created_at=row.created_at,
             attempts=row.attempts,

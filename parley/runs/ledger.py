@@ -46,7 +46,15 @@ from parley.runs import failures
 from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane
 from parley.runs.dispatch import Dispatcher
 from parley.runs.pulse import Pulse
-from parley.runs.requests import QueuedRun, insert_run, open_values, run_token, short, update_request
+from parley.runs.requests import (
+    QueuedRun,
+    insert_run,
+    open_route,
+    open_values,
+    run_token,
+    short,
+    update_request,
+)
 from parley.runs.run_events import check_topic, ended_topic, of_alert, of_call, of_end
 from parley.runs.sentences import sentence
 from parley.store import schema
@@ -264,7 +272,7 @@ class Ledger:
             row = await self._fenced(conn, call.run_id, call.epoch)
             if row.route is None:
                 return []
-            route, first = Route.model_validate(row.route), call.ordinal * 100
+            route, first = open_route(self._keyring, row), call.ordinal * 100
             return await self._outbox.write(
                 conn,
                 f"run:{call.run_id}",
@@ -322,6 +330,10 @@ class Ledger:
     def _add(after: _After, outcome: Outcome) -> None:
         after.deliveries += outcome.deliveries
         after.queued += outcome.queued
+
+    def route_of(self, row: Any) -> Route:
+        """Where a request's row says that it is answered. Raises `SealError`."""
+        return open_route(self._keyring, row)
 
     async def ask_route(self, call: AskCall) -> Any:
         """The run's row, for a question; raises `StartRefused` when the epoch is over."""
@@ -427,7 +439,7 @@ class Ledger:
             self._metrics.failure(row.automation, kind or "error")
 
     async def _deliver(self, conn: AsyncConnection, after: _After, row: Any, answer: Reply) -> None:
-        route = Route.model_validate(row.route) if row.route else None
+        route = open_route(self._keyring, row) if row.route else None
         if route is None:
             return
         if answer.private:

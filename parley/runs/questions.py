@@ -14,11 +14,12 @@ from parley.errors import LinkError
 from parley.language.dialogue import question_parameters, question_reply
 from parley.link.calls import AskCall
 from parley.messages.inbox import conversation_id, insert_new
-from parley.messages.model import Reply, Route, now
+from parley.messages.model import Reply, now
 from parley.messages.outbox import Delivery, Outbox
 from parley.messages.watch import Watch
 from parley.people.sealing import Keyring
 from parley.runs.ledger import Ledger
+from parley.runs.requests import open_route
 from parley.settings import Limits
 from parley.store import schema
 from parley.store.engine import Store
@@ -75,7 +76,7 @@ class Questions:
         return opened
 
     async def _insert(self, conn: AsyncConnection, call: AskCall, row: Any) -> tuple[str, list[Delivery]]:
-        route, question_id = Route.model_validate(row.route), new_id()
+        route, question_id = open_route(self._keyring, row), new_id()
         values = {
             "id": question_id,
             "run_id": call.run_id,
@@ -98,7 +99,7 @@ class Questions:
         replies = _prompt(call, question_id)
         source = f"run:{call.run_id}"
         return question_id, await self._outbox.write(
-            conn, source, replies, route, message_id=row.message_id, first=first
+            conn, source, replies, route, message_id=row.message_id, first=first, under_id=row.under_id
         )
 
 

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import ParleyError
-from parley.messages.model import Reply, Route, now
+from parley.messages.model import Reply, now
 from parley.messages.outbox import Delivery, Outbox
 from parley.people.audit import Audit, Phase
 from parley.runs import offers
@@ -276,7 +276,8 @@ class Reconciler:
         await self._audit_expired(conn, row)
         if not row.route or (row.asking or {}).get("kind") == offers.KIND:
             return []  # an offer that nobody took was asked of nobody in particular
-        text, route = sentence("asked-expired", command=row.automation), Route.model_validate(row.route)
+        text = sentence("asked-expired", command=row.automation)
+        route = self._ledger.route_of(row)
         return await self._outbox.write(
             conn, f"request:{row.id}", [Reply(text=text)], route, message_id=row.message_id, first=99
         )

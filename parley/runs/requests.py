@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from parley.messages import kept_routes
 from parley.messages.model import Route, now
 from parley.people.sealing import Keyring
 from parley.runs.catalogue import AutomationSpec, Lane
@@ -89,7 +90,7 @@ async def insert_request(conn: AsyncConnection, keyring: Keyring, new: NewReques
         "state": new.state,
         "lane": new.lane.value,
         "fell_back": False,
-        "route": new.route.model_dump(mode="json") if new.route else None,
+        "route": kept_routes.kept(keyring, "request", request_id, new.route) if new.route else None,
         "asking": dict(new.asking) if new.asking else None,
         "reason": new.reason,
         "under_id": new.under_id,
@@ -146,6 +147,11 @@ def open_values(keyring: Keyring, row: Any) -> dict[str, Any]:
         keyring.open("request", "parameters_sealed", row.id, row.parameters_sealed)
     )
     return opened
+
+
+def open_route(keyring: Keyring, row: Any) -> Route:
+    """Where a request's row says that it is answered; it must have a route."""
+    return kept_routes.opened(keyring, "request", row.id, row.route)
 
 
 def run_token(keyring: Keyring, run_id: str) -> str:

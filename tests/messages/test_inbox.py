@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import StoreUnavailable
 from parley.messages import Accepted, Action, Edit, Event, File, Message, Route, Sender, derived_id
-from parley.messages.inbox import Inbox, Received, conversation_id, route_of
+from parley.messages.inbox import Inbox, Received, conversation_id
+from parley.messages.kept_routes import opened
 from parley.people import principals
 from parley.people.sealing import Keyring
 from parley.settings import Limits, Retention
@@ -93,7 +94,7 @@ async def test_the_same_id_on_two_accounts_is_two_messages(inbox: Inbox, store: 
     assert {(row.account, row.native_id) for row in await rows(store)} == {("one", "1"), ("two", "1")}
 
 
-async def test_all_that_was_received_comes_back(inbox: Inbox, store: Store) -> None:
+async def test_all_that_was_received_comes_back(inbox: Inbox, store: Store, keyring: Keyring) -> None:
     files = (File(name="f.bin", content=bytes(range(256))),)
     sender = Sender(id="U1", name="Alice", language="zh")
     events: list[Event] = [
@@ -112,7 +113,7 @@ async def test_all_that_was_received_comes_back(inbox: Inbox, store: Store) -> N
         await inbox.accept(event)
     found = await unhandled(inbox)
     assert [one.event for one in found] == events
-    assert [route_of(row) for row in await rows(store)] == [ROUTE] * 3
+    assert [opened(keyring, "message", row.id, row.route) for row in await rows(store)] == [ROUTE] * 3
 
 
 @ON_SQLITE
