@@ -9,6 +9,7 @@ address (10,000 in ten minutes, by its documentation).
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import math
 import re
@@ -241,7 +242,8 @@ def _body(body: Any, files: Sequence[File]) -> dict[str, Any]:
     for number, file in enumerate(files):
         form.add_field(
             f"files[{number}]",
-            file.content,
+            # aiohttp writes raw bytes in one go, which would hold up everything else.
+            io.BytesIO(file.content),
             filename=file_name(file.name),
             content_type=_type(file.media_type),
         )
