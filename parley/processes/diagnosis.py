@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from parley.errors import ParleyError
+from parley.messages.routes import places_of
 
 if TYPE_CHECKING:
     from parley.processes.hub import Hub
@@ -35,7 +36,7 @@ async def diagnosis(hub: Hub) -> list[dict[str, Any]]:
             for one in hub.accounts.states()
         ],
     ]
-    return rows + await _deployments(hub)
+    return rows + _routes(hub) + await _deployments(hub)
 
 
 def _processes(ready: dict[str, bool]) -> list[dict[str, Any]]:
@@ -43,6 +44,30 @@ def _processes(ready: dict[str, bool]) -> list[dict[str, Any]]:
         _row(name, answers, "answers" if answers else "does not answer", "see its log under `logs/`")
         for name, answers in ready.items()
     ]
+
+
+def _routes(hub: Hub) -> list[dict[str, Any]]:
+    lost = [
+        _row(
+            f"parley.toml, {where}",
+            False,
+            f"there is no account for {place}; nothing is sent there",
+            "connect the account, or mend the file",
+        )
+        for place, where in places_of(hub.file)
+        if not hub.accounts.knows(place.partition(":")[0])
+    ]
+    gone = [
+        _row(
+            f"parley.toml, route {route.name!r}",
+            False,
+            f"there is no automation {route.run!r}; events start nothing",
+            "name one of `parley automations`",
+        )
+        for route in hub.file.routes
+        if route.run and hub.catalogue.find(route.run) is None
+    ]
+    return lost + gone
 
 
 async def _deployments(hub: Hub) -> list[dict[str, Any]]:

@@ -15,7 +15,19 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.store.engine import Store
-from parley.store.schema import approval, delivery, event, file, message, question, request, run, token, vote
+from parley.store.schema import (
+    approval,
+    delivery,
+    event,
+    file,
+    message,
+    question,
+    request,
+    run,
+    thread_link,
+    token,
+    vote,
+)
 
 OPEN_REQUESTS = ("needs-input", "awaiting-approval", "queued", "running")
 UNDELIVERED = ("pending", "sending")
@@ -47,6 +59,7 @@ class Erased:
     deliveries: int = 0
     events: int = 0
     tokens: int = 0
+    links: int = 0
     more: bool = False
 
     def __add__(self, other: Erased) -> Erased:
@@ -58,6 +71,7 @@ class Erased:
             deliveries=self.deliveries + other.deliveries,
             events=self.events + other.events,
             tokens=self.tokens + other.tokens,
+            links=self.links + other.links,
             more=other.more,
         )
 
@@ -86,6 +100,7 @@ async def erase_expired(
         "files": await _delete_files(conn, now, limit),
         "events": await _delete_events(conn, now - kept.events, limit),
         "tokens": await _delete_tokens(conn, now - kept.tokens, limit),
+        "links": await _delete_links(conn, now - kept.keys, limit),
     }
     more = any(count >= limit for count in (*counts.values(), *bodies))
     return Erased(**counts, bodies=sum(bodies), more=more)
@@ -202,6 +217,14 @@ async def _delete_tokens(conn: AsyncConnection, cutoff: datetime, limit: int) ->
     ids = await _ids(conn, sa.select(token.c.id).where(dead).limit(limit))
     if ids:
         await conn.execute(sa.delete(token).where(token.c.id.in_(ids)))
+    return len(ids)
+
+
+async def _delete_links(conn: AsyncConnection, cutoff: datetime, limit: int) -> int:
+    """Threads in which nothing was said for so long: what comes about their key makes a new one."""
+    ids = await _ids(conn, sa.select(thread_link.c.id).where(thread_link.c.used_at <= cutoff).limit(limit))
+    if ids:
+        await conn.execute(sa.delete(thread_link).where(thread_link.c.id.in_(ids)))
     return len(ids)
 
 

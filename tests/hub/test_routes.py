@@ -269,3 +269,12 @@ async def test_on_of_an_automation_is_a_route(home: Path) -> None:
         await world.platforms.notice("push", "p", data={"branch": "other", "count": 3})
         await world.settled()
         assert len(await world.rows(schema.request, automation="look")) == 1
+
+
+async def test_doctor_names_routes_that_lead_nowhere(home: Path) -> None:
+    routes = [{"from": "#", "to": "nowhere:x", "run": "missing", "name": "lost"}, TO_DEV]
+    async with world_in(home, routes=routes) as world:
+        rows = [row for row in await world.hub.vitals.doctor() if "lost" in row["check"]]
+        assert [row["ok"] for row in rows] == [False, False]
+        assert "nowhere" in rows[0]["says"]
+        assert "missing" in rows[1]["says"]

@@ -252,3 +252,16 @@ async def test_a_batch_is_small_and_the_next_one_goes_on(store: Store) -> None:
     second = await store.write(lambda conn: erase_expired(conn, ERASE))
     assert (second.bodies, second.more) == (10, False)
     assert (await sweep(store, FORGET)).messages == BATCH + 10
+
+
+async def test_threads_in_which_nothing_was_said_for_long_are_forgotten(store: Store) -> None:
+    async def links(conn: AsyncConnection) -> None:
+        for key, used in (("old", START), ("new", START + timedelta(days=1))):
+            row = {"id": key, "scope": "s", "key": key, "account": "a", "conversation": "c"}
+            await conn.execute(
+                sa.insert(schema.thread_link).values({**row, "delivery_id": "d", "used_at": used})
+            )
+
+    await store.write(links)
+    assert (await sweep(store, START + Kept().keys)).links == 1
+    assert await store.read(lambda conn: conn.scalar(sa.select(schema.thread_link.c.id))) == "new"
