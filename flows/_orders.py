@@ -1,7 +1,8 @@
 """The orders: a connection pool to their database, and a small cache whose age is stated in every answer.
 
 `PARLEY_ORDERS_URL` is an SQLAlchemy URL with an async driver (`postgresql+asyncpg://...`); without it the sample is
-read. The database has tables `orders` and `legs` as in flows/_sample.py.
+read. The database has tables `orders` and `legs` as in flows/_sample.py. `PARLEY_ORDERS_COPY_URL` is the same for a
+copy (a replica, last night's backup) that is read when the database gives no answer.
 """
 
 from __future__ import annotations
@@ -91,6 +92,14 @@ class Aged(Generic[T]):
     age: float
 
 
+@dataclass(frozen=True)
+class Copied:
+    """An order as it is in the copy, and the moment of the newest entry there; None when the copy is empty."""
+
+    value: Order
+    newest: datetime | None
+
+
 class Cache(Generic[T]):
     """The newest `size` values, each for at most `seconds`."""
 
@@ -119,18 +128,35 @@ class Cache(Generic[T]):
 
 
 _cache: Cache[Order] = Cache(CACHED_ORDERS, FRESH_SECONDS)
-_engines: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[str, AsyncEngine]] = WeakKeyDictionary()
+_engines: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, AsyncEngine]] = WeakKeyDictionary()
 
 
 async def order(number: int) -> Aged[Order] | None:
     """The order, from the cache while it is fresh; None when there is no such order."""
     if cached := _cache.get(number):
         return cached
-    found = await _read(number)
+    found = await _read(number, _engine(_url()))
     if found is None:
         return None
     _cache.put(number, found)
     return Aged(found, 0.0)
+
+
+def has_copy() -> bool:
+    """Whether there is a copy to read."""
+    return bool(os.environ.get("PARLEY_ORDERS_COPY_URL"))
+
+
+async def order_in_copy(number: int) -> Copied | None:
+    """The order in the copy, and how new the copy is; None when there is no such order in it."""
+    engine = _engine(os.environ["PARLEY_ORDERS_COPY_URL"])
+    found = await _read(number, engine)
+    if found is None:
+        return None
+    async with engine.connect() as connection:
+        # Times are ISO text in UTC: the greatest is the newest.
+        newest = (await connection.execute(sa.select(sa.func.max(_legs.c.at)))).scalar()
+    return Copied(found, datetime.fromisoformat(newest) if newest else None)
 
 
 async def day(wanted: date) -> Day:
@@ -141,20 +167,19 @@ async def day(wanted: date) -> Day:
         sa.func.coalesce(sa.func.sum(sa.case((_orders.c.state == "delivered", 1), else_=0)), 0),
         sa.func.coalesce(sa.func.sum(_orders.c.total_cents), 0),
     ).where(_orders.c.ordered_at.startswith(wanted.isoformat(), autoescape=True))
-    async with _engine().connect() as connection:
+    async with _engine(_url()).connect() as connection:
         count, delivered, total = (await connection.execute(query)).one()
     return Day(day=wanted, orders=count, delivered=delivered, total_cents=total)
 
 
 async def close() -> None:
     """Give this loop's connections back, for programs that end their loop."""
-    found = _engines.pop(asyncio.get_running_loop(), None)
-    if found:
-        await found[1].dispose()
+    for engine in _engines.pop(asyncio.get_running_loop(), {}).values():
+        await engine.dispose()
 
 
-async def _read(number: int) -> Order | None:
-    async with _engine().connect() as connection:
+async def _read(number: int, engine: AsyncEngine) -> Order | None:
+    async with engine.connect() as connection:
         row = (
             (await connection.execute(sa.select(_orders).where(_orders.c.id == number)))
             .mappings()
@@ -167,15 +192,15 @@ async def _read(number: int) -> Order | None:
     return Order(**row, legs=tuple(Leg(**leg) for leg in legs))
 
 
-def _engine() -> AsyncEngine:
+def _url() -> str:
+    return os.environ.get("PARLEY_ORDERS_URL") or f"sqlite+aiosqlite:///{orders_database()}"
+
+
+def _engine(url: str) -> AsyncEngine:
     """This event loop's pool: made once and kept, so that a warm process connects once and not in every run."""
-    loop = asyncio.get_running_loop()
-    url = os.environ.get("PARLEY_ORDERS_URL") or f"sqlite+aiosqlite:///{orders_database()}"
-    kept = _engines.get(loop)
-    if kept is None or kept[0] != url:
-        kept = (
-            url,
-            create_async_engine(url, pool_size=POOL_SIZE, max_overflow=POOL_SIZE, pool_pre_ping=True),
+    engines = _engines.setdefault(asyncio.get_running_loop(), {})
+    if url not in engines:
+        engines[url] = create_async_engine(
+            url, pool_size=POOL_SIZE, max_overflow=POOL_SIZE, pool_pre_ping=True
         )
-        _engines[loop] = kept
-    return kept[1]
+    return engines[url]

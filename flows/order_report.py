@@ -9,12 +9,12 @@ from pydantic import BaseModel, Field
 
 from flows._logistics_pdf import logistics_pdf
 from flows._orders import Order
-from flows.order_status import Found, look_up, state_for_people, write_report
-from parley import File, Reply, automation, current_language, step
+from flows.order_status import Found, look_up, spoken, state_for_people, write_report
+from parley import File, Reply, automation, step
 
 _WORDS = {
-    "en": "**Logistics report, order {id}**: {state}. Data {age:.0f} s old.",
-    "zh": "**物流报告，订单 {id}**：{state}。数据截至 {age:.0f} 秒前。",
+    "en": "**Logistics report, order {id}**: {state}. {as_of}",
+    "zh": "**物流报告，订单 {id}**：{state}。{as_of}",
 }
 _NONE = {"en": "There is no order {id}.", "zh": "没有订单 {id}。"}
 
@@ -29,11 +29,11 @@ class LogisticsReport(BaseModel):
 
     def __reply__(self) -> Reply:
         """The answer in the language of the person who asked."""
-        language = _language()
+        language = spoken()
         if self.found is None:
             return Reply(text=_NONE[language].format(id=self.number), private=self.private)
         state = state_for_people(self.found.order, language)
-        text = _WORDS[language].format(id=self.number, state=state, age=self.found.age_seconds)
+        text = _WORDS[language].format(id=self.number, state=state, as_of=self.found.as_of(language))
         return Reply(text=text, files=self.files, private=self.private)
 
 
@@ -74,9 +74,5 @@ async def order_report(
     found = await look_up(order_id)
     if found is None:
         return LogisticsReport(number=order_id, private=private)
-    files = (draw(found.order, _language()), write_report(found))
+    files = (draw(found.order, spoken()), write_report(found))
     return LogisticsReport(number=order_id, found=found, files=files, private=private)
-
-
-def _language() -> str:
-    return "zh" if current_language().startswith("zh") else "en"

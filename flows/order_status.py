@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 from prefect import flow
@@ -9,14 +10,25 @@ from pydantic import BaseModel, Field
 
 from flows import _orders
 from flows._orders import Order
-from parley import File, Reply, automation, current_language, step
+from parley import AutomationError, File, Reply, automation, current_language, step
 from parley.runs.answers import csv_file
 
 _WORDS = {
-    "en": "**Order {id}**: {state}\n{customer}, {total}, ordered {day}\n{last}\nAs of {age:.0f} s ago. Report: {file}",
-    "zh": "**订单 {id}**：{state}\n{customer}，{total}，下单日期 {day}\n{last}\n数据截至 {age:.0f} 秒前。报告：{file}",
+    "en": "**Order {id}**: {state}\n{customer}, {total}, ordered {day}\n{last}\n{as_of} Report: {file}",
+    "zh": "**订单 {id}**：{state}\n{customer}，{total}，下单日期 {day}\n{last}\n{as_of}报告：{file}",
 }
 _NONE = {"en": "There is no order {id}.", "zh": "没有订单 {id}。"}
+_AS_OF = {
+    "en": (
+        "As of {age:.0f} s ago.",
+        "From the copy of the order database, whose newest entry is of {newest}.",
+    ),
+    "zh": ("数据截至 {age:.0f} 秒前。", "数据来自订单数据库的副本，其最新记录为 {newest}。"),
+}
+_NO_ANSWER = {
+    "en": "The order database gives no answer, and there is no copy of it to look in. Try again in a few minutes.",
+    "zh": "订单数据库没有响应，也没有可查询的副本。请过几分钟再试。",
+}
 _STATES = {
     "new": "新订单",
     "packed": "已打包",
@@ -31,40 +43,55 @@ def state_for_people(order: Order, language: str) -> str:
     return _STATES.get(order.state, order.state) if language == "zh" else order.state
 
 
+class Found(BaseModel):
+    """An order and the seconds since it was read; or, from the copy, the moment of the newest entry there."""
+
+    order: Order
+    age_seconds: float = 0.0
+    in_copy: bool = False
+    newest: datetime | None = None
+
+    def as_of(self, language: str) -> str:
+        """How new this is, in a sentence."""
+        newest = f"{self.newest:%Y-%m-%d %H:%M} UTC" if self.newest else "-"
+        return _AS_OF[language][self.in_copy].format(age=self.age_seconds, newest=newest)
+
+
 class OrderReport(BaseModel):
-    """What is known of an order; `order` is None when there is no such order."""
+    """What is known of an order; `found` is None when there is no such order."""
 
     number: int
-    order: Order | None = None
-    age_seconds: float = 0.0
+    found: Found | None = None
     report: File | None = None
 
     def __reply__(self) -> Reply:
         """The answer in the language of the person who asked."""
-        language = "zh" if current_language().startswith("zh") else "en"
-        if self.order is None or self.report is None:
+        language = spoken()
+        if self.found is None or self.report is None:
             return Reply(text=_NONE[language].format(id=self.number))
+        order = self.found.order
         text = _WORDS[language].format(
-            id=self.order.id,
-            state=state_for_people(self.order, language),
-            customer=self.order.customer,
-            total=self.order.total,
-            day=self.order.ordered_at.date(),
-            last=_last_leg(self.order),
-            age=self.age_seconds,
+            id=order.id,
+            state=state_for_people(order, language),
+            customer=order.customer,
+            total=order.total,
+            day=order.ordered_at.date(),
+            last=_last_leg(order),
+            as_of=self.found.as_of(language),
             file=self.report.name,
         )
         return Reply(text=text.replace("\n\n", "\n"), files=(self.report,))
 
 
-class Found(BaseModel):
-    """An order and the seconds since it was read."""
+async def look_up_in_copy(number: int) -> Found | None:
+    """The order in the copy of the database. Raises `AutomationError` where there is none."""
+    if not _orders.has_copy():
+        raise AutomationError(_NO_ANSWER[spoken()])
+    copied = await _orders.order_in_copy(number)
+    return Found(order=copied.value, in_copy=True, newest=copied.newest) if copied else None
 
-    order: Order
-    age_seconds: float
 
-
-@step
+@step(name="the order database", fallback=look_up_in_copy)
 async def look_up(number: int) -> Found | None:
     """The order from the database, or from the cache while that is fresh."""
     aged = await _orders.order(number)
@@ -100,9 +127,12 @@ async def order_status(order_id: Annotated[int, Field(gt=0, description="Order n
     found = await look_up(order_id)
     if found is None:
         return OrderReport(number=order_id)
-    return OrderReport(
-        number=order_id, order=found.order, age_seconds=found.age_seconds, report=write_report(found)
-    )
+    return OrderReport(number=order_id, found=found, report=write_report(found))
+
+
+def spoken() -> str:
+    """The language of the person who asked, of those that we have words in."""
+    return "zh" if current_language().startswith("zh") else "en"
 
 
 def _last_leg(order: Order) -> str:

@@ -17,7 +17,8 @@ from prefect.client.orchestration import get_client
 from flows import _orders, _sample
 from flows._orders import Cache, Day, order
 from flows.daily_report import daily_report, process, write
-from flows.order_status import order_status
+from flows.order_status import OrderReport, look_up, order_status, write_report
+from parley import AutomationError
 from parley.errors import BadArguments
 from parley.runs.answers import render
 from tests.runs.fake_hub import FakeHub, hub
@@ -30,6 +31,7 @@ __all__ = ["hub", "prefect_api"]
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PARLEY_HOME", str(tmp_path))
     monkeypatch.delenv("PARLEY_ORDERS_URL", raising=False)
+    monkeypatch.delenv("PARLEY_ORDERS_COPY_URL", raising=False)
     return tmp_path
 
 
@@ -74,6 +76,23 @@ async def test_a_fresh_answer_comes_from_the_cache_with_its_age(pool: None) -> N
     assert again is not None
     assert again.value is first.value
     assert 0 < again.age < _orders.FRESH_SECONDS
+
+
+async def test_a_copy_is_read_when_the_database_gives_no_answer(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pool: None
+) -> None:
+    _sample._fill(tmp_path / "copy.db")
+    (tmp_path / "broken.db").write_bytes(b"no database at all" * 100)
+    monkeypatch.setenv("PARLEY_ORDERS_URL", f"sqlite+aiosqlite:///{tmp_path}/broken.db")
+    with pytest.raises(AutomationError, match="no answer"):
+        await look_up.fn(1024)
+    monkeypatch.setenv("PARLEY_ORDERS_COPY_URL", f"sqlite+aiosqlite:///{tmp_path}/copy.db")
+    found = await look_up.fn(1024)
+    assert found is not None
+    said = OrderReport(number=1024, found=found, report=write_report.fn(found)).__reply__().text
+    assert "in transit" in said
+    assert "From the copy of the order database, whose newest entry is of 20" in said
+    assert await look_up.fn(999_999) is None
 
 
 def test_the_cache_is_bounded_and_forgets() -> None:
