@@ -66,7 +66,7 @@ async def _work(loaded: settings.Settings, told_to_stop: asyncio.Event) -> None:
     async with HubClient(
         default_address(loaded), Role.CONTAINERS, await _token(loaded), name="containers"
     ) as hub:
-        from parley.runs.container_worker import ContainerWorker
+        from parley.runs._container_worker import ContainerWorker
 
         worker = ContainerWorker(loaded, hub, name=f"{socket.gethostname()}-containers-{os.getpid()}")
         running = asyncio.create_task(worker.start(printer=logger.info))

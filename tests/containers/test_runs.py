@@ -219,6 +219,16 @@ def test_scripts_run_in_a_container(stack: Stack) -> None:
     assert "no way out" in _say(stack, "/repair call-out")
 
 
+def test_a_script_that_is_registered_later_runs_too(stack: Stack) -> None:
+    before = stack.folder.joinpath("parley.toml").read_text()
+    stack.configure(before + '[scripts.later]\nargv = ["echo", "here I am"]\n')
+    try:
+        stack.until(lambda: '"later"' in stack.client.get("/api/v1/automations").text, 60, "it is registered")
+        assert "here I am" in _say(stack, "/repair later")
+    finally:
+        stack.configure(before)
+
+
 def test_a_script_that_eats_memory_is_killed_and_reported(stack: Stack) -> None:
     began = time.monotonic()
     answer = _say(stack, "/repair gluttony", state="failed")

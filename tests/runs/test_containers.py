@@ -13,8 +13,8 @@ from prefect import flow
 from parley import automation
 from parley.errors import ConfigurationError
 from parley.runs import container_engine, container_file
+from parley.runs._container_job import ContainerJob, arrange
 from parley.runs.automation import declaration_of
-from parley.runs.container_job import ContainerJob, arrange
 from parley.runs.container_rules import Rules
 from parley.runs.describe import find
 from parley.settings import Automations, ContainerLimits, Containers, File, read_file

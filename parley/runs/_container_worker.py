@@ -1,6 +1,6 @@
 """The worker of the pool `parley-containers`: Prefect's Docker worker, with each run shut into a container of its own.
 
-What Docker is asked for is decided by `container_job` and not by the pool. A run reaches Prefect and the hub through
+What Docker is asked for is decided by `_container_job` and not by the pool. A run reaches Prefect and the hub through
 sockets that exist as long as it does (see `container_gate`). A container that outlives this worker has lost them with
 it: it is removed at the next start, and its run is reported as lost by the reconciler.
 """
@@ -30,13 +30,14 @@ from prefect_docker.worker import (  # type: ignore[import-untyped]
 )
 from pydantic import ValidationError
 
+from parley import settings as all_settings
 from parley.errors import LinkError, ParleyError
 from parley.link.calls import RegisterRun, RunEnded, RunOrder
 from parley.link.client import HubClient
 from parley.messages.model import Model
-from parley.runs import container_engine, container_gate, container_job, container_pool, container_run
+from parley.runs import _container_job, container_engine, container_gate, container_pool, container_run
+from parley.runs._container_job import OF_INSTALLATION, OF_RUN, ContainerJob
 from parley.runs.child import CANCEL, Ended
-from parley.runs.container_job import OF_INSTALLATION, OF_RUN, ContainerJob
 from parley.runs.container_rules import Rules
 from parley.runs.crew import Outcome
 from parley.runs.settling import refuse, settle
@@ -173,6 +174,9 @@ class ContainerWorker(DockerWorker):  # type: ignore[misc]
         """Run one in its container; returns when that is gone, Prefect's state is right and the hub was told."""
         if not isinstance(configuration, ContainerJob) or self._server is None:
             raise LinkError("this worker has not begun.")
+        # Read anew for each run: scripts and limits may have changed. A file that is broken keeps the one of before.
+        self.settings = await asyncio.to_thread(all_settings.load)
+        self.containers = self.settings.file.containers or self.containers
         order = self._orders[flow_run.id]
         self._held[flow_run.id] = None
         try:
@@ -193,9 +197,9 @@ class ContainerWorker(DockerWorker):  # type: ignore[misc]
                 await stack.enter_async_context(
                     container_gate.opened(folder, rules, self._server, hub, targets)
                 )
-                container_job.write_order(folder, order, self.settings, targets)
+                _container_job.write_order(folder, order, self.settings, targets)
                 labels = {OF_INSTALLATION: self.installation, OF_RUN: str(flow_run.id)}
-                container_job.arrange(configuration, self.containers, folder, targets, labels)
+                _container_job.arrange(configuration, self.containers, folder, targets, labels)
                 limit = order.time_limit or self.settings.file.worker.time_limit
                 timer = asyncio.get_running_loop().call_later(limit, self._out_of_time, flow_run.id)
                 stack.callback(timer.cancel)
