@@ -61,7 +61,7 @@ def test_the_image_is_slim_and_of_an_ordinary_user(docker_client: docker.DockerC
 def test_it_answers_and_is_healthy(stack: ContainerStack) -> None:
     assert "Order 1024" in stack.say("/order 1024")
     assert stack.container is not None
-    end = time.monotonic() + 60
+    end = time.monotonic() + 100
     while stack.container.attrs["State"]["Health"]["Status"] != "healthy":
         assert time.monotonic() < end, stack.container.attrs["State"]["Health"]
         time.sleep(0.5)
