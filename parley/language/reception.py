@@ -34,7 +34,7 @@ from parley.messages.carrying import in_carried_thread
 from parley.messages.inbox import Received
 from parley.messages.model import Action, Edit, Event, Message, Notice, Reply, now
 from parley.messages.outbox import Delivery, Outbox
-from parley.messages.published import Published, of_message, of_notice, place_of
+from parley.messages.published import Published, message_topic, of_message, of_notice, place_of
 from parley.messages.state import MISTAKEN
 from parley.messages.watch import Watch
 from parley.people import principals
@@ -141,7 +141,8 @@ class Reception:
         event = received.event
         if isinstance(event, Notice):
             return [of_notice(received.id, event)]
-        if isinstance(event, Message):
+        # By far the most of what is said no route wants: that is known before an event is made of it.
+        if isinstance(event, Message) and (crossing.rooms or self._bus.may_take(message_topic(event.account))):
             said = of_message(received.id, event)
             return [said] if crossing.rooms or self._bus.takes(said) else []
         return []

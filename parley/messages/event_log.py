@@ -117,20 +117,25 @@ class EventLog:
     ) -> tuple[list[Logged], int]:
         """Events behind this place that match one of the patterns, and the place to go on from."""
         table = schema.event
+        behind = sa.select(table.c.sequence, table.c.topic).where(table.c.sequence > sequence)
+        behind = behind.order_by(table.c.sequence).limit(_LOOKED_AT)
 
-        async def fetch(conn: AsyncConnection) -> Sequence[Any]:
-            query = sa.select(table).where(table.c.sequence > sequence, table.c.body_sealed.is_not(None))
-            return (await conn.execute(query.order_by(table.c.sequence).limit(_LOOKED_AT))).all()
+        async def fetch(conn: AsyncConnection) -> tuple[Sequence[Any], int]:
+            wanted: list[int] = []
+            place = sequence
+            for row in (await conn.execute(behind)).all():
+                if len(wanted) >= limit:
+                    break
+                place = row.sequence
+                if _fits(row.topic, patterns) and not _fits(row.topic, without):
+                    wanted.append(row.sequence)
+            if not wanted:
+                return (), place
+            bodies = sa.select(table).where(table.c.sequence.in_(wanted), table.c.body_sealed.is_not(None))
+            return (await conn.execute(bodies.order_by(table.c.sequence))).all(), place
 
-        found: list[Logged] = []
-        place = sequence
-        for row in await self._store.read(fetch):
-            if len(found) >= limit:
-                break
-            place = row.sequence
-            if any(p.matches(row.topic) for p in patterns) and not any(p.matches(row.topic) for p in without):
-                found += self._opened(row)
-        return found, place
+        rows, place = await self._store.read(fetch)
+        return [logged for row in rows for logged in self._opened(row)], place
 
     async def newest(self) -> int:
         """The place of the newest event; 0 when there is none."""
@@ -163,3 +168,7 @@ class EventLog:
         except (SealError, ValidationError) as error:
             logger.error("event %s cannot be opened and is left out: %s", row.sequence, error)  # noqa: TRY400
             return []
+
+
+def _fits(topic: str, patterns: Sequence[Pattern]) -> bool:
+    return any(pattern.matches(topic) for pattern in patterns)

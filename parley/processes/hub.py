@@ -43,7 +43,7 @@ from parley.messages.inbox import Inbox, Received
 from parley.messages.intake import Intake
 from parley.messages.model import Accepted, Assurance, ConversationKind, Event, Message, Route, now
 from parley.messages.outbox import Delivery, Outbox
-from parley.messages.published import of_message, place_of
+from parley.messages.published import message_topic, of_message, place_of
 from parley.messages.routes import Routes, places_of
 from parley.messages.topics import topic
 from parley.messages.watch import Watch
@@ -260,7 +260,9 @@ class Hub:
 
     def _is_wanted(self, message: Message) -> bool:
         # Said to others in a room, by far the most of what is said: looked at without a single read.
-        return place_of(message.route) in self.bridges or self.bus.takes(of_message("", message))
+        if place_of(message.route) in self.bridges:
+            return True
+        return self.bus.may_take(message_topic(message.account)) and self.bus.takes(of_message("", message))
 
     async def _bridge_stopped(self, conn: AsyncConnection, name: str) -> list[Delivery]:
         minutes = int(STOPPED_FOR.total_seconds()) // 60

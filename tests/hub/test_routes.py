@@ -100,6 +100,20 @@ async def test_what_follows_waits_for_its_head_and_outlives_the_hub(home: Path) 
         assert world.platforms.texts() == ["**one**", f"under {head}: closed", f"edit {head}: **two**"]
 
 
+async def test_a_notice_that_was_stored_when_the_hub_died_is_told_by_the_next(home: Path) -> None:
+    async with world_in(home, routes=[TO_DEV]) as world:
+        # Nothing is handled any more from here on: the hub dies between the commit and what follows from it.
+        await world.hub.intake.aclose()
+        world.hub.inbox.arrived = lambda _received: None
+        await world.platforms.notice("push", "p", native_id="guid")
+        assert [row.state for row in await world.rows(schema.message)] == ["received"]
+    async with world_in(home, routes=[TO_DEV]) as world:
+        await world.platforms.notice("push", "p", native_id="guid")
+        await world.settled()
+        assert world.platforms.texts() == ["**p**"]
+        assert len(await world.rows(schema.event)) == 1
+
+
 async def test_under_a_dead_head_things_are_said_plainly_and_edits_are_dropped(home: Path) -> None:
     async with world_in(home, holding=False, routes=[TO_DEV]) as world:
         world.platforms.fails = lambda call: Rejected("no") if call.reply.text == "**one**" else None
