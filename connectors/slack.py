@@ -465,8 +465,7 @@ class Slack(Connector):
     async def send_message(self, reply: Reply, route: Route, *, token: str = "") -> Receipt:
         """Post one reply: text and buttons as a message, files with the text as their comment.
 
-        A private reply is shown to `route.private_to` alone: its text in place, files with the text again in their
-        direct conversation, because what Slack shows to one person in a channel holds no files and does not last.
+        A private reply is shown to `route.private_to` alone: its text in place, its files in their direct conversation.
         A reply with files and buttons (or a private one with files) is two visible messages, the files first; when the
         second fails, another call with the same token does not show the files again.
         """
@@ -578,7 +577,7 @@ class Slack(Connector):
             place["thread_ts"] = request["thread_ts"]
         if not (upload.tried and await self._is_shown(upload, place["channel_id"])):
             upload.tried = True
-            await self._share(upload, files, place, request["text"] if whole or person else "")
+            await self._share(upload, files, place, request["text"] if whole else "")
         self._remember(request)
         return _file_ids(place["channel_id"], upload)
 
