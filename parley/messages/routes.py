@@ -62,19 +62,30 @@ class Routes:
 
     def __init__(self, file: File, catalogue: Catalogue) -> None:
         self._ways = (*_of_file(file.routes), *_of_catalogue(catalogue))
+        firsts = {pattern.first for way in self._ways for pattern in way.patterns}
+        # Ways that begin with a word are only looked at for topics that do.
+        self._near = {word: self._beginning(word) for word in firsts if word is not None}
+        self._far = self._beginning(None)
 
     def for_event(self, event: Published) -> Matched:
         """Where this goes; each conversation, and each automation with the same parameters, once."""
         fields = event.fields()
         bot = bool(event.data.get("bot")) and event.topic.startswith("message.")
-        ways = [way for way in self._ways if (way.bots or not bot) and way.takes(event, fields)]
+        near = self._looked_at(event.topic)
+        ways = [way for way in near if (way.bots or not bot) and way.takes(event, fields)]
         places = dict.fromkeys(place for way in ways for place in way.places)
         starts = {way.start.what(): way.start for way in reversed(ways) if way.start}
         return Matched(tuple(places), tuple(reversed(starts.values())))
 
     def may_take(self, topic: str) -> bool:
         """Whether a route may want events of this topic: cheap, before an event is made or stored."""
-        return any(pattern.matches(topic) for way in self._ways for pattern in way.patterns)
+        return any(pattern.matches(topic) for way in self._looked_at(topic) for pattern in way.patterns)
+
+    def _looked_at(self, topic: str) -> Sequence[_Way]:
+        return self._near.get(topic.partition(".")[0], self._far)
+
+    def _beginning(self, word: str | None) -> Sequence[_Way]:
+        return [way for way in self._ways if any(pattern.first in (None, word) for pattern in way.patterns)]
 
     def __len__(self) -> int:
         return len(self._ways)

@@ -23,14 +23,15 @@ class Pattern:
     """A compiled pattern. Raises ValueError, which says what is wrong, when it can match nothing.
 
     Matching takes one step a word of the topic, whatever the pattern: all places in the pattern that the words so far
-    may have led to are one integer's bits.
+    may have led to are one integer's bits. `first`: the word that all its topics begin with, None where they differ.
     """
 
-    __slots__ = ("_any", "_end", "_many", "_start", "_words", "text")
+    __slots__ = ("_any", "_end", "_many", "_start", "_words", "first", "text")
 
     def __init__(self, text: str) -> None:
         self.text: str = text
         words = _checked(text)
+        self.first: str | None = words[0] if words[0] not in ("*", "#") else None
         self._end = 1 << len(words)
         self._many = sum(1 << at for at, word in enumerate(words) if word == "#")
         self._any = sum(1 << at for at, word in enumerate(words) if word == "*")
