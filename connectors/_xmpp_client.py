@@ -95,6 +95,7 @@ class Client(ClientXMPP):  # type: ignore[misc, unused-ignore]
         self.running: set[asyncio.Task[Any]] = set()
         self._unfinished, self._prolog = 0, b""
         self.heard_at = 0.0
+        self.in_handshake = False
         self.enable_direct_tls = settings.security == "tls"
         self.enable_starttls = settings.security == "starttls"
         mechanisms = _SCRAM | ({"PLAIN"} if settings.plain_login else set())
@@ -171,11 +172,17 @@ class Client(ClientXMPP):  # type: ignore[misc, unused-ignore]
     async def start_tls(self) -> bool:
         """Begin TLS. A certificate that does not fit is the event `ssl_invalid_chain`."""
         with self._counted():
+            self.in_handshake = True
             try:
-                return bool(await super().start_tls())
+                begun = bool(await super().start_tls())
             except (ssl.SSLError, OSError, ValueError):
+                begun = False
+            finally:
+                self.in_handshake = False
+            if not begun:
+                self.event("parley_no_tls")
                 self.abort()
-                return False
+            return begun
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

@@ -31,6 +31,7 @@ Fetch = Callable[[tuple[str, ...], Message], Awaitable[Message]]
 class Ours:
     """A message that we sent: where, in which thread, and its archive's id where that is known."""
 
+    id: str
     place: str
     thread: str | None
     archive_id: str = ""
@@ -143,8 +144,8 @@ class Hearing:
         answered = self.ours.get(read.reply_to)
         if read.thread or answered is None or answered.place != event.route.conversation:
             return event
-        head = (answered.place, read.reply_to)
-        thread = answered.thread or (read.reply_to if head in self.threads else None)
+        head = (answered.place, answered.id)
+        thread = answered.thread or (answered.id if head in self.threads else None)
         return event.model_copy(update={"route": event.route.model_copy(update={"thread": thread})})
 
     # -- what is stored, in order
@@ -216,9 +217,9 @@ class Hearing:
 
     # -- what we said ourselves
 
-    def sent(self, id_: str, ours: Ours) -> None:
+    def sent(self, ours: Ours) -> None:
         """Know a message of ours again, and the thread that it is in."""
-        self.ours[id_] = ours
+        self.ours[ours.id] = ours
         if ours.archive_id:
             self.ours[ours.archive_id] = ours
         if ours.thread:

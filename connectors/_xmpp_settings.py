@@ -40,6 +40,7 @@ class XMPPSettings(BaseModel):
     open_within: Annotated[float, Field(gt=0)] = 20
     ack_within: Annotated[float, Field(gt=0)] = 15
     probe_every: Annotated[float, Field(gt=0)] = 60
+    answer_within: Annotated[float, Field(gt=0)] = 20
 
     def checked(self) -> XMPPSettings:
         """The same, in the form that is compared. Raises `ConfigurationError`, which says how to mend it."""

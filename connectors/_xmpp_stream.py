@@ -18,9 +18,6 @@ from parley.errors import AuthError, Unknown, Unreachable
 if TYPE_CHECKING:
     from connectors._xmpp_client import Client, Ticket
 
-ANSWERS_WITHIN = 20.0
-"""Seconds in which a server answers a query."""
-
 # Conditions of RFC 6120, 6.5, that pass by themselves; all others mean that the login has to be mended.
 _PASSES = {"temporary-auth-failure", "aborted"}
 
@@ -77,6 +74,7 @@ class Stream:
             "connection_failed": self._on_failed,
             "ssl_invalid_chain": self._on_bad_chain,
             "parley_unreachable": self._on_unreachable,
+            "parley_no_tls": self._on_no_tls,
             "disconnected": self._on_disconnected,
             "stanza_acked": self._on_acked,
         }.items():
@@ -182,7 +180,7 @@ class Stream:
             raise Unreachable("There is no connection to the XMPP server.")
         answer = self._query(query)
         try:
-            async with asyncio.timeout(ANSWERS_WITHIN):
+            async with asyncio.timeout(self.settings.answer_within):
                 return await answer
         except TimeoutError:
             raise Unreachable("The XMPP server did not answer a query in time.") from None
@@ -226,7 +224,7 @@ class Stream:
             except StanzaError:
                 continue  # an answer all the same
             except Unreachable:
-                if self._client.loop.time() - self._client.heard_at < ANSWERS_WITHIN:
+                if self._client.loop.time() - self._client.heard_at < self.settings.answer_within:
                     continue  # it is talking: slow, not dead
                 await self.abort()
                 return
@@ -327,6 +325,9 @@ class Stream:
         self._fail(Unreachable("The XMPP server cannot be trusted: its certificate cannot be verified."))
         self._client.abort()
 
+    def _on_no_tls(self, _: Any) -> None:
+        self._fail(Unreachable("The XMPP server broke off when TLS began."))
+
     def _on_unreachable(self, _: Any) -> None:
         self._fail(Unreachable(f"The XMPP server cannot be reached ({self.reason or 'no address'})."))
 
@@ -342,9 +343,9 @@ class Stream:
             if not future.done():
                 future.set_exception(Unreachable("The connection to the XMPP server broke."))
                 future.exception()  # nobody may be waiting any more
-        self._fail(
-            Unreachable(f"The XMPP server closed the connection ({self.reason or 'no reason given'}).")
-        )
+        if not self._client.in_handshake:  # else what was wrong with it is told at once
+            reason = self.reason or str(self._client.disconnect_reason or "") or "no reason given"
+            self._fail(Unreachable(f"The XMPP server closed the connection ({reason})."))
         self.lost.set()
         self._gone.set()
 

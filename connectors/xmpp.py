@@ -321,7 +321,7 @@ class XMPP(Connector):
             for future in (sent, echo):
                 if future is not None:
                     future.cancel()
-        hearing.sent(id_, Ours(route.conversation, route.thread, archive_id))
+        hearing.sent(Ours(id_, route.conversation, route.thread, archive_id))
         return Receipt(native_ids=(id_,))
 
     async def _until(self, stream: Stream, future: asyncio.Future[_T]) -> _T:
@@ -366,8 +366,8 @@ class XMPP(Connector):
             named = {message.get("id", ""), origin.get("id", "") if origin is not None else ""}
             if id_ in named and message.find(f"{{{CLIENT}}}body") is not None:
                 group = route.kind is ConversationKind.GROUP
-                ours = Ours(route.conversation, route.thread, archive_id if group else "")
-                self._session.hearing.sent(id_, ours)
+                ours = Ours(id_, route.conversation, route.thread, archive_id if group else "")
+                self._session.hearing.sent(ours)
                 return Receipt(native_ids=(id_,))
         if found is None or not sure:
             raise Unknown("The archive does not tell whether it arrived.")

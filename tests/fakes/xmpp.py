@@ -10,7 +10,7 @@ import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import httpx
 from slixmpp import JID, ClientXMPP
@@ -28,6 +28,9 @@ ROOM = f"ops@{ROOMS}"
 HIDDEN_ROOM = f"quiet@{HIDDEN}"
 
 _SID, _MAM = "urn:xmpp:sid:0", "urn:xmpp:mam:2"
+Passed = Literal["on", "swallowed", "lost", "last"]
+"""Whether bytes go on, or do not; with `lost` and `last` the connection ends."""
+
 _HEADER = re.compile(rb"<\?xml|<stream:stream")
 
 
@@ -43,6 +46,9 @@ class Wire:
         self.made = 0
         self.refused = 0
         self.losing = False
+        self.muting = False
+        self.swallowing = False
+        self.refuse_after = 0
         self.given: dict[str, set[tuple[str, int]]] = {}
         self.acked: dict[str, int] = {}
         self.out = bytearray()
@@ -83,6 +89,7 @@ class Wire:
         except (OSError, asyncio.CancelledError):
             pass
         finally:
+            writer.transport.abort()
             self._tasks.discard(task)
 
     async def _carry(self, ours: asyncio.StreamReader, our_end: asyncio.StreamWriter) -> None:
@@ -102,14 +109,21 @@ class Wire:
             their_end.transport.abort()
 
     async def _pump(
-        self, source: asyncio.StreamReader, to: asyncio.StreamWriter, look: Callable[[bytes], bool]
+        self,
+        source: asyncio.StreamReader,
+        to: asyncio.StreamWriter,
+        look: Callable[[bytes], Passed],
     ) -> None:
         while data := await source.read(65536):
-            if not look(data):
-                self.refused += 1
+            passed = look(data)
+            if passed in {"on", "last"}:
+                to.write(data)
+                await to.drain()
+            if passed in {"lost", "last"}:
+                self.refused, self.refuse_after = self.refused + self.refuse_after, 0
+                to.close()  # what was written is read
+                await to.wait_closed()
                 raise ConnectionResetError
-            to.write(data)
-            await to.drain()
         to.close()
         raise ConnectionResetError
 
@@ -121,17 +135,23 @@ class _Count:
         self._wire = wire
         self._parsers: list[ET.XMLPullParser[Any]] = []
         self._depths = [0, 0]
+        self._muted = self._swallowed = False
         self._session, self._resuming, self._number = "", (0, ""), 0
         for side in (0, 1):
             self._parsers.append(ET.XMLPullParser(("start", "end")))
             self._depths[side] = 0
 
-    def said(self, data: bytes) -> bool:
-        """What we say to the server; false where it is lost."""
+    def said(self, data: bytes) -> Passed:
+        """What we say to the server; it may get lost, or be the last that gets through, unconfirmed."""
         self._wire.out += data
-        if self._wire.losing and b"<message" in data and b"<body" in data:
-            self._wire.losing = False
-            return False
+        if b"<message" in data and b"<body" in data:
+            if self._wire.losing:
+                self._wire.losing = False
+                return "lost"
+            if self._wire.muting:
+                self._wire.muting = False
+                self._muted = True
+                return "last"
         if _HEADER.search(data):  # a new stream, on both sides
             for side in (0, 1):
                 self._parsers[side], self._depths[side] = ET.XMLPullParser(("start", "end")), 0
@@ -142,10 +162,15 @@ class _Count:
             elif name == "resume":
                 self._resuming = (int(one.get("h", "0")), one.get("previd", ""))
                 self._ack(one.get("previd", ""), one)
-        return True
+        return "on"
 
-    def heard(self, data: bytes) -> bool:
+    def heard(self, data: bytes) -> Passed:
         """What the server says to us."""
+        if self._muted or self._swallowed:
+            return "swallowed" if self._swallowed else "lost"
+        if self._wire.swallowing:
+            self._wire.swallowing, self._swallowed = False, True
+            return "swallowed"
         for one in self._stanzas(1, data):
             namespace, _, name = one.tag[1:].rpartition("}")
             if name == "enabled":
@@ -156,7 +181,7 @@ class _Count:
                 self._number += 1
                 for id_ in _native_ids(one):
                     self._wire.given.setdefault(id_, set()).add((self._session, self._number))
-        return True
+        return "on"
 
     def _ack(self, session: str, one: ET.Element) -> None:
         known = self._wire.acked
@@ -412,11 +437,16 @@ class XMPPDriver:
                 self.wire.cut()
             case "unknown":
                 self.wire.losing = True
+                self.wire.refuse_after = 1
             case _:
                 raise AssertionError(how)
 
     async def cut(self) -> None:
         self.wire.cut()
+
+    async def server_forgets(self) -> None:
+        """The server ends our session: there is nothing to resume."""
+        await asyncio.to_thread(self.server.control, "forget", user="parley")
 
     def acknowledged(self, native_id: str) -> bool:
         return self.wire.is_acked(native_id)

@@ -190,9 +190,13 @@ class Prosody:
             writer.close()
         return True
 
+    def rewrite(self) -> None:
+        """Take up changed fields at the next start; accounts and archives stay."""
+        self._write()
+
     def _write(self) -> None:
         modules = self.base / "modules"
-        modules.mkdir()
+        modules.mkdir(exist_ok=True)
         (modules / "mod_parley_control.lua").write_text(MODULE)
         for account, password in self.accounts.items():
             self._account(account, password)
@@ -228,7 +232,11 @@ class Prosody:
 
     def _rooms(self, *, shown: bool) -> list[str]:
         archive = [] if "muc_mam" in self.modules_disabled else ['modules_enabled = { "muc_mam" }']
-        return [*archive, f"muc_room_default_public_jids = {str(shown).lower()}"]
+        return [
+            *archive,
+            f"muc_room_default_public_jids = {str(shown).lower()}",
+            "muc_room_default_persistent = true",
+        ]
 
     def _tls(self) -> list[str]:
         if self.certificate is None:
