@@ -39,6 +39,11 @@ class Known:
         self.me: Me | None = None
         self.may_read = False
         self.newest = 0
+        """The newest message that we know of, by id."""
+        self.unstored: set[int] = set()
+        """Messages that came and are not stored, by id: also of a listening that has ended."""
+        self.behind = 0
+        """Where reading up began that is not finished, by id; 0 where it is."""
         self.roles: dict[str, str] = {}
         self.places: Memory[str, Place] = Memory()
         self.taken: Memory[str, bool] = Memory()
@@ -75,8 +80,8 @@ class Known:
         if known is None:
             stated = object_of(data.get("channel")) or {"id": channel, "type": data.get("channel_type")}
             known = place_of(stated, me, guild)
-            # That it is a thread says neither whose it is nor where.
-            if known is None or (known.is_thread and not known.parent):
+            # What an event says of a thread does not say whether it is ours.
+            if known is None or known.is_thread:
                 known = await self.find(rest, me, channel)
         if known is None:  # not to be read by us, and yet we hear of it
             known = Place(channel, 0 if guild else DM, guild)

@@ -30,7 +30,7 @@ from parley.messages import MAX_FILE, Accept, Edit, Event, File, Message
 Hear = Literal["mentions", "along", "all"]
 
 GIVES_UP_AFTER = 24 * 3600.0  # seconds that one event is tried to be stored
-FAULTS = 5  # failures of another kind than a store that is away
+FAULTS = 5  # failures that are neither the store's nor Discord's; and tries to fetch a file
 LONGEST_PAUSE = 15.0
 MAX_FILES = 10
 MOST_BYTES = (
@@ -93,27 +93,28 @@ class Messages:
 
     async def _insist(self, work: Callable[[], Awaitable[None]], draft: _Draft) -> None:
         """Do it until it is done; give up on what will never be."""
-        began, stored_failures = time.monotonic(), 0
+        began, faults, tries = time.monotonic(), 0, 0
         while True:
             wait = 0.0
             try:
                 await work()
                 return
-            except StoreUnavailable as error:
-                stored_failures += 1
+            except (StoreUnavailable, ConnectorError) as error:
+                draft.failures += isinstance(error, ConnectorError)
+                wait = error.retry_after if isinstance(error, RateLimited) else 0.0
                 reason, over = str(error), time.monotonic() - began > GIVES_UP_AFTER
             except Exception as error:  # noqa: BLE001 - whatever it was, it is not stored
-                draft.failures += 1
-                wait = error.retry_after if isinstance(error, RateLimited) else 0.0
-                reason, over = type(error).__name__, draft.failures >= FAULTS
+                faults += 1
+                reason, over = type(error).__name__, faults >= FAULTS
             if over:
                 log.error(
                     "discord %s: an event could not be stored and is left out (%s)", self._account, reason
                 )
                 return
-            if draft.failures + stored_failures == 1:
+            tries += 1
+            if tries == 1:
                 log.warning("discord %s: an event waits to be stored (%s)", self._account, reason)
-            await asyncio.sleep(max(wait, pause(draft.failures + stored_failures, LONGEST_PAUSE)))
+            await asyncio.sleep(max(wait, pause(tries, LONGEST_PAUSE)))
 
     async def _files(self, data: Json, *, final: bool) -> tuple[tuple[File, ...], tuple[str, ...]]:
         files: list[File] = []

@@ -59,6 +59,7 @@ class Receiver:
         self._lanes: dict[str, asyncio.Task[None]] = {}
         self._guilds: set[str] = set()
         self._since = 0
+        self._reading = 0
         self._reading_up = asyncio.Semaphore(READ_UP_AT_ONCE)
         self.room = asyncio.Event()
         self.room.set()
@@ -90,8 +91,7 @@ class Receiver:
             self._known.own[id_] = True
             self._known.nonces[text_of(data.get("nonce"))] = id_
         elif name in {"MESSAGE_CREATE", "MESSAGE_UPDATE"} and channel and id_:
-            self._known.newest = max(self._known.newest, int(id_))
-            return channel, lambda: self._messages.take(name, data, me)
+            return channel, self._message(name, data, me, int(id_))
         elif name == "INTERACTION_CREATE" and id_:
             return f"interaction {id_}", lambda: self._interactions.take(data, me)
         elif name == "THREAD_MEMBERS_UPDATE":
@@ -100,6 +100,17 @@ class Receiver:
         else:
             self._learn(name, data, me)
         return None
+
+    def _message(self, name: str, data: Json, me: Me, id_: int) -> Callable[[], Coroutine[Any, Any, None]]:
+        if name == "MESSAGE_CREATE":
+            self._known.newest = max(self._known.newest, id_)
+            self._known.unstored.add(id_)
+
+        async def take() -> None:
+            await self._messages.take(name, data, me)
+            self._known.unstored.discard(id_)
+
+        return take
 
     def _learn(self, name: str, data: Json, me: Me) -> None:
         if name == "READY":
@@ -156,45 +167,56 @@ class Receiver:
 
     def _begin(self, ready: Json) -> None:
         """A new session: nothing of the one before is replayed."""
-        far_back = snowflake_at(time.time() - self._catch_up.total_seconds())
-        overlap = OVERLAP * 1000 << 22
-        self._since = max(self._known.newest - overlap, 0) or far_back
+        known = self._known
+        if known.newest:
+            since = min([known.newest - (OVERLAP * 1000 << 22), *known.unstored])
+        else:
+            since = snowflake_at(time.time() - self._catch_up.total_seconds())
+        self._since = max(0, min(since - 1, known.behind or since))
+        known.behind = self._since
+        known.unstored.clear()
         self._guilds = {id_of(guild.get("id")) for guild in objects_of(ready.get("guilds"))}
-        if self._known.newest:
-            for channel in self._known.directs:
+        if known.newest:
+            for channel in known.directs:
                 self._read_up(channel)
+        self._caught_up()
 
     def _guild(self, guild: Json, me: Me) -> None:
         id_ = id_of(guild.get("id"))
         self._known.note_role(guild, me)
         for channel in (*objects_of(guild.get("channels")), *objects_of(guild.get("threads"))):
             place = self._known.note_place(channel, me, id_)
-            last = id_of(channel.get("last_message_id"))
+            last = int(id_of(channel.get("last_message_id")) or 0)
             # A forum has no messages of its own; its "last message" is a thread.
-            if (
-                place
-                and place.type not in FORUMS
-                and id_ in self._guilds
-                and last
-                and int(last) > self._since
-            ):
-                self._read_up(place.id)
+            has_news = last > self._since and id_ in self._guilds
+            if place and has_news and place.type not in FORUMS:
+                self._read_up(place.id, id_)
         self._guilds.discard(id_)
+        self._caught_up()
 
-    def _read_up(self, channel: str) -> None:
+    def _read_up(self, channel: str, guild: str = "") -> None:
         since = self._since
-        self._spawn(channel, lambda: self._history(channel, since))
+        self._reading += 1
+        self._spawn(channel, lambda: self._history(channel, guild, since))
 
-    async def _history(self, channel: str, after: int) -> None:
+    def _caught_up(self) -> None:
+        if not (self._reading or self._guilds):
+            self._known.behind = 0
+
+    async def _history(self, channel: str, guild: str, after: int) -> None:
         me = await self._known.who(self._rest)
         for _ in range(PAGES):
             page = await self._page(channel, after)
             for said in page:
-                await self._messages.take("MESSAGE_CREATE", {"channel_id": channel, **said}, me)
+                place = {"channel_id": channel, **({"guild_id": guild} if guild else {})}
+                await self._messages.take("MESSAGE_CREATE", {**said, **place}, me)
             if len(page) < PAGE:
-                return
+                break
             after = int(id_of(page[-1].get("id")))
-        log.warning("discord %s: a channel has more news than are read up", self._account)
+        else:
+            log.warning("discord %s: a channel has more news than are read up", self._account)
+        self._reading -= 1
+        self._caught_up()
 
     async def _page(self, channel: str, after: int) -> list[Json]:
         failures = 0

@@ -124,6 +124,8 @@ class Discord(Connector):
             receiver, self._receiver = self._receiver, None
             await receiver.aclose()
             self._gateway.session.forget()
+            if self._known.behind:
+                self._gateway.session = Session()  # what was being read up would not be replayed
 
     async def _connections(self, room: asyncio.Event) -> None:
         failures = 0

@@ -77,10 +77,10 @@ async def listening(
 ) -> AsyncIterator[Discord]:
     made = connector or driver.connector("a", **options)
     task = asyncio.create_task(made.listen(inbox.accept))
-    sessions = len(driver.fake.gateway.sessions)
+    gateway = driver.fake.gateway
     try:
         await eventually(
-            lambda: task.done() or len(driver.fake.gateway.sessions) > sessions or made._gateway.session.id,
+            lambda: task.done() or (made._gateway.session.id and any(s.socket for s in gateway.sessions)),
             "a session",
         )
         yield made
@@ -548,6 +548,57 @@ async def test_a_post_of_a_forum_is_read_up(driver: DiscordDriver, fake: Discord
     async with listening(driver, inbox):
         await inbox.holds("in a post")
     assert (inbox.events[0].route.conversation, inbox.events[0].route.thread) == (FORUM, id_)
+
+
+async def test_what_was_not_stored_is_read_up_when_the_session_is_gone(
+    driver: DiscordDriver, fake: DiscordFake, inbox: Inbox
+) -> None:
+    """However long ago it was said, and whatever was stored since."""
+    inbox.refuses = {"stuck"}
+    async with driver.connector("a") as connector:
+        async with listening(driver, inbox, connector):
+            fake.say(f"<@{BOT}> stuck", channel=GENERAL, id_=str(snowflake_at(time.time() - 3600)))
+            fake.say("newer", person="bob")
+            await inbox.holds("newer")
+            await eventually(lambda: "stuck" in inbox.attempts, "the attempt")
+        inbox.refuses = set()
+        fake.gateway.resumable = False
+        async with listening(driver, inbox, connector):
+            await inbox.holds("newer", "stuck")
+
+
+async def test_reading_up_that_was_broken_off_is_begun_again(
+    driver: DiscordDriver, fake: DiscordFake, inbox: Inbox
+) -> None:
+    fake.say(f"<@{BOT}> said before", channel=GENERAL)
+    inbox.refuses = {"said before"}
+    async with driver.connector("a") as connector:
+        async with listening(driver, inbox, connector):
+            await eventually(lambda: inbox.attempts, "the attempt")
+            fake.say("newer")
+            await inbox.holds("newer")
+        inbox.refuses = set()
+        async with listening(driver, inbox, connector):
+            await inbox.holds("newer", "said before")
+            await eventually(lambda: not connector._known.behind, "the end of it")
+        sessions = len(fake.gateway.sessions)
+        async with listening(driver, inbox, connector):
+            fake.say("last")
+            await inbox.holds("newer", "said before", "last")
+        assert len(fake.gateway.sessions) == sessions  # nothing is behind: the session goes on
+
+
+async def test_a_place_that_cannot_be_asked_about_now_loses_no_message(
+    driver: DiscordDriver, fake: DiscordFake, inbox: Inbox
+) -> None:
+    head = fake.say("head", channel=GENERAL)
+    fake.add_thread(head, 11, GENERAL, "ours", BOT)["thread_metadata"]["archived"] = True
+    async with listening(driver, inbox):
+        for _ in range(3):
+            fake.fail_next("status", "channel", status=503)
+        fake.say("still to you", channel=head)
+        await inbox.holds("still to you")
+    assert fake.count("channel") == 4
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
