@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import BadArguments, Denied
+from parley.language.builtin_menu import by_place
 from parley.language.decision import Decision, Speaker
 from parley.language.dialogue import Dialogue
 from parley.language.following import FollowCommands
@@ -99,7 +100,7 @@ class Builtins:
 
     async def run(self, command: Command, received: Received, speaker: Speaker) -> Decision:
         """Carry out a built-in command. Raises `CommandError`."""
-        return await self._verbs[command.name](command, received, speaker)
+        return await self._verbs[command.name](by_place(command), received, speaker)
 
     def _may_run(self, speaker: Speaker) -> list[AutomationSpec]:
         specs = self._catalogue().by_command().values()

@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import ConfigurationError, LinkError, ParleyError, StartRefused
 from parley.language.builtin import Builtins
+from parley.language.builtin_menu import builtin_menu
 from parley.language.dialogue import Dialogue
 from parley.language.following import FORGES, FollowCommands
 from parley.language.reception import Reception
@@ -405,8 +406,9 @@ class Hub:
         self._later(self._send_menus())
 
     async def _send_menus(self) -> None:
-        menu = CommandMenu(commands=tuple(spec.menu_entry() for spec in self.catalogue))
-        await self._tell(Role.LISTENERS, "command_menu", menu)
+        own = builtin_menu(self.file.owner.language)
+        offered = (spec.menu_entry() for spec in self.catalogue)
+        await self._tell(Role.LISTENERS, "command_menu", CommandMenu(commands=(*own, *offered)))
 
     # -- the link
 

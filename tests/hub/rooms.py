@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import ParleyError
-from parley.link.calls import AcceptCall, AccountState, DeliverCall, Role
+from parley.link.calls import AcceptCall, AccountState, CommandMenu, DeliverCall, Role
 from parley.link.client import HubClient, role_token
 from parley.messages.model import (
     Accepted,
@@ -56,6 +56,7 @@ class Platforms:
 
     client: HubClient
     calls: list[DeliverCall] = field(default_factory=list)
+    menus: list[CommandMenu] = field(default_factory=list)
     ids: dict[str, str] = field(default_factory=dict)
     fails: Callable[[DeliverCall], ParleyError | None] = lambda _call: None
     held: asyncio.Event = field(default_factory=asyncio.Event)
@@ -250,13 +251,16 @@ async def _listeners(settings: Settings, *, holding: bool) -> AsyncIterator[Plat
         return await platforms.take(args)
 
     async def nothing(_args: dict[str, Any]) -> None:
-        """Menus and lists of accounts are not what is looked at here."""
+        """Lists of accounts are not what is looked at here."""
+
+    async def menu(args: dict[str, Any]) -> None:
+        platforms.menus.append(CommandMenu.model_validate(args))
 
     client = HubClient(
         f"unix:{settings.socket}",
         Role.LISTENERS,
         role_token(settings, Role.LISTENERS),
-        handlers={"deliver": deliver, "command_menu": nothing, "accounts_changed": nothing},
+        handlers={"deliver": deliver, "command_menu": menu, "accounts_changed": nothing},
     )
     platforms = Platforms(client)
     if holding:

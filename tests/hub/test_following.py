@@ -52,6 +52,19 @@ async def test_what_is_followed_is_told_here_until_it_is_followed_no_more(home: 
         assert [one for one in actions if "follow" in one] == ["follow", "unfollow"]
 
 
+async def test_what_is_chosen_in_a_menu_is_followed_too(home: Path) -> None:
+    async with world_in(home) as world:
+        await world.person("ann", Role.OPERATOR)
+        text = '/follow repository=octo/app events="release, ci"'
+        assert "release, pipeline" in await say(world, "slack:C1", text)
+        assert await push(world, topic="pipeline.cancelled") == ["slack:C1"]
+        assert "no more" in await say(world, "slack:C1", "/unfollow repository=octo/app")
+        (menu,) = world.platforms.menus[-1:]
+        names = [entry.name for entry in menu.commands]
+        assert {"follow", "unfollow", "following"} <= set(names)
+        assert len(names) == len(set(names))
+
+
 async def test_kinds_of_events_and_whole_owners(home: Path) -> None:
     async with world_in(home) as world:
         await world.person("ann", Role.OPERATOR)

@@ -1,0 +1,109 @@
+"""Built-in commands in the menus of platforms: what each takes, and what was chosen as it would have been typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from parley.language.grammar import Command
+from parley.messages.model import CommandEntry, CommandParameter
+
+_Texts = tuple[str, str]
+"""English, Chinese."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """One value of a built-in command, by place. `many`: several words are several values."""
+
+    name: str
+    description: _Texts
+    required: bool = False
+    choices: tuple[str, ...] = ()
+    many: bool = False
+
+
+_REPOSITORY: Final = _Value(
+    "repository",
+    ("owner/name, or owner/* for all of an owner's.", "owner/name；owner/* 表示其所有仓库。"),
+    required=True,
+)
+_RUN: Final = _Value("id", ("Which one; the last one without it.", "编号；不填则为最近一次。"))
+_ALERTED: Final = _Value("command", ("The command that fails.", "出错的命令。"), required=True)
+
+_MENU: Final[Mapping[str, tuple[_Texts, tuple[_Value, ...]]]] = {
+    "help": (
+        ("What you may run.", "您可以运行的命令。"),
+        (_Value("command", ("Tell more about this one.", "详细说明此命令。")),),
+    ),
+    "status": (("How this installation is.", "本系统的状态。"), ()),
+    "runs": (
+        ("What you asked for lately.", "您最近的请求。"),
+        (_Value("whose", ("What everybody asked for.", "所有人的请求。"), choices=("all",)),),
+    ),
+    "cancel": (("End a run of yours.", "结束您的一次运行。"), (_RUN,)),
+    "why": (("Why something was refused or failed.", "某个请求为何被拒绝或失败。"), (_RUN,)),
+    "whoami": (("Who you are here.", "您在这里的身份。"), ()),
+    "follow": (
+        ("Be told here what happens in a repository.", "在此接收某个仓库的动态。"),
+        (
+            _REPOSITORY,
+            _Value(
+                "events",
+                (
+                    "Such as: push release issues. Without it what most people want.",
+                    "例如：push release issues；不填则为常用的几种。",
+                ),
+                many=True,
+            ),
+        ),
+    ),
+    "unfollow": (("Be told no more of a repository.", "不再接收某个仓库的动态。"), (_REPOSITORY,)),
+    "following": (("Which repositories are followed here.", "此处关注的仓库。"), ()),
+    "standing": (("What may run by itself, for how long.", "哪些操作可自动运行，有效多久。"), ()),
+    "ack": (("Take an alert over.", "接手告警。"), (_ALERTED,)),
+    "silence": (
+        ("Be quiet about an alert.", "静默告警。"),
+        (_ALERTED, _Value("time", ("Such as 30m, 2h or 1d.", "例如 30m、2h 或 1d。"))),
+    ),
+}
+
+
+def builtin_menu(language: str) -> tuple[CommandEntry, ...]:
+    """The built-in commands as a platform's menu shows them, in this language."""
+    at = language == "zh"
+    return tuple(
+        CommandEntry(
+            name=name,
+            summary=summary[at],
+            parameters=tuple(
+                CommandParameter(
+                    name=value.name,
+                    description=value.description[at],
+                    required=value.required,
+                    choices=value.choices,
+                )
+                for value in values
+            ),
+        )
+        for name, (summary, values) in _MENU.items()
+    )
+
+
+def by_place(command: Command) -> Command:
+    """A built-in command with the values that a menu gave by name in their places; other names stay as they are."""
+    _, values = _MENU.get(command.name, (("", ""), ()))
+    given = [value for value in values if value.name in command.named]
+    if not given:
+        return command
+    words = [
+        word
+        for value in given
+        for word in (command.named[value.name].split() if value.many else [command.named[value.name]])
+    ]
+    left = {name: text for name, text in command.named.items() if name not in {value.name for value in given}}
+    return replace(command, positional=(*command.positional, *words), named=left)
+
+
+__all__ = ["builtin_menu", "by_place"]
