@@ -94,8 +94,10 @@ stop_engine() {
         kill "$engine_pid" 2>/dev/null || true
         wait "$engine_pid" 2>/dev/null || true
         ip link delete "$bridge" 2>/dev/null || true
-        forget_rules
-        rm -rf "$run"
+        forget_rules || true
+        # What the engine keeps its containers' networks by stays mounted after its end.
+        umount "$run"/exec/netns/* 2>/dev/null || true
+        rm -rf "$run" || true
     fi
     exit $code
 }
