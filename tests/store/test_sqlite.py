@@ -131,7 +131,7 @@ async def test_a_full_database_acknowledges_nothing_and_goes_on_when_there_is_ro
 
 
 DISK = """
-import asyncio, resource, signal, sys
+import asyncio, pathlib, resource, signal, sys
 from parley.errors import StoreUnavailable
 from parley.store.engine import Store
 from tests.store.test_engine import add, names
@@ -140,7 +140,8 @@ async def main():
     store = await Store.open(sys.argv[1])
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     acknowledged, refused = [], 0
-    resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, hard))
+    largest = max(one.stat().st_size for one in pathlib.Path(sys.argv[1]).parent.glob("parley.db*"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest + 200_000, hard))
     for turn in range(20):
         results = await asyncio.gather(
             *(store.write(add(f"{turn:02} {n:02}" + "x" * 2000)) for n in range(20)), return_exceptions=True
