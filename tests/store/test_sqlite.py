@@ -141,7 +141,7 @@ async def main():
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     acknowledged, refused = [], 0
     largest = max(one.stat().st_size for one in pathlib.Path(sys.argv[1]).parent.glob("parley.db*"))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (largest + 200_000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest + 400_000, hard))
     for turn in range(20):
         results = await asyncio.gather(
             *(store.write(add(f"{turn:02} {n:02}" + "x" * 2000)) for n in range(20)), return_exceptions=True
