@@ -6,15 +6,17 @@ import mimetypes
 import ssl
 import xml.etree.ElementTree as ET
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
-
-import httpx
 
 from connectors._xmpp_read import StanzaError
 from connectors._xmpp_settings import XMPPSettings, is_loopback
 from connectors._xmpp_write import DATA, DISCO_INFO, DISCO_ITEMS, UPLOAD, disco, slot
 from parley.errors import Rejected, Unreachable
 from parley.messages import MAX_FILE, File
+
+if TYPE_CHECKING:
+    import httpx
 
 # The headers that a server may ask us to send with a file (XEP-0363, 5.2); any other is not.
 _HEADERS = {"authorization", "cookie", "expires"}
@@ -37,6 +39,8 @@ class Uploads:
 
     async def put(self, file: File, request: Request) -> str:
         """Put one file there; returns its address. Raises `StanzaError`, `Rejected` or `Unreachable`."""
+        import httpx
+
         service = await self._found(request)
         if not service:
             raise Rejected("The XMPP server has no place for files (XEP-0363).")
@@ -60,7 +64,12 @@ class Uploads:
 
     async def get(self, url: str, request: Request) -> File:
         """The file at an address of our own server. Raises `Rejected`, saying why it is left out, or `Unreachable`."""
-        name = unquote(urlsplit(url).path.rpartition("/")[2])[-255:] or "file"
+        import httpx
+
+        try:
+            name = unquote(urlsplit(url).path.rpartition("/")[2])[-255:] or "file"
+        except ValueError:
+            raise Rejected("a file: its address cannot be read") from None
         if not await self._is_ours(url, request):
             raise Rejected(f"{_bare(name)}: it is on another server than ours")
         content = bytearray()
@@ -143,6 +152,8 @@ class Uploads:
             return False
 
     def _http(self) -> httpx.AsyncClient:
+        import httpx
+
         # A redirect could lead anywhere: it is not followed.
         return httpx.AsyncClient(verify=self._tls, follow_redirects=False, timeout=30, trust_env=False)
 

@@ -551,7 +551,10 @@ async def test_files_of_other_servers_are_not_fetched(
         link = element("jabber:x:oob", "x")
         link.append(element("jabber:x:oob", "url", url))
         await alice.say(BOT, url, link)
-        await heard.hears(url)
+        bad = element("jabber:x:oob", "x")
+        bad.append(element("jabber:x:oob", "url", "http://[bad/x"))
+        await alice.say(BOT, "what is this?", bad)
+        await heard.hears(url, "what is this?")
     assert asked == []
     assert heard.messages[0].files == ()
     assert "report.pdf" in heard.messages[0].left_out[0]

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors._xmpp_errors import meaning
+from connectors._xmpp_files import Uploads
 from connectors._xmpp_read import (
     Occupant,
     Room,
@@ -244,7 +245,7 @@ def elements(draw: st.DrawFn, depth: int = 2) -> ET.Element:
     return made
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(elements(), max_size=5), attributes)
 def test_whatever_comes_nothing_is_raised(inner: list[ET.Element], given_: dict[str, str]) -> None:
     xml = ET.Element("{jabber:client}message", given_)
@@ -359,20 +360,35 @@ def test_an_error_stanza_is_read_with_the_moment_that_it_names() -> None:
 
 
 def test_what_comes_live_counts_only_when_the_archive_was_read_up_to_it() -> None:
-    place = Place(BOT, NOW)
+    place, known = Place(BOT, NOW), []
     place.stored("3", archived=False)
-    assert not place.last
+    known.append(place.last)
     place.stored("1", archived=True)
     place.broken()  # in the middle of reading: what lies between 1 and 3 was not seen
-    assert place.last == "1"
+    known.append(place.last)
     place.stored("4", archived=False)
     place.read()
-    assert place.last == "4"
+    known.append(place.last)
     place.stored("5", archived=False)
-    assert place.last == "5"
+    known.append(place.last)
+    assert known == [None, "1", "4", "5"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "x", "http://[bad/x", "https://example.org:99999/x", "file:///etc/passwd", "//", "https://\x00/"],
+)
+async def test_an_address_that_is_none_is_left_out(url: str) -> None:
+    async def refuse(_: ET.Element) -> ET.Element:
+        raise StanzaError("cancel", "service-unavailable")
+
+    with pytest.raises(Rejected):
+        await Uploads(ACCOUNT).get(url, refuse)
 
 
 def test_importing_it_imports_no_sdk() -> None:
-    program = "import sys, connectors.xmpp; print([m for m in ('slixmpp', 'aiohttp') if m in sys.modules])"
+    program = (
+        "import sys, connectors.xmpp; print([m for m in ('slixmpp', 'aiohttp', 'httpx') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
