@@ -15,9 +15,11 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import PolicyError, SealError
+from parley.messages import thread_links
 from parley.messages.inbox import insert_new
 from parley.messages.model import Route, now
 from parley.messages.published import Published
+from parley.messages.threads import scope_of
 from parley.messages.topics import Pattern
 from parley.people.sealing import Keyring
 from parley.store import schema
@@ -57,8 +59,9 @@ class Follows:
         if (await conn.execute(count)).scalar_one() >= MOST_HERE:
             raise PolicyError(f"A conversation follows {MOST_HERE} repositories at the most.")
         follow_id = new_id()
-        # Not the thread in which it was asked for: what happens later is told to the whole room.
-        plain = route.model_copy(update={"thread": None, "reply_to": None, "private_to": None})
+        # Not the thread in which it was asked for, and no answer to that message (a slash command's, say): what happens
+        # later is told to the whole room.
+        plain = Route(account=route.account, conversation=route.conversation, kind=route.kind)
         body = self._keyring.seal("follow", "route_sealed", follow_id, plain.model_dump_json().encode())
         values = {
             "id": follow_id,
@@ -84,16 +87,21 @@ class Follows:
         return list((await conn.execute(query.order_by(_TABLE.c.repository))).all())
 
     async def followers(self, conn: AsyncConnection, event: Published) -> list[Route]:
-        """The conversations that follow what this event is about."""
+        """The conversations that follow what this event is about.
+
+        What closes a matter is told wherever the matter is still open: a success where a failure was told.
+        """
         about = event.data.get("repository")
         if not isinstance(about, str) or len(about) > 1000:
             return []
         query = sa.select(_TABLE).where(_TABLE.c.repository.in_(_names(about.lower())))
+        rows = (await conn.execute(query.order_by(_TABLE.c.id))).all()
         return [
             route
-            for row in (await conn.execute(query.order_by(_TABLE.c.id))).all()
-            if any(Pattern(pattern).matches(event.topic) for pattern in row.topics)
+            for row in rows
             for route in self._route(row)
+            if any(Pattern(pattern).matches(event.topic) for pattern in row.topics)
+            or await _is_open(conn, event, route)
         ]
 
     def _route(self, row: Any) -> list[Route]:
@@ -104,6 +112,13 @@ class Follows:
             # One that cannot be opened must not keep an event from the others.
             logger.error("the follow %s cannot be opened and is left out: %s", row.id, error)  # noqa: TRY400
             return []
+
+
+async def _is_open(conn: AsyncConnection, event: Published, route: Route) -> bool:
+    if not (event.closes and event.key):
+        return False
+    link = await thread_links.find(conn, scope_of(event), event.key, route)
+    return link is not None and link.closed_at is None
 
 
 def _names(about: str) -> list[str]:

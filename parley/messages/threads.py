@@ -111,8 +111,11 @@ async def _edited_head(
 
 
 def head_text(event: Published) -> str:
-    """A message that stands alone: title, what happened, where to look."""
-    return "\n\n".join(part for part in (_title(event), event.text.strip(), _address(event)) if part)
+    """A message that stands alone: title, what happened, where to look unless that was said already."""
+    address = _address(event)
+    if address in event.text:
+        address = ""
+    return "\n\n".join(part for part in (_title(event), event.text.strip(), address) if part)
 
 
 def _under_text(event: Published) -> str:

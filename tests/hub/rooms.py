@@ -114,7 +114,13 @@ class Platforms:
         account, _, conversation = place.partition(":")
         native = str(more.pop("native_id", f"said-{next(_numbers)}"))
         kind = more.pop("kind", ConversationKind.CHANNEL)
-        route = Route(account=account, conversation=conversation, kind=kind, thread=thread)
+        route = Route(
+            account=account,
+            conversation=conversation,
+            kind=kind,
+            thread=thread,
+            context=more.pop("context", {}),
+        )
         assurance = Assurance.CLAIMED if claimed else Assurance.VERIFIED
         sender = Sender(id=person, name=person.title(), is_bot=bot, assurance=assurance)
         message = Message(

@@ -52,6 +52,37 @@ async def test_what_is_followed_is_told_here_until_it_is_followed_no_more(home: 
         assert [one for one in actions if "follow" in one] == ["follow", "unfollow"]
 
 
+async def test_what_was_told_as_open_is_told_as_closed(home: Path) -> None:
+    """A success is news where the failure was told, and nowhere else."""
+    pipeline: dict[str, Any] = {"key": "octo/app pipeline CI main", "data": {"repository": "octo/app"}}
+    async with world_in(home) as world:
+        await world.person("ann", Role.USER)
+        await say(world, "slack:D1", "/follow octo/app", **DIRECT)
+        await say(world, "slack:D2", "/follow octo/app release", **DIRECT)
+
+        async def told(topic: str, **more: Any) -> list[str]:
+            before = len(world.platforms.calls)
+            await world.platforms.notice(topic, topic, **pipeline, **more)
+            await world.settled()
+            return [call.route.conversation for call in world.platforms.calls[before:]]
+
+        assert await told("pipeline.succeeded", closes=True) == []
+        assert await told("pipeline.failed", severity="warning") == ["D1"]
+        assert set(await told("pipeline.succeeded", closes=True)) == {"D1"}
+        assert await told("pipeline.succeeded", closes=True) == []
+        assert await told("pipeline.failed", severity="warning") == ["D1"]
+
+
+async def test_what_is_followed_is_no_answer_to_the_command(home: Path) -> None:
+    """A slash command's answer goes by a token that is good for minutes: what is told for months does not."""
+    async with world_in(home) as world:
+        await world.person("ann", Role.USER)
+        await say(world, "slack:D1", "/follow octo/app", thread="t1", context={"token": "t"}, **DIRECT)
+        assert await push(world) == ["slack:D1"]
+        route = world.platforms.calls[-1].route
+        assert (route.thread, route.context) == (None, {})
+
+
 async def test_what_is_chosen_in_a_menu_is_followed_too(home: Path) -> None:
     async with world_in(home) as world:
         await world.person("ann", Role.OPERATOR)

@@ -26,7 +26,11 @@ async def test_a_notice_is_told_where_its_route_leads(home: Path) -> None:
         await world.settled()
         assert world.platforms.texts() == ["**ann pushed**\n\n2 commits\n\nhttps://forge.example/1"]
         assert world.platforms.calls[0].route.conversation == "C1"
-        assert [row.state for row in await world.rows(schema.message)] == ["handled"]
+        link = "[2 commits](https://forge.example/1)"
+        await world.platforms.notice("push", "ann pushed", text=link, url="https://forge.example/1")
+        await world.settled()
+        assert world.platforms.texts()[1:] == [f"**ann pushed**\n\n{link}"], "where to look is said once"
+        assert {row.state for row in await world.rows(schema.message)} == {"handled"}
 
 
 async def test_conditions_decide_and_a_conversation_is_told_once(home: Path) -> None:
