@@ -53,6 +53,8 @@ THREAD = Place("77", 11, GUILD, GENERAL)
 OURS = Place("77", 11, GUILD, GENERAL, ours=True)
 VOICE = Place("78", 2, GUILD)
 ID = "1443870000000000000"
+# Many tests share few cores: how long one example takes says nothing.
+UNHURRIED = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 
 
 def said(**fields: Any) -> dict[str, Any]:
@@ -220,6 +222,7 @@ KEYS = st.sampled_from([*said(), "member", "attachments", "referenced_message", 
 @given(
     st.sampled_from(["MESSAGE_CREATE", "MESSAGE_UPDATE", "INTERACTION_CREATE"]), st.dictionaries(KEYS, JSON)
 )
+@UNHURRIED
 def test_whatever_comes_never_raises(name: str, changed: dict[str, Any]) -> None:
     data = {**said(), **changed}
     parse(name, data, "a", ME, place_of(data, ME) or CHANNEL)
@@ -280,6 +283,7 @@ def test_a_slash_command_is_what_would_have_been_typed() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40))
+@UNHURRIED
 def test_any_value_is_read_back_by_the_grammar(value: str) -> None:
     command = parse_command(f"/order note={written(value)} next=1")
     assert command is not None
@@ -397,7 +401,7 @@ ENTRIES = st.builds(
 
 
 @given(st.lists(ENTRIES, max_size=3))
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@UNHURRIED
 def test_discord_takes_every_menu_that_we_make(commands: list[CommandEntry]) -> None:
     made = menu(commands)
     assert same(made, check_commands(made))
@@ -493,6 +497,7 @@ def test_our_markup_in_discords(ours: str, discords: str | None) -> None:
 
 
 @given(st.text(alphabet="_*~|`\\<>#@- \nab[](:/.everyoneh", max_size=80))
+@UNHURRIED
 def test_escapes_lose_no_character(text: str) -> None:
     shown = markdown(text).replace("\u200b", "")
     for character in set(text) - {"*", "-"}:
@@ -523,6 +528,7 @@ def test_buttons_stand_in_rows_of_five() -> None:
 
 
 @given(st.integers(0, 24), st.text(min_size=1, max_size=255))
+@UNHURRIED
 def test_every_value_comes_back(number: int, value: str) -> None:
     made = custom_id(number, value)
     assert 1 <= len(made) <= 100

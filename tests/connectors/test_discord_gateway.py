@@ -570,7 +570,7 @@ async def test_what_was_not_stored_is_read_up_when_the_session_is_gone(
 async def test_reading_up_that_was_broken_off_is_begun_again(
     driver: DiscordDriver, fake: DiscordFake, inbox: Inbox
 ) -> None:
-    fake.say(f"<@{BOT}> said before", channel=GENERAL)
+    fake.say(f"<@{BOT}> said before", channel=GENERAL, id_=str(snowflake_at(time.time() - 600)))
     inbox.refuses = {"said before"}
     async with driver.connector("a") as connector:
         async with listening(driver, inbox, connector):
@@ -643,6 +643,13 @@ async def test_a_file_that_is_not_to_be_had_is_named(
     assert (found.files, len(found.left_out)) == ((), 1)
     assert found.left_out[0].startswith("a.csv: ")
     assert why in found.left_out[0]
+
+
+async def test_no_redirection_is_followed(driver: DiscordDriver, fake: DiscordFake, inbox: Inbox) -> None:
+    found = await files_of(
+        driver, inbox, lambda about: about.update(url=f"{fake.root}/elsewhere?to={about['url']}")
+    )
+    assert "302" in found.left_out[0]
 
 
 async def test_a_file_larger_than_it_says_is_not_kept_in_memory(

@@ -68,6 +68,7 @@ class DiscordFake(World):
         app.router.add_get("/", self.gateway.handle)
         app.router.add_get("/resume", self.gateway.handle)
         app.router.add_get("/attachments/{channel}/{id}/{name}", self._file)
+        app.router.add_get("/elsewhere", self._elsewhere)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -100,6 +101,9 @@ class DiscordFake(World):
         if file is None:
             return web.Response(status=404)
         return web.Response(body=file.content, content_type=file.media_type)
+
+    async def _elsewhere(self, request: web.Request) -> web.Response:
+        raise web.HTTPFound(request.query["to"])
 
     # -- people
 
