@@ -307,6 +307,11 @@ async def test_status_for_people_and_for_programs(house: House) -> None:
             "person_add",
             {"name": "nagios", "role": "operator", "automations": ["repair-*"], "kind": "service"},
         ),
+        (
+            "people add li --language zh",
+            "person_add",
+            {"name": "li", "role": "user", "automations": [], "kind": "person", "language": "zh"},
+        ),
         ("people role ben owner", "person_role", {"name": "ben", "role": "owner"}),
         (
             "people link ben team U1 --verified",

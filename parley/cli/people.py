@@ -36,10 +36,14 @@ def add(
     role: Annotated[str, typer.Option(help="owner, operator, user, auditor or none.")] = "user",
     automation: Only = None,
     service: Annotated[bool, typer.Option("--service", help="A machine, such as an alert source.")] = False,
+    language: Annotated[
+        str | None, typer.Option(help="en or zh; as parley.toml says under [owner], by default.")
+    ] = None,
 ) -> None:
     """Add a person or a service."""
     kind = "service" if service else "person"
-    _admin("person_add", name=name, role=role, automations=automation or [], kind=kind)
+    given = {"language": language} if language else {}
+    _admin("person_add", name=name, role=role, automations=automation or [], kind=kind, **given)
     say(f"{name} is added as {role}. `parley people link` says who they are on a platform.")
 
 

@@ -86,6 +86,7 @@ class Reception:
         catalogue: Callable[[], Catalogue],
         understander: Callable[[], Understander],
         limits: Callable[[], Limits],
+        language: Callable[[], str],
     ) -> None:
         self._store = store
         self._keyring = keyring
@@ -100,6 +101,7 @@ class Reception:
         self._catalogue = catalogue
         self._understander = understander
         self._limits = limits
+        self._language = language
         self._audit = Audit(keyring)
         self._telling: OrderedDict[tuple[str, str], datetime] = OrderedDict()
 
@@ -187,7 +189,7 @@ class Reception:
 
     async def _speaker(self, received: Received) -> Speaker | None:
         event = received.event
-        language = language_of(event.text) if isinstance(event, Message) and event.text else None
+        said = _language_said(event.text) if isinstance(event, Message) else None
 
         async def find(conn: AsyncConnection) -> principals.Link | None:
             if received.principal_id:
@@ -198,7 +200,7 @@ class Reception:
         link = await self._store.read(find)
         if link is None or not link.principal.enabled:
             return None
-        spoken: Language = "zh" if (language or link.principal.language) == "zh" else "en"
+        spoken: Language = "zh" if (said or link.principal.language or self._language()) == "zh" else "en"
         return Speaker(link.principal, link.assurance(event.sender.assurance), spoken)
 
     async def _stranger(self, received: Received) -> Decision:
@@ -459,6 +461,13 @@ async def _mark_handled(conn: AsyncConnection, message_id: str, decision: Decisi
         sa.update(table).where(table.c.id == message_id, table.c.state == "received").values(values)
     )
     return bool(done.rowcount)
+
+
+def _language_said(text: str) -> Language | None:
+    """The language that a text is in; None where that does not show: a command or one word is alike in all."""
+    if language_of(text) == "zh":
+        return "zh"
+    return "en" if len(text.split()) > 1 and parse_command(text) is None else None
 
 
 def _apology(event: Event) -> Decision:

@@ -125,11 +125,24 @@ class Admin:
         return await self._store.read(fetch)
 
     async def _person_add(
-        self, name: str, role: str = "user", automations: list[str] | None = None, kind: str = "person"
+        self,
+        name: str,
+        role: str = "user",
+        automations: list[str] | None = None,
+        kind: str = "person",
+        language: str | None = None,
     ) -> None:
+        if language not in (None, "en", "zh"):
+            raise ConfigurationError(f"{language!r} is not a language spoken here: choose en or zh.")
+
         async def add(conn: AsyncConnection) -> str:
             return await principals.add_principal(
-                conn, name, kind=PrincipalKind(kind), role=_role(role), automations=tuple(automations or ())
+                conn,
+                name,
+                kind=PrincipalKind(kind),
+                role=_role(role),
+                automations=tuple(automations or ()),
+                language=language,
             )
 
         await self._change("person-added", f"person:{name}", add)

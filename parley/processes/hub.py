@@ -80,6 +80,13 @@ from parley.web.serve import serve
 
 logger = logging.getLogger(__name__)
 
+_KINDS = {
+    CONSOLE: ConversationKind.DIRECT,
+    "mail": ConversationKind.MAIL,
+    "exchange": ConversationKind.MAIL,
+}
+"""What a conversation that parley.toml names is taken for until something was said in it, by platform."""
+
 MOST_TAKEN_UP = 500
 """Waiting messages that are read from the store as long as so many are being handled."""
 
@@ -158,6 +165,7 @@ class Hub:
             assurance=self._assurance,
             metrics=self.metrics,
             platform_of=self.accounts.platform_of,
+            language=self._language,
         )
         self.questions: Questions = Questions(
             store, keyring, self.outbox, self.ledger, self.watch, self.file.limits
@@ -190,6 +198,7 @@ class Hub:
             catalogue=lambda: self.catalogue,
             understander=lambda: self.understander,
             limits=lambda: self.file.limits,
+            language=self._language,
         )
         self.intake: Intake = Intake(self.reception.handle)
         self.reconciler: Reconciler = Reconciler(
@@ -252,6 +261,10 @@ class Hub:
     def _arrived(self, received: Received) -> None:
         self.metrics.message(self.accounts.platform_of(received.event.account), received.event.type)
         self.intake.add(received)
+
+    def _language(self) -> str:
+        """The language of whoever has none of their own, services and the people on duty among them."""
+        return self.file.owner.language
 
     def _account_topics(self) -> frozenset[str]:
         return frozenset(topic(one.name) for one in self.accounts.all())
@@ -326,9 +339,7 @@ class Hub:
         if not conversation or not self.accounts.knows(account):
             return None
         kind = (await conn.execute(_kind_of(account, conversation))).scalar()
-        guess = ConversationKind.MAIL if "@" in conversation else ConversationKind.CHANNEL
-        if account == CONSOLE:
-            guess = ConversationKind.DIRECT
+        guess = _KINDS.get(self.accounts.platform_of(account), ConversationKind.CHANNEL)
         return Route(
             account=account, conversation=conversation, kind=ConversationKind(kind) if kind else guess
         )

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.messages.inbox import insert_new
 from parley.messages.model import now
+from parley.runs.sentences import sentence
 from parley.store import schema
 
 _TABLE = schema.alert_state
@@ -27,6 +28,12 @@ class Notice:
     source: str
     key: str
     values: dict[str, Any]
+
+
+def told(notice: Notice, language: str = "en") -> str:
+    """What people read of it."""
+    once = notice.values.get("count") == 1
+    return sentence(f"{notice.key}-once" if once else notice.key, language, **notice.values)
 
 
 async def count_failure(conn: AsyncConnection, automation: str, reason: str, threshold: int) -> Notice | None:

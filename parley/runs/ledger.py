@@ -105,6 +105,7 @@ class Ledger:
         assurance: Callable[[AsyncConnection, Any], Awaitable[Assurance]],
         metrics: Metrics,
         platform_of: Callable[[str], str],
+        language: Callable[[], str],
     ) -> None:
         self._store = store
         self._keyring = keyring
@@ -120,6 +121,7 @@ class Ledger:
         self._assurance = assurance
         self._metrics = metrics
         self._platform_of = platform_of
+        self._default_language = language
         self._audit = Audit(keyring)
         self._vain: Counter[str] = Counter()
         self.pulse: Pulse = Pulse()
@@ -215,7 +217,7 @@ class Ledger:
             "command": row.automation,
             "origin": row.origin,
             "principal": principal.name if principal else "",
-            "language": (principal.language if principal else None) or "en",
+            "language": (principal.language if principal else None) or self._default_language(),
             "event": event,
             "values": open_values(self._keyring, row),
         }
@@ -465,7 +467,7 @@ class Ledger:
 
     async def _language(self, conn: AsyncConnection, principal_id: str | None) -> str:
         principal = await principals.get(conn, principal_id) if principal_id else None
-        return (principal.language if principal else None) or "en"
+        return (principal.language if principal else None) or self._default_language()
 
     async def _count(
         self, conn: AsyncConnection, after: _After, row: Any, ending: str, failed: str | None, kind: str
@@ -491,12 +493,11 @@ class Ledger:
     ) -> list[Delivery]:
         """Tell the people on duty, on another platform than the troubled one where there is one."""
         route = await self._duty(conn, troubled)
+        text = failures.told(notice, self._default_language())
         if route is None:
-            logger.error("nobody is on duty to be told: %s", sentence(notice.key, **notice.values))
+            logger.error("nobody is on duty to be told: %s", text)
             return []
-        return await self._outbox.write(
-            conn, notice.source, [Reply(text=sentence(notice.key, **notice.values))], route
-        )
+        return await self._outbox.write(conn, notice.source, [Reply(text=text)], route)
 
     async def _audit_outcome(self, conn: AsyncConnection, row: Any, ending: str) -> None:
         spec = self._catalogue().find(row.automation)

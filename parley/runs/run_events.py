@@ -8,8 +8,7 @@ from parley.errors import BadArguments
 from parley.link.calls import PublishCall
 from parley.messages.published import Published
 from parley.messages.topics import is_topic, topic
-from parley.runs.failures import Notice
-from parley.runs.sentences import sentence
+from parley.runs.failures import Notice, told
 from parley.settings import BUS
 
 RESERVED = frozenset({"run", "alert", "message"})
@@ -47,7 +46,7 @@ def of_end(row: Any, state: str, reason: str | None, *, fell_back: bool) -> Publ
 def of_alert(row: Any, notice: Notice) -> Published:
     """An alert of ours, or that an automation works again."""
     firing = notice.key == "alert"
-    text = sentence(notice.key, **notice.values)
+    text = told(notice)
     return Published(
         source=notice.source,
         topic=topic("alert", row.automation),

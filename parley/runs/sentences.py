@@ -73,6 +73,10 @@ _SENTENCES: dict[str, tuple[str, str]] = {
     "nothing-refused": ("Nothing was refused or failed here lately.", "这里最近没有被拒绝或失败的请求。"),
     "why": ("`/{command}` ({id}) {state}: {reason}", "`/{command}`（{id}）{state}：{reason}"),
     "no-runs": ("You have run nothing yet.", "您还没有运行过任何东西。"),
+    "runs-all": (
+        "Only the owner and auditors see what others run, where the platform vouches for who is writing.",
+        "只有所有者和审计员可以查看他人的运行，且须在能够证明身份的渠道中进行。",
+    ),
     "how-to-drop": ("Write `cancel` to drop it.", "回复“取消”可放弃。"),
     "alert": (
         (
@@ -84,6 +88,11 @@ _SENTENCES: dict[str, tuple[str, str]] = {
             "{command}` 表示接手，`/silence {command} 2h` 表示静默。"
         ),
     ),
+    "alert-once": (
+        "`/{command}` failed: {reason}\n`/ack {command}` takes it over, `/silence {command} 2h` is quiet.",
+        "`/{command}` 失败：{reason}\n`/ack {command}` 表示接手，`/silence {command} 2h` 表示静默。",
+    ),
+    "recovered-once": ("`/{command}` works again.", "`/{command}` 已恢复正常。"),
     "recovered": (
         "`/{command}` works again after {count} failures.",
         "`/{command}` 在 {count} 次失败后恢复正常。",
