@@ -19,9 +19,11 @@ from parley.language.following import FollowCommands
 from parley.language.grammar import Command
 from parley.language.help import help_one, help_overview
 from parley.language.names import unknown_command
+from parley.language.run_list import runs_table
 from parley.language.standing_commands import StandingCommands
 from parley.messages.inbox import Received
-from parley.messages.model import Assurance, Reply, Table, now
+from parley.messages.model import Assurance, Reply, now
+from parley.messages.published import place_of
 from parley.people.audit import Audit, Phase
 from parley.people.rights import Origin, allows
 from parley.runs import failures
@@ -36,7 +38,10 @@ Verb = Callable[[Command, Received, Speaker], Awaitable[Decision]]
 _SUMMARIES = {
     "help": ("This list; `/help NAME` tells more about one.", "本列表；`/help 名称` 有更多说明。"),
     "status": ("How this installation is.", "本系统的状态。"),
-    "runs": ("What you asked for lately.", "您最近的请求。"),
+    "runs": (
+        "What you asked for lately; `/runs all`: everybody.",
+        "您最近的请求；`/runs all` 显示所有人的。",
+    ),
     "cancel": ("End a run of yours.", "结束您的一次运行。"),
     "why": ("Why something was refused or failed.", "某个请求为何被拒绝或失败。"),
     "whoami": ("Who you are here.", "您在这里的身份。"),
@@ -50,9 +55,9 @@ _DURATION = re.compile(r"(\d{1,4})\s*(m|min|h|d)?", re.ASCII)
 
 
 class Builtins:
-    """`/help`, `/status`, `/runs`, `/cancel`, `/why`, `/whoami`, `/ack`, `/silence`, `/standing`, `/follow`, `/unfollow`.
+    """`/help`, `/status`, `/runs`, `/cancel`, `/why`, `/whoami`, `/ack`, `/silence`, `/standing`.
 
-    Also `/following`, and what buttons say: `/yes`, `/no`, `/answer` and `/take`.
+    Also `/follow`, `/unfollow`, `/following`, and what buttons say: `/yes`, `/no`, `/answer` and `/take`.
     """
 
     def __init__(
@@ -132,18 +137,22 @@ class Builtins:
         return Decision.answer("\n".join(lines))
 
     async def _runs(self, command: Command, received: Received, speaker: Speaker) -> Decision:
-        table = schema.request
+        everybody = command.positional[:1] in (("all",), ("全部",))
+        if everybody and not _sees_all(speaker):
+            raise Denied(sentence("runs-all", speaker.language))
+        table, who = schema.request, schema.principal
         query = (
-            sa.select(table)
-            .where(table.c.actor_id == speaker.principal.id)
+            sa.select(table, who.c.name.label("actor"))
+            .outerjoin(who, who.c.id == table.c.actor_id)
             .order_by(table.c.created_at.desc())
             .limit(10)
         )
+        if not everybody:
+            query = query.where(table.c.actor_id == speaker.principal.id)
         rows = await self._store.read(lambda conn: _all(conn, query))
         if not rows:
             return Decision.answer(sentence("no-runs", speaker.language))
-        cells = tuple((short(row.id), "/" + row.automation, row.state, _ago(row.created_at)) for row in rows)
-        return Decision(replies=[Reply(table=Table(columns=("id", "command", "state", "when"), rows=cells))])
+        return Decision(replies=[Reply(table=runs_table(rows, speaker.language, actors=everybody))])
 
     async def _cancel_run(self, command: Command, received: Received, speaker: Speaker) -> Decision:
         row = await self._mine(command, received, speaker)
@@ -213,7 +222,10 @@ class Builtins:
             f"{speaker.principal.name} ({speaker.principal.role})",
             f"{event.account}:{event.sender.id}",
         )
-        return Decision.answer(f"{who} · {place} ({event.sender.assurance})")
+        here = "此处" if speaker.language == "zh" else "here"
+        return Decision.answer(
+            f"{who} · `{place}` ({event.sender.assurance}) · {here}: `{place_of(event.route)}`"
+        )
 
     async def _yes(self, command: Command, received: Received, speaker: Speaker) -> Decision:
         return await self._confirm(command, received, speaker, yes=True)
@@ -322,11 +334,8 @@ def _may(speaker: Speaker, spec: AutomationSpec) -> bool:
     return allows(speaker.principal, spec.effect, spec.command, Origin.COMMAND, speaker.assurance).allowed
 
 
-def _ago(when: Any) -> str:
-    seconds = int((now() - when).total_seconds())
-    if seconds < 120:
-        return f"{seconds} s"
-    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
+def _sees_all(speaker: Speaker) -> bool:
+    return speaker.principal.role in ("owner", "auditor") and speaker.assurance is Assurance.VERIFIED
 
 
 async def _first(conn: AsyncConnection, query: Any) -> Any:

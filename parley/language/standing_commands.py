@@ -44,6 +44,11 @@ _UNITS: Final[Mapping[str, timedelta]] = {
 }
 _GLOB: Final = re.compile(r"[*?\[]")
 
+_COLUMNS: Final[Mapping[Language, tuple[str, ...]]] = {
+    "en": ("id", "who", "may run", "rate", "until (UTC)", "given by"),
+    "zh": ("编号", "对象", "可运行", "频率", "有效期至（UTC）", "批准人"),
+}
+
 _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "none": ("There is no standing approval in force.", "当前没有有效的长期批准。"),
     "given": (
@@ -139,7 +144,7 @@ class StandingCommands:
             )
             for one in found
         )
-        columns = ("id", "who", "may run", "rate", "until (UTC)", "given by")
+        columns = _COLUMNS[speaker.language]
         return Decision(replies=[Reply(table=Table(columns=columns, rows=rows))])
 
     async def _allow(self, name: str, named: Mapping[str, str], speaker: Speaker) -> Decision:
