@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, HttpUrl, SecretStr
 
@@ -60,6 +60,11 @@ class AlertmanagerAccount(ConnectorBlock):
         Field(title="Password", description="Password in http_config.basic_auth."),
     ] = SecretStr("")
 
+    language: Annotated[
+        Literal["en", "zh"],
+        Field(title="Language", description="Of the words around an alert: en or zh."),
+    ] = "en"
+
     def connector(self, account: str) -> Connector:
         """The connector of this account. Opens no connection. Raises `ConfigurationError`."""
         from connectors.alertmanager import Alertmanager
@@ -70,4 +75,5 @@ class AlertmanagerAccount(ConnectorBlock):
             old_token=clear(self, "old_token"),
             password=clear(self, "password"),
             username=self.username,
+            language=self.language,
         )

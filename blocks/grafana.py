@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, HttpUrl, SecretStr
 
@@ -82,6 +82,11 @@ class GrafanaAccount(ConnectorBlock):
         ),
     ] = SecretStr("")
 
+    language: Annotated[
+        Literal["en", "zh"],
+        Field(title="Language", description="Of the words around an alert: en or zh."),
+    ] = "en"
+
     def connector(self, account: str) -> Connector:
         """The connector of this account. Opens no connection. Raises `ConfigurationError`."""
         from connectors.grafana import Grafana
@@ -95,4 +100,5 @@ class GrafanaAccount(ConnectorBlock):
             signature_header=self.signature_header,
             timestamp_header=self.timestamp_header,
             username=self.username,
+            language=self.language,
         )

@@ -20,6 +20,41 @@ MOST_ALERTS = 1000
 
 Severity = Literal["info", "warning", "critical"]
 
+Language = Literal["en", "zh"]
+
+_WORDS: dict[Language, dict[str, str]] = {
+    "en": {
+        "named": "{name}: {summary} — {status}",
+        "unnamed": "{name} — {status}",
+        "firing": "firing",
+        "resolved": "resolved",
+        "is firing": "Firing.",
+        "is resolved": "Resolved.",
+        "is resolved after": "Resolved after {lasted}.",
+        "min": "{n} min",
+        "h": "{n} h",
+        "d": "{n} days",
+    },
+    "zh": {
+        "named": "{name}：{summary} — {status}",
+        "unnamed": "{name} — {status}",
+        "firing": "告警中",
+        "resolved": "已恢复",
+        "is firing": "告警中。",
+        "is resolved": "已恢复。",
+        "is resolved after": "已恢复，持续 {lasted}。",
+        "min": "{n} 分钟",
+        "h": "{n} 小时",
+        "d": "{n} 天",
+        "runbook": "处理手册",
+        "source": "来源",
+        "dashboard": "仪表盘",
+        "panel": "面板",
+        "silence": "静默",
+    },
+}
+"""What is ours in an alert's text; all else is as the alert's rules say it."""
+
 _CRITICAL = {"critical", "crit", "fatal", "emergency", "disaster", "page", "p1", "sev1"}
 _INFO = {"info", "information", "informational", "notice", "debug", "none", "low", "ok"}
 _SHOWN_APART = {"alertname", "severity", "grafana_folder", "__alert_rule_uid__"}
@@ -27,19 +62,20 @@ _MOST_LABELS_SHOWN = 12
 _NEVER = "0001-01-01"
 
 
-def alerts(body: Json, service: str, account: str) -> tuple[Notice, ...]:
+def alerts(body: Json, service: str, account: str, language: Language = "en") -> tuple[Notice, ...]:
     """A notice for each alert of the call. Raises `Unreadable` when it is not of this form."""
     if not isinstance(body.get("alerts"), list):
         raise Unreadable("The payload has no list `alerts`: is a template of one's own set for it?")
     group = text_of(body.get("groupKey"), 2000)
     found = [
-        _notice(alert, body, group, service, account) for alert in objects_of(body["alerts"], MOST_ALERTS)
+        _notice(alert, body, group, service, account, language)
+        for alert in objects_of(body["alerts"], MOST_ALERTS)
     ]
     left = (integer_of(body.get("truncatedAlerts")) or 0) + max(0, len(body["alerts"]) - MOST_ALERTS)
     return tuple(found) + ((_truncated(left, found, body, group, service, account),) if left > 0 else ())
 
 
-def _notice(alert: Json, body: Json, group: str, service: str, account: str) -> Notice:
+def _notice(alert: Json, body: Json, group: str, service: str, account: str, language: Language) -> Notice:
     labels, annotations = texts_of(alert.get("labels")), texts_of(alert.get("annotations"))
     status = "resolved" if alert.get("status") == "resolved" else "firing"
     fingerprint = text_of(alert.get("fingerprint"), 100) or derived_id(*_flat(labels))
@@ -47,15 +83,18 @@ def _notice(alert: Json, body: Json, group: str, service: str, account: str) -> 
     ended = "" if ended.startswith(_NEVER) or status == "firing" else ended
     name = labels.get("alertname", "") or "Alert"
     summary = annotations.get("summary", "") or annotations.get("message", "")
-    named = f"{line(name, 120)}: {line(summary)}" if summary else line(name, 120)
+    words = _WORDS[language]
+    title = words["named" if summary else "unnamed"].format(
+        name=line(name, 120), summary=line(summary), status=words[status]
+    )
     return Notice(
         account=account,
         native_id=derived_id("alert", fingerprint, status, began, ended),
         sender=sender(service),
         route=scope(account, group),
         topic=f"alert.{status}",
-        title=shortened(f"{named} — {status}", 500),
-        text=_text(alert, labels, annotations, status, began, ended),
+        title=shortened(title, 500),
+        text=_text(alert, labels, annotations, status, _lasted(began, ended, words), words),
         url=url_of(alert.get("generatorURL")) or url_of(body.get("externalURL")),
         key=fingerprint,
         closes=status == "resolved",
@@ -86,10 +125,15 @@ def severity_of(label: str) -> Severity:
 
 
 def _text(
-    alert: Json, labels: dict[str, str], annotations: dict[str, str], status: str, began: str, ended: str
+    alert: Json,
+    labels: dict[str, str],
+    annotations: dict[str, str],
+    status: str,
+    lasted: str,
+    words: dict[str, str],
 ) -> str:
-    lasted = _lasted(began, ended)
-    state = f"Resolved{f' after {lasted}' if lasted else ''}." if status == "resolved" else "Firing."
+    after = " after" if status == "resolved" and lasted else ""
+    state = words[f"is {status}{after}"].format(lasted=lasted)
     about = passage(annotations.get("description", ""), 2000)
     shown = [f"{name}={value}" for name, value in sorted(labels.items()) if name not in _SHOWN_APART]
     where = line(", ".join(shown[:_MOST_LABELS_SHOWN]), 600)
@@ -100,7 +144,7 @@ def _text(
         "panel": alert.get("panelURL"),
         "silence": alert.get("silenceURL"),
     }
-    ways = " · ".join(link(word, url_of(url)) for word, url in links.items() if url_of(url))
+    ways = " · ".join(link(words.get(word, word), url_of(url)) for word, url in links.items() if url_of(url))
     return "\n\n".join(part for part in (state, about, where, ways) if part)
 
 
@@ -139,7 +183,7 @@ def _flat(labels: dict[str, str]) -> list[str]:
     return [part for pair in sorted(labels.items()) for part in pair]
 
 
-def _lasted(began: str, ended: str) -> str:
+def _lasted(began: str, ended: str, words: dict[str, str]) -> str:
     """The time between, in words; nothing where it cannot be told."""
     try:
         minutes = (datetime.fromisoformat(ended) - datetime.fromisoformat(began)).total_seconds() / 60
@@ -148,5 +192,7 @@ def _lasted(began: str, ended: str) -> str:
     if minutes < 0:
         return ""
     if minutes < 90:
-        return f"{max(1, round(minutes))} min"
-    return f"{round(minutes / 60)} h" if minutes < 72 * 60 else f"{round(minutes / 60 / 24)} days"
+        return words["min"].format(n=max(1, round(minutes)))
+    if minutes < 72 * 60:
+        return words["h"].format(n=round(minutes / 60))
+    return words["d"].format(n=round(minutes / 60 / 24))

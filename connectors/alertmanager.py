@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import ClassVar
 
-from connectors._hook_alerts import alerts
+from connectors._hook_alerts import Language, alerts
 from connectors._hook_json import Json, json_body
 from connectors._hook_proofs import prove_authorization
 from connectors._hook_source import HookSource, authorizations
@@ -19,9 +19,9 @@ from parley.messages import HookRequest, Notice
 __all__ = ["CONNECTOR", "Alertmanager", "parse"]
 
 
-def parse(body: Json, account: str) -> tuple[Notice, ...]:
+def parse(body: Json, account: str, language: Language = "en") -> tuple[Notice, ...]:
     """A notice for each alert of a call. Raises `Unreadable`."""
-    return alerts(body, Alertmanager.service, account)
+    return alerts(body, Alertmanager.service, account, language)
 
 
 class Alertmanager(HookSource):
@@ -38,6 +38,7 @@ class Alertmanager(HookSource):
         old_token: str = "",
         username: str = "",
         password: str = "",
+        language: Language = "en",
         clock: Callable[[], float] = time.time,
     ) -> None:
         """A bearer token, or a user name and password; both are taken where both are set.
@@ -45,6 +46,7 @@ class Alertmanager(HookSource):
         `old_token` is still taken while the token is being changed. Raises `ConfigurationError`.
         """
         super().__init__(account, clock=clock)
+        self._language = language
         self._tokens, self._logins = authorizations((token, old_token), username, password)
 
     def prove(self, request: HookRequest, now: float) -> None:
@@ -53,7 +55,7 @@ class Alertmanager(HookSource):
 
     def events(self, request: HookRequest) -> tuple[Notice, ...]:
         """The alerts of a call."""
-        return parse(json_body(request), self.account)
+        return parse(json_body(request), self.account, self._language)
 
 
 CONNECTOR = Alertmanager

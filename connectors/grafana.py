@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import ClassVar
 
-from connectors._hook_alerts import alerts
+from connectors._hook_alerts import Language, alerts
 from connectors._hook_json import Json, json_body
 from connectors._hook_proofs import prove_authorization, prove_hex_hmac, prove_recent
 from connectors._hook_source import HookSource, authorizations, required
@@ -24,9 +24,9 @@ SIGNATURE_HEADER = "X-Grafana-Alerting-Signature"
 """Where Grafana puts the signature unless the contact point says otherwise."""
 
 
-def parse(body: Json, account: str) -> tuple[Notice, ...]:
+def parse(body: Json, account: str, language: Language = "en") -> tuple[Notice, ...]:
     """A notice for each alert of a call. Raises `Unreadable`."""
-    return alerts(body, Grafana.service, account)
+    return alerts(body, Grafana.service, account, language)
 
 
 class Grafana(HookSource):
@@ -46,6 +46,7 @@ class Grafana(HookSource):
         token: str = "",
         username: str = "",
         password: str = "",
+        language: Language = "en",
         clock: Callable[[], float] = time.time,
     ) -> None:
         """With `secret` every call must be signed; else it must carry the bearer token or the login.
@@ -54,6 +55,7 @@ class Grafana(HookSource):
         is still taken while the secret is being changed. Raises `ConfigurationError`.
         """
         super().__init__(account, clock=clock)
+        self._language = language
         self._secrets = required(secret=secret, old_secret=old_secret) if secret else ()
         self._signature_header = signature_header.strip().lower()
         self._timestamp_header = timestamp_header.strip().lower()
@@ -73,7 +75,7 @@ class Grafana(HookSource):
 
     def events(self, request: HookRequest) -> tuple[Notice, ...]:
         """The alerts of a call."""
-        return parse(json_body(request), self.account)
+        return parse(json_body(request), self.account, self._language)
 
 
 CONNECTOR = Grafana

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from aiohttp import web
 
-from connectors._hook_alerts import MOST_ALERTS, severity_of
+from connectors._hook_alerts import MOST_ALERTS, alerts, severity_of
 from connectors._hook_json import Unreadable
 from connectors._hook_source import HookSource
 from connectors.alertmanager import Alertmanager
@@ -100,6 +100,18 @@ def test_an_alert_without_a_fingerprint_is_known_by_its_labels() -> None:
 def test_an_alert_with_nothing_in_it() -> None:
     (notice,) = told({"alerts": [{}]})
     assert (notice.title, notice.severity, notice.text) == ("Alert — firing", "warning", "Firing.")
+
+
+def test_an_alert_in_chinese() -> None:
+    firing, over = alerts(call(alert(), alert("resolved")), "Alertmanager", "a", "zh")
+    assert firing.title == "HighLatency：p99 is above 1 s — 告警中"
+    assert firing.text.startswith("告警中。\n\n")
+    assert "[来源](https://alerts.example/" in firing.text
+    assert over.title == "HighLatency：p99 is above 1 s — 已恢复"
+    assert over.text.startswith("已恢复，持续 12 分钟。")
+    assert (firing.key, over.key, firing.topic) == (over.key, firing.key, "alert.firing")
+    (unnamed,) = alerts({"alerts": [{}]}, "Grafana", "a", "zh")
+    assert (unnamed.title, unnamed.text) == ("Alert — 告警中", "告警中。")
 
 
 def test_alerts_that_are_left_out_are_told_of() -> None:
