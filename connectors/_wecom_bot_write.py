@@ -29,6 +29,7 @@ _PARAMETER = 40058
 _BUSY = -1
 
 _MENTION = re.compile(r"<(@[^<>\s]+>)")
+_EMPHASIS = re.compile(r"[*`~]+|^[#>\s]+")
 _MARKUP = re.compile(r"[*_`~#|\[\]<>\n]|https?:")
 _STYLES = {"primary": 1, "danger": 2}
 
@@ -59,7 +60,13 @@ def render(reply: Reply, route: Route) -> tuple[dict[str, Any], ...]:
     # A card shows a short plain line well and no markup: all else comes before it, and the card repeats its beginning.
     if len(text) <= MAX_SUBTITLE and not _MARKUP.search(text):
         return (card(text, reply.buttons),)
-    return (markdown, card(text.strip().splitlines()[0][:MAX_TITLE], reply.buttons))
+    return (markdown, card(_beginning(text), reply.buttons))
+
+
+def _beginning(text: str) -> str:
+    """What a card repeats of the text above it: its first line without markup, as far as a title goes."""
+    line = _EMPHASIS.sub("", text.strip().splitlines()[0]).strip() or "…"
+    return line if len(line) <= MAX_TITLE else line[: MAX_TITLE - 1].rstrip() + "…"
 
 
 def card(text: str, buttons: tuple[Button, ...]) -> dict[str, Any]:

@@ -292,11 +292,20 @@ def test_a_longer_line_does_so_as_its_subtitle() -> None:
     assert card["template_card"]["sub_title_text"] == "x" * 100
 
 
-@pytest.mark.parametrize("text", ["**bold** words", "two\nlines", "x" * 113, "see https://example.org"])
-def test_what_a_card_cannot_show_comes_before_it(text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("**bold** words", "bold words"),
+        ("# `two`\nlines", "two"),
+        ("x" * 113, "x" * 25 + "…"),
+        ("see https://example.org", "see https://example.org"),
+        ("```\ncode\n```", "…"),
+    ],
+)
+def test_what_a_card_cannot_show_comes_before_it(text: str, title: str) -> None:
     said, card = render(Reply(text=text, buttons=(YES,)), ROUTE)
     assert said == {"msgtype": "markdown", "markdown": {"content": text}}
-    assert text.startswith(card["template_card"]["main_title"]["title"])
+    assert card["template_card"]["main_title"] == {"title": title}
 
 
 def test_every_card_is_a_new_one() -> None:
