@@ -27,6 +27,7 @@ from parley import (
     say,
     step,
 )
+from parley.language.characters import visible
 from parley.runs.context import current_run
 from parley.settings import Script
 
@@ -37,21 +38,27 @@ _SCRIPTS = _scripts.registered()
 
 _WORDS = {
     "en": {
-        "starting": "Running `{script}` …",
-        "done": "`{script}` succeeded after {seconds:.1f} s.",
-        "ended": "`{script}` failed with exit code {code} after {seconds:.1f} s.",
-        "timeout": "`{script}` was stopped: it took longer than {limit:g} s.",
-        "processes": "`{script}` was stopped: it started too many processes.",
-        "cancelled": "`{script}` was stopped.",
+        "starting": "Running `{line}` …",
+        "for": "Running `{line}` for {who} …",
+        "by-itself": "Running `{line}` by itself for {who} …",
+        "instead": "Running `{line}` instead …",
+        "done": "`{line}` succeeded after {seconds:.1f} s.",
+        "ended": "`{line}` failed with exit code {code} after {seconds:.1f} s.",
+        "timeout": "`{line}` was stopped: it took longer than {limit:g} s.",
+        "processes": "`{line}` was stopped: it started too many processes.",
+        "cancelled": "`{line}` was stopped.",
         "cut": "(The output was longer; the rest was not kept.)",
     },
     "zh": {
-        "starting": "正在运行 `{script}` …",
-        "done": "`{script}` 已成功，用时 {seconds:.1f} 秒。",
-        "ended": "`{script}` 失败，退出码 {code}，用时 {seconds:.1f} 秒。",
-        "timeout": "`{script}` 已停止：运行超过了 {limit:g} 秒。",
-        "processes": "`{script}` 已停止：启动的进程过多。",
-        "cancelled": "`{script}` 已停止。",
+        "starting": "正在运行 `{line}` …",
+        "for": "正在为 {who} 运行 `{line}` …",
+        "by-itself": "{who} 触发，正在自动运行 `{line}` …",
+        "instead": "改为运行备用脚本 `{line}` …",
+        "done": "`{line}` 已成功，用时 {seconds:.1f} 秒。",
+        "ended": "`{line}` 失败，退出码 {code}，用时 {seconds:.1f} 秒。",
+        "timeout": "`{line}` 已停止：运行超过了 {limit:g} 秒。",
+        "processes": "`{line}` 已停止：启动的进程过多。",
+        "cancelled": "`{line}` 已停止。",
         "cut": "（输出过长，其余部分未保留。）",
     },
 }
@@ -70,13 +77,11 @@ async def execute(script: str, arguments: list[str]) -> Outcome:
 
 
 @step(retries=0)
-def describe(script: str, outcome: Outcome, language: str) -> Report:
-    """What people read of it."""
+def describe(script: str, line: str, outcome: Outcome, language: str) -> Report:
+    """What people read of it; `line` says what was run."""
     key = "done" if outcome.succeeded else outcome.how
     limit = _SCRIPTS[script].timeout
-    text = _WORDS[language][key].format(
-        script=script, seconds=outcome.seconds, code=outcome.code, limit=limit
-    )
+    text = _WORDS[language][key].format(line=line, seconds=outcome.seconds, code=outcome.code, limit=limit)
     shown = outcome.output.strip()[-SHOWN:].replace("```", "'''")
     parts = [text, f"```\n{shown}\n```" if shown else "", _WORDS[language]["cut"] if outcome.cut else ""]
     whole = File(name=f"{script}.txt", media_type="text/plain", content=outcome.output.encode())
@@ -88,26 +93,37 @@ async def _repair_alert(script: str, **values: Any) -> Report:
     """Run a registered repair script and report the outcome."""
     language = "zh" if current_language().startswith("zh") else "en"
     given = {name: value for name, value in values.items() if value is not None}
-    succeeded, report = await _attempt(script, given, language)
+    succeeded, report = await _attempt(script, given, language, *_asked_by())
     fallback = _SCRIPTS[script].fallback
     if not succeeded and fallback:
         say(Reply(text=report.text, files=report.files))
         if run := current_run():
-            run.took_alternative(f"{fallback}.")
+            run.took_alternative(f"`{fallback}`{'。' if language == 'zh' else '.'}")
         fitting = {name: value for name, value in given.items() if name in _SCRIPTS[fallback].parameters}
-        succeeded, report = await _attempt(fallback, fitting, language)
+        succeeded, report = await _attempt(fallback, fitting, language, "instead")
     if not succeeded:
         say(Reply(text=report.text, files=report.files))
         raise AutomationError(report.text.partition("\n")[0])
     return report
 
 
-async def _attempt(script: str, given: Mapping[str, Any], language: str) -> tuple[bool, Report]:
+async def _attempt(
+    script: str, given: Mapping[str, Any], language: str, how: str, who: str = ""
+) -> tuple[bool, Report]:
     arguments = prepare(script, dict(given))
     log_action(f"script {script}", {"argv": repr(arguments)})
-    say(_WORDS[language]["starting"].format(script=script))
+    line = " ".join([script, *(f"{name}={visible(str(value))}" for name, value in given.items())])
+    say(_WORDS[language][how].format(line=line, who=who))
     outcome = await execute(script, arguments)
-    return outcome.succeeded, describe(script, outcome, language)
+    return outcome.succeeded, describe(script, line, outcome, language)
+
+
+def _asked_by() -> tuple[str, str]:
+    """How the beginning is told, so that a room knows who did it, and who that is."""
+    run = current_run()
+    if run is None or not run.started.principal:
+        return "starting", ""
+    return ("by-itself" if run.started.origin == "service" else "for"), run.started.principal
 
 
 def _longest(scripts: Mapping[str, Script]) -> float:

@@ -140,7 +140,8 @@ class Dialogue:
             return Decision.answer(
                 allowed.reason if not allowed.allowed else phrase("not-for-another", speaker.language)
             )
-        return self._queue(row, spec, received, open_values(self._keyring, row), speaker)
+        values = open_values(self._keyring, row)
+        return self._queue(row, spec, received, values, speaker, taken=True)
 
     async def answer_by_id(
         self, identifier: str, given: Mapping[str, str], received: Received, speaker: Speaker
@@ -233,10 +234,19 @@ class Dialogue:
         }
 
     def _queue(
-        self, row: Any, spec: AutomationSpec, received: Received, values: dict[str, Any], speaker: Speaker
+        self,
+        row: Any,
+        spec: AutomationSpec,
+        received: Received,
+        values: dict[str, Any],
+        speaker: Speaker,
+        *,
+        taken: bool = False,
     ) -> Decision:
         # Typed or confirmed by this very person: what plain language only proposed is now a command.
         allowed = _allowed(spec, speaker)
+        # What was taken is the person's own: nothing of it is the service's any more.
+        own = {"origin": Origin.COMMAND} if taken else {}
 
         async def queue(conn: AsyncConnection) -> list[QueuedRun]:
             if not allowed.allowed:
@@ -255,6 +265,7 @@ class Dialogue:
                 actor_id=speaker.principal.id,
                 digest=digest(spec, values, speaker.principal.id),
                 under_id=None,
+                **own,
                 **self._taken_over(row, received, values),
             )
             if not changed:

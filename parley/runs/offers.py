@@ -83,11 +83,12 @@ async def find(conn: AsyncConnection, identifier: str) -> Any:
     query = (
         sa.select(table, schema.principal.c.name.label("actor"))
         .outerjoin(schema.principal, schema.principal.c.id == table.c.actor_id)
-        .where(table.c.origin == "service", table.c.id.like(f"%{wanted}"))
+        .where(table.c.id.like(f"%{wanted}"))
         .order_by(table.c.created_at.desc())
-        .limit(1)
+        .limit(10)
     )
-    return (await conn.execute(query)).first()
+    # What an event led to has a trail; one that was taken is no longer the service's own.
+    return next((row for row in (await conn.execute(query)).all() if row.trail), None)
 
 
 def is_free(row: Any) -> bool:

@@ -57,7 +57,7 @@ async def test_it_is_offered_with_the_alert_and_the_first_who_may_takes_it(home:
         assert (await world.rows(schema.request))[0].state == "awaiting-approval"
         assert await press(world, button.value, "olga") == []
         (taken,) = await world.rows(schema.request)
-        assert (taken.state, taken.actor_id) == ("queued", olga.id)
+        assert (taken.state, taken.actor_id, taken.origin) == ("queued", olga.id, "command")
         assert open_values(world.hub.keyring, taken) == {"host": "web1"}
         (late,) = await press(world, button.value, "pete")
         assert late == "olga has taken this already: `/change`."
