@@ -4,13 +4,14 @@ A page's fenced blocks are taken in their order:
 
 - `toml` is parley.toml, each block a part of it; all of them are written before anything is run.
 - `console`: lines that begin with `$ ` are typed in a shell; those below are what it prints.
+- `yaml` is a file of another program's; the test that follows the page puts it in its place.
 - `chat` begins with `# room`, as in `# Slack, #support`. Then each line is one of
 
       ann: where is order 1024?            somebody writes
       ann presses: Run it                  somebody presses a button, by its label
       parley: Order 1024: in transit …     what we write next
       parley (privately): …                the same, for one person's eyes
-      parley sends: logistics-1024.pdf     a file of ours
+      parley sends: logistics-1024.pdf     a file of ours, with what we wrote last or by itself
       parley offers: Run it | Cancel       the buttons of what we wrote last
       parley changes it: …                 what we wrote before is edited in place
 
@@ -32,7 +33,8 @@ from typing import Protocol
 
 from tests.fakes._driver import Sent
 
-_BLOCK = re.compile(r"^```(toml|console|chat)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```(toml|yaml|console|chat)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _OURS = re.compile(
     r"parley(?: \((?P<privately>privately)\))?(?: (?P<verb>sends|offers|changes it))?: ?(?P<text>.*)",
     re.DOTALL,
@@ -59,18 +61,20 @@ class Room(Protocol):
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block of a page."""
+    """One fenced block of a page, and the heading that it stands under."""
 
     kind: str
     text: str
     where: str
+    heading: str
 
 
 @dataclass
 class Page:
     """A page, and how its words are said where it is followed.
 
-    `instead`: what stands in the page for a reader's own installation, and what it is here: ports and addresses only.
+    `instead`: what stands in the page for a reader's own installation, and what it is here: ports, addresses and
+    folders only.
     `more`: words added behind commands that begin so, for the address of a vendor's cloud that is a fake here.
     """
 
@@ -86,15 +90,29 @@ class Page:
         text = self.path.read_text(encoding="utf-8")
         for found in _BLOCK.finditer(text):
             line = text.count("\n", 0, found.start()) + 1
-            yield Block(found[1], found[2], f"{self.path.name}:{line}")
+            headings = _HEADING.findall(text, 0, found.start())
+            yield Block(found[1], found[2], f"{self.path.name}:{line}", headings[-1] if headings else "")
 
     def settings(self) -> str:
         """All of the page's parley.toml."""
-        return "\n".join(block.text for block in self.blocks() if block.kind == "toml")
+        return self.file("toml")
 
-    async def follow(self) -> None:
-        """Do all that the page says after its settings. Raises `AssertionError` with the line that was not so."""
+    def file(self, kind: str) -> str:
+        """What the page's blocks of this kind are together, for here."""
+        return self._here("\n".join(block.text for block in self.blocks() if block.kind == kind))
+
+    async def follow(self, *, since: str = "", until: str = "") -> None:
+        """Do all that the page says after its settings; from the heading `since` on, before the heading `until`.
+
+        Raises `AssertionError` with the line that was not so.
+        """
+        begun = not since
         for block in self.blocks():
+            if until and block.heading == until:
+                break
+            begun = begun or block.heading == since
+            if not begun:
+                continue
             if block.kind == "console":
                 for command, printed in commands(block.text):
                     await asyncio.to_thread(self._type, command, printed, block.where)
@@ -102,8 +120,7 @@ class Page:
                 await self._hold(block)
 
     def _type(self, command: str, printed: str, where: str) -> None:
-        for said, here in self.instead.items():
-            command = command.replace(said, here)
+        command = self._here(command)
         added = next((words for start, words in self.more.items() if command.startswith(start)), "")
         done = subprocess.run(
             ["bash", "-ec", f"{command} {added}"],
@@ -116,6 +133,11 @@ class Page:
         )
         assert done.returncode == 0, f"{where}: {command}\n{done.stdout}{done.stderr}"
         assert fits(printed, done.stdout), f"{where}: {command} printed\n{done.stdout}\nand not\n{printed}"
+
+    def _here(self, text: str) -> str:
+        for said, here in self.instead.items():
+            text = text.replace(said, here)
+        return text
 
     async def _hold(self, block: Block) -> None:
         title, *lines = block.text.splitlines()
@@ -139,7 +161,10 @@ class Page:
             labels = [button.label for button in last.buttons]
             assert labels == [label.strip() for label in text.split("|")], f"{where}\noffered are {labels}"
             return last
-        sent = await (room.changed() if line["verb"] == "changes it" else room.next())
+        if line["verb"] == "sends" and text.strip() in [file.name for file in last.files]:
+            sent = last
+        else:
+            sent = await (room.changed() if line["verb"] == "changes it" else room.next())
         if line["verb"] == "sends":
             names = [file.name for file in sent.files]
             assert text.strip() in names, f"{where}\nsent are {names}: {sent.text}"

@@ -30,7 +30,11 @@ class SlackRoom:
         return cls(slack, direct(people[who]), people)
 
     async def says(self, who: str, text: str, *, in_thread: bool = False) -> None:
-        """`@parley` becomes a mention, `/command` stays text: Slack itself takes only commands that an app has."""
+        """`@parley` becomes a mention; a text that begins with a slash is a command of the app."""
+        if text.startswith("/"):
+            command, _, rest = text.partition(" ")
+            await self._slack.fake.slash(command, rest, user=self._people[who], channel=self._channel)
+            return
         typed = text.replace("&", "&amp;").replace("<", "&lt;").replace("@parley", f"<@{BOT_USER}>")
         thread = self._thread if in_thread else None
         ts = await self._slack.fake.say(typed, user=self._people[who], channel=self._channel, thread=thread)
@@ -60,6 +64,11 @@ class SlackRoom:
         ts = self._edits()[self._edits_read]["ts"]
         self._edits_read += 1
         return self._slack.as_seen(next(post for post in self._posts() if post["ts"] == ts))
+
+    @property
+    def read_all(self) -> bool:
+        """Whether we wrote nothing that `next` has not given."""
+        return self._read == len(self._posts())
 
     def texts(self) -> list[str]:
         """All that we wrote here, read or not."""
