@@ -95,7 +95,8 @@ MOST_NAMED = 20  # files left out that are named
 
 HELLO_WITHIN = 10.0
 STEADY = 10.0  # seconds after which a connection counts as a good one
-IN_FLIGHT = 200  # envelopes being stored at once; one more is left to Slack's redelivery
+IN_FLIGHT = 200  # envelopes being stored at once
+ROOM_WITHIN = 2.0  # of Slack's three seconds: one more waits so long, then it is left to Slack's redelivery
 REMEMBERED = 10_000  # threads, conversations, uploads
 LONGEST_WAIT = 30.0
 DEFAULT_RETRY_AFTER = 5.0  # where Slack's header is missing or not readable
@@ -295,6 +296,9 @@ class Slack(Connector):
                 envelope = loaded(frame.data) if isinstance(frame.data, str) else {}
                 if envelope.get("type") == "disconnect":
                     return  # Slack is about to close it; whatever is being stored may still be acknowledged here
+                if len(storing) >= IN_FLIGHT:
+                    # The socket is not read meanwhile: what Slack has more of waits there.
+                    await asyncio.wait(storing, timeout=ROOM_WITHIN, return_when=asyncio.FIRST_COMPLETED)
                 if isinstance(envelope.get("envelope_id"), str) and len(storing) < IN_FLIGHT:
                     task = asyncio.create_task(self._envelope(socket, envelope, accept))
                     storing.add(task)

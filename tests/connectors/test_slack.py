@@ -827,6 +827,28 @@ async def test_slack_insists_and_the_message_is_stored_once(inbox: Inbox) -> Non
     assert inbox.texts() == ["keep me"]
 
 
+async def test_a_burst_larger_than_what_is_stored_at_once_comes_whole(
+    fake: SlackFake, connector: Slack, inbox: Inbox
+) -> None:
+    """Nothing of it is left to Slack's redelivery, which the fake does not do here."""
+    room = asyncio.Event()
+
+    async def slowly(event: Event) -> Accepted:
+        await room.wait()
+        return await inbox.accept(event)
+
+    task = asyncio.create_task(connector.listen(slowly))
+    try:
+        await eventually(lambda: fake.sockets, "a connection")
+        for number in range(300):
+            await fake.say(f"message {number}")
+        room.set()
+        await eventually(lambda: len(inbox.events) == 300, "all of it")
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_neither_texts_nor_tickets_are_logged(
     fake: SlackFake, connector: Slack, inbox: Inbox, caplog: pytest.LogCaptureFixture
 ) -> None:
