@@ -88,6 +88,7 @@ class SlackFake:
         self.host, self.ack_within = host, ack_within
         self.envelopes: list[Envelope] = []
         self.acks: Counter[str] = Counter()
+        self._sent_as: dict[str, Envelope] = {}
         self.calls: list[tuple[str, Json]] = []
         self.posts: list[Json] = []
         self.unseen: list[Json] = []
@@ -281,6 +282,7 @@ class SlackFake:
                     "retry_reason": "timeout" if envelope.attempts else "",
                 }
             envelope.ids.append(id_)
+            self._sent_as[id_] = envelope
             envelope.attempts += 1
             await ws.send_json(frame)
 
@@ -311,8 +313,8 @@ class SlackFake:
 
     def _acknowledge(self, frame: Json) -> None:
         self.acks[frame["envelope_id"]] += 1
-        for envelope in self.envelopes:
-            envelope.acked = envelope.acked or frame["envelope_id"] in envelope.ids
+        if envelope := self._sent_as.get(frame["envelope_id"]):
+            envelope.acked = True
 
     # -- the Web API
 

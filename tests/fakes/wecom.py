@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 from urllib.parse import quote, urlencode
 
+import aiohttp
 import xmltodict  # type: ignore[import-untyped]
 from aiohttp import web
 from wechatpy.enterprise.crypto import WeChatCrypto  # type: ignore[import-untyped]
@@ -88,9 +89,13 @@ class Fault:
 class WecomFake:
     """One company. `posts` holds what we sent, `calls` what was sent to us, `asked` each call of the API."""
 
-    def __init__(self, retry_after: float = 0.3) -> None:
-        """`retry_after`: seconds between two calls to the callback address, where the first one failed."""
-        self.retry_after = retry_after
+    def __init__(self, retry_after: float = 0.3, callback: str = "") -> None:
+        """`retry_after`: seconds between two calls to the callback address, where the first one failed.
+
+        `callback`: the address that is called over HTTP; without it a connector of this process is.
+        """
+        self.retry_after, self.callback = retry_after, callback
+        self.people = set(PEOPLE)
         self.posts: list[Json] = []
         self.calls: list[Call] = []
         self.asked: list[str] = []
@@ -109,6 +114,9 @@ class WecomFake:
         self.released = asyncio.Event()
         self._listeners: dict[int, tuple[Wecom, Accept]] = {}
         self._attached = asyncio.Event()
+        if callback:
+            self._attached.set()
+        self._http: aiohttp.ClientSession | None = None
         self._numbers = itertools.count(7_000_000_001)
         self._tasks: set[asyncio.Task[None]] = set()
         self._runner: web.AppRunner | None = None
@@ -123,6 +131,7 @@ class WecomFake:
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/cgi-bin/"
+        self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_WITHIN))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -130,6 +139,8 @@ class WecomFake:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._http is not None:
+            await self._http.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -245,6 +256,8 @@ class WecomFake:
             await asyncio.sleep(self.retry_after)
 
     async def _call(self, call: Call) -> HookResponse | str:
+        if self.callback:
+            return await self._call_over_http(call)
         connector, accept = next(iter(self._listeners.values()))
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
@@ -255,6 +268,19 @@ class WecomFake:
             return "503"
         except BadSignature:
             return "401"
+        if response.status == 200 and response.body:
+            self._passive(call, response)
+        return response
+
+    async def _call_over_http(self, call: Call) -> HookResponse | str:
+        assert self._http is not None
+        request = self.request(call.fields)
+        url = f"{self.callback}?{request.query}"
+        try:
+            async with self._http.post(url, data=request.body, headers=request.headers) as answer:
+                response = HookResponse(status=answer.status, body=await answer.read())
+        except (aiohttp.ClientError, TimeoutError):
+            return "no answer"
         if response.status == 200 and response.body:
             self._passive(call, response)
         return response
@@ -369,7 +395,7 @@ class WecomFake:
         _require(body.get("agentid") == AGENT_ID, 301002)
         _require(body.get("msgtype") in PERSON_KINDS, 40008)
         people = {name.lower() for name in str(body.get("touser", "")).split("|") if name}
-        reached = {name for name in people if name in PEOPLE} - self.invisible
+        reached = {name for name in people if name in self.people} - self.invisible
         if people and not reached:
             raise Refused(81013, invaliduser="|".join(sorted(people)))
         _require(bool(people or body.get("toparty") or body.get("totag")), 40058)
