@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks import accept, answer, memory, rows, runs, start, store
+from benchmarks import accept, answer, case, connector, imports, memory, rows, runs, start, store
 from benchmarks.rows import Row
 
 BENCHMARKS: Final[Mapping[str, Callable[[float], list[Row]]]] = {
@@ -23,6 +23,9 @@ BENCHMARKS: Final[Mapping[str, Callable[[float], list[Row]]]] = {
     "memory": memory.measure,
     "accept": accept.measure,
     "store": store.measure,
+    "import": imports.measure,
+    "connector": connector.measure,
+    "case": case.measure,
 }
 """By the first word of their rows' names."""
 
