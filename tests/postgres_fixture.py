@@ -7,14 +7,15 @@ in a conftest.py gives both fixtures. Without PostgreSQL the tests are skipped; 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,9 @@ from typing import Literal
 import asyncpg  # type: ignore[import-untyped]  # it ships neither types nor stubs
 import pytest
 import pytest_asyncio
+
+from parley.store.engine import Store
+from tests.ports import free_port
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,11 @@ class PostgresServer:
         """A new cluster; whoever reaches its port on this machine may use it, as it holds nothing but tests."""
         self._run("initdb", "-D", self._data, "-U", "parley", "-A", "trust", "-E", "UTF8", "--no-sync")
 
-    async def create_database(self) -> str:
-        """The address of a new, empty database."""
+    async def create_database(self, like: str | None = None) -> str:
+        """The address of a new database: an empty one, or a copy of the one that has the address `like`."""
         name = f"test_{secrets.token_hex(6)}"
-        await self._execute(f"CREATE DATABASE {name}")
+        template = f" TEMPLATE {like.rsplit('/', 1)[1]}" if like else ""
+        await self._execute(f"CREATE DATABASE {name}{template}")
         return f"{self.address}/{name}"
 
     async def drop_database(self, url: str) -> None:
@@ -101,7 +106,7 @@ def postgres_server() -> Iterator[PostgresServer]:
     user = _unprivileged_user()
     if user is not None:
         shutil.chown(folder, user)
-    server = PostgresServer(programs, folder, _free_port(), user)
+    server = PostgresServer(programs, folder, free_port(), user)
     try:
         server.make()
         server.start()
@@ -121,6 +126,28 @@ async def postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
     await postgres_server.drop_database(url)
 
 
+@pytest.fixture(scope="session")
+def prepared_database(postgres_server: PostgresServer) -> str:
+    """An empty store of ours, made once, that nobody is connected to."""
+
+    async def made() -> str:
+        url = await postgres_server.create_database()
+        await (await Store.open(url)).aclose()
+        return url
+
+    # In a thread of its own: the test that asks first may have a loop already.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, made()).result()
+
+
+@pytest_asyncio.fixture
+async def postgres_store_url(postgres_server: PostgresServer, prepared_database: str) -> AsyncIterator[str]:
+    """A new database with an empty store in it."""
+    url = await postgres_server.create_database(like=prepared_database)
+    yield url
+    await postgres_server.drop_database(url)
+
+
 def _programs() -> Path | None:
     """Debian keeps them out of PATH; the newest version counts."""
     if (found := shutil.which("initdb")) is not None:
@@ -135,10 +162,3 @@ def _unprivileged_user() -> str | None:
         return None
     known = {entry.pw_name for entry in pwd.getpwall()}
     return next(name for name in ("postgres", "nobody") if name in known)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -18,6 +18,18 @@ import httpx
 import pytest
 
 from parley import prefect_env
+from tests import prepared
+from tests.ports import free_port
+
+__all__ = [
+    "PrefectServer",
+    "free_port",
+    "own_server",
+    "prefect_server",
+    "running_server",
+    "start_launcher",
+    "stop",
+]
 
 START_SECONDS = 90.0
 """A first start applies every migration, on a machine that may be busy with other tests."""
@@ -79,9 +91,15 @@ def running_server(
     extra: dict[str, str] | None = None,
     port: int = 0,
     certificate: Path | None = None,
+    fresh: bool = False,
 ) -> Iterator[PrefectServer]:
-    """Run our launcher on `home` for the length of the block; it is ended by its pid."""
+    """Run our launcher on `home` for the length of the block; it is ended by its pid.
+
+    `fresh` is a first start, which makes the database itself; the others get a prepared one.
+    """
     port = port or free_port()
+    if not fresh:
+        prepared.prefect_database(home)
     process = start_launcher(home, port, *arguments, extra=extra)
     try:
         _wait_until_it_listens(process, port)
@@ -121,14 +139,6 @@ def stop(process: subprocess.Popen[bytes]) -> int:
     if process.stderr:
         process.stderr.close()
     return code
-
-
-def free_port() -> int:
-    """Return a port of this machine that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind((prefect_env.LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -32,6 +30,10 @@ from parley import prefect_env, settings
 from parley.link.calls import AdminCall, Role
 from parley.link.client import HubClient, default_address, role_token
 from parley.processes import memory, record
+from tests import prepared
+from tests.ports import free_ports
+
+__all__ = ["COMMAND", "PORTS", "ROOT", "Stack", "StackError", "free_ports", "plain_environment"]
 
 ROOT: Final = Path(__file__).parents[1]
 
@@ -53,14 +55,21 @@ class StackError(AssertionError):
 class Stack:
     """One installation, from its start to its end; the threads of a test may share it.
 
-    `toml` is its parley.toml, `extra` more environment: with `PREFECT_API_URL` in it no Prefect is launched. `home`
+    `toml` is its parley.toml, `extra` more environment: with `PREFECT_API_URL` in it no Prefect is launched. `folder`
     keeps an installation that an earlier stack left there; without it a new one is made, and removed in the end.
+    `fresh` is a first start, which makes the databases itself; in a run of the tests the others get prepared ones.
     """
 
     def __init__(
-        self, *, toml: str = "", extra: Mapping[str, str] | None = None, folder: Path | None = None
+        self,
+        *,
+        toml: str = "",
+        extra: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        fresh: bool = False,
     ) -> None:
         self._own = folder is None
+        self._fresh = fresh
         # Short, because a Unix socket's path may have about a hundred bytes.
         self.folder = folder or Path(tempfile.mkdtemp(prefix="parley-"))
         self.home = self.folder / "home"
@@ -103,6 +112,8 @@ class Stack:
 
     def launch(self) -> None:
         """Start `parley up`, and wait for nothing."""
+        if not self._fresh:
+            self._prepare()
         with (self.folder / "up.log").open("ab") as log:
             self.process = subprocess.Popen(
                 COMMAND,
@@ -239,6 +250,12 @@ class Stack:
 
     # -- within
 
+    def _prepare(self) -> None:
+        if "PREFECT_API_URL" not in self.environment:
+            prepared.prefect_database(self.home)
+        if "PARLEY_DATABASE_URL" not in self.environment:
+            prepared.store(self.home / "parley.db")
+
     @property
     def _config(self) -> Path:
         return self.folder / "parley.toml"
@@ -277,20 +294,6 @@ class Stack:
 def plain_environment() -> dict[str, str]:
     """This process's environment without what Prefect or parley would read from it."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "PARLEY_"))}
-
-
-def free_ports(count: int) -> list[int]:
-    """So many ports of this machine that nothing listens on, all different.
-
-    Below those that the system gives to connections: a port whose process was killed must be free for its successor.
-    """
-    found: list[int] = []
-    while len(found) < count:
-        port = random.randrange(15_000, 32_000)  # noqa: S311 - any will do
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind((prefect_env.LOOPBACK, port))
-            found = [*found, port] if port not in found else found
-    return found
 
 
 def _tail(path: Path, lines: int) -> str:

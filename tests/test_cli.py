@@ -32,8 +32,8 @@ from parley.link.server import LinkServer, Peer, make_tokens
 from parley.metrics import Metrics
 from parley.processes import record
 from parley.web.serve import serve
+from tests.ports import free_ports
 from tests.prefect_fixture import PrefectServer, plain_environment
-from tests.web.conftest import free_ports
 from tests.web.fake_front import FakeFront
 
 
@@ -98,9 +98,8 @@ class House:
 
 
 def house_at(home: Path, **environment: str) -> House:
-    with free_ports(3) as ports:
-        names = ("PARLEY_PORT", "PARLEY_HOOKS_PORT", "PARLEY_METRICS_PORT")
-        chosen = dict(zip(names, map(str, ports), strict=True))
+    names = ("PARLEY_PORT", "PARLEY_HOOKS_PORT", "PARLEY_METRICS_PORT")
+    chosen = dict(zip(names, map(str, free_ports(3)), strict=True))
     own = {
         "PARLEY_HOME": str(home),
         "PARLEY_KEY_FILE": str(home.parent / "key"),

@@ -286,7 +286,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), f"http://127.0.0.1:{port}")
         proxies["NO_PROXY"] = "127.0.0.1,localhost"
         arguments = ("--certificate", str(certificate), "--key", str(key))
-        with running_server(folder / "home", *arguments, extra=proxies, certificate=certificate) as server:
+        with running_server(
+            folder / "home", *arguments, extra=proxies, certificate=certificate, fresh=True
+        ) as server:
             yield Guarded(server, certificate, caught, proxies)
 
 
@@ -442,7 +444,7 @@ def test_disk_that_fills_during_the_start_is_named(text: str) -> None:
 @pytest.mark.slow
 def test_start_on_the_same_home_finds_everything_and_stop_is_quick(tmp_path: Path) -> None:
     """SIGTERM ends the server in a few seconds, also with a page's subscription open; a kill -9 loses no row."""
-    with running_server(tmp_path) as server, server.client() as client:
+    with running_server(tmp_path, fresh=True) as server, server.client() as client:
         client.post("/flows/", json={"name": "kept"}).raise_for_status()
         server.process.kill()
         server.process.wait()

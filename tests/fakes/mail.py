@@ -15,7 +15,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import tempfile
 import time
 import warnings
@@ -36,6 +35,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 from connectors.mail import Mail, MailSettings
 from parley.messages import File
 from tests.fakes._driver import PATIENCE, Failure, Sent, eventually
+from tests.ports import free_port
 
 DOMAIN = "example.org"
 ASSISTANT = f"assistant@{DOMAIN}"
@@ -511,14 +511,6 @@ def _as_file(part: Any) -> File:
         media_type=part.get_content_type(),
         content=part.get_payload(decode=True),
     )
-
-
-def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def _serve(imap_port: int, smtp_port: int) -> None:

@@ -20,6 +20,7 @@ from parley.processes.hub import Hub, open_hub
 from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Parameter
 from parley.settings import Account, Duty, File, Settings
 from parley.web.front import MessageView
+from tests import prepared
 from tests.prefect_fixture import PrefectServer, free_port
 
 PATIENCE = 20.0
@@ -225,6 +226,7 @@ def settings_for(home: Path, server: PrefectServer, **file: Any) -> Settings:
 async def house_in(home: Path, server: PrefectServer, **file: Any) -> AsyncIterator[House]:
     """A hub that lives for the length of the block; the same home may be opened again: it is then a restart."""
     settings = settings_for(home, server, **file)
+    prepared.store(home / "parley.db")
     hub = await open_hub(settings)
     try:
         async with hub.living(), _worker(settings) as worker:

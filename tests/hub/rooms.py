@@ -34,6 +34,7 @@ from parley.people.principals import Role as PersonRole
 from parley.processes.hub import Hub, open_hub
 from parley.runs.on_event import EventStarts
 from parley.settings import BUS, Account, Duty, File, Settings
+from tests import prepared
 from tests.fakes._driver import eventually
 from tests.hub.house import CATALOGUE
 from tests.prefect_fixture import free_port
@@ -240,6 +241,7 @@ async def world_in(home: Path, *, holding: bool = True, **file: Any) -> AsyncIte
             }
         ),
     )
+    prepared.store(settings.home / "parley.db")
     hub = await open_hub(settings)
     try:
         hub.publish(CATALOGUE)

@@ -5,10 +5,17 @@ from __future__ import annotations
 import pytest
 
 from parley.people.sealing import Keyring
-from tests.postgres_fixture import postgres_server, postgres_url
+from tests.postgres_fixture import postgres_server, postgres_store_url, postgres_url, prepared_database
 from tests.store.conftest import store, store_url
 
-__all__ = ["postgres_server", "postgres_url", "store", "store_url"]
+__all__ = [
+    "postgres_server",
+    "postgres_store_url",
+    "postgres_url",
+    "prepared_database",
+    "store",
+    "store_url",
+]
 
 
 @pytest.fixture

@@ -9,17 +9,22 @@ import pytest
 import pytest_asyncio
 
 from parley.store.engine import Store
-from tests.postgres_fixture import postgres_server, postgres_url
+from tests import prepared
+from tests.postgres_fixture import postgres_server, postgres_store_url, postgres_url, prepared_database
 
-__all__ = ["postgres_server", "postgres_url"]
+__all__ = ["postgres_server", "postgres_store_url", "postgres_url", "prepared_database"]
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.servers)])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database, of each kind in turn."""
+    """A database of each kind in turn: an empty one, or for tests of an open store one that is up to date already."""
+    up_to_date = "store" in request.fixturenames
     if request.param == "sqlite":
-        return str(tmp_path / "parley.db")
-    url: str = request.getfixturevalue("postgres_url")
+        path = tmp_path / "parley.db"
+        if up_to_date:
+            prepared.store(path)
+        return str(path)
+    url: str = request.getfixturevalue("postgres_store_url" if up_to_date else "postgres_url")
     return url
 
 

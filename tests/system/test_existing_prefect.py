@@ -40,7 +40,10 @@ def test_a_command_is_answered_and_its_run_can_be_looked_at(world: World) -> Non
     run = world.ended(answer["flow_run_id"])
     assert run["state_type"] == "COMPLETED"
     assert {"parley", "command:order", "by:owner"} <= set(run["tags"])
-    assert world.task_runs(run["id"], 2) == {"look_up": "COMPLETED", "write_report": "COMPLETED"}
+    assert world.task_runs(run["id"], 2) == {
+        "the order database": "COMPLETED",
+        "write_report": "COMPLETED",
+    }
     assert "write_report" in {node["label"].rsplit("-", 1)[0] for node in graph(world, run["id"])}
 
 

@@ -196,7 +196,7 @@ def own(folder: Path) -> Iterator[World]:
     """Everything launched by us."""
     with ExitStack() as everything:
         extra = QUICKER | {world_flows.FILE: str(folder / "effects")}
-        stack = everything.enter_context(Stack(toml=toml("parley"), extra=extra))
+        stack = everything.enter_context(Stack(toml=toml("parley"), extra=extra, fresh=True))
         environment = stack.prefect_environment
         user, _, password = environment["PREFECT_API_AUTH_STRING"].partition(":")
         client = everything.enter_context(_client(environment["PREFECT_API_URL"], auth=(user, password)))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -13,6 +12,7 @@ from parley import settings
 from parley.settings import Settings
 from parley.web.app import people_app
 from parley.web.limits import Rate
+from tests.ports import free_ports
 from tests.web.fake_front import FakeFront
 
 
@@ -24,10 +24,9 @@ def front() -> FakeFront:
 @pytest.fixture
 def configured(tmp_path: Path) -> Settings:
     """Settings with three free ports."""
-    with free_ports(3) as ports:
-        names = ("PARLEY_PORT", "PARLEY_HOOKS_PORT", "PARLEY_METRICS_PORT")
-        chosen = dict(zip(names, map(str, ports), strict=True))
-        return settings.load({"PARLEY_HOME": str(tmp_path), "HOME": str(tmp_path)} | chosen)
+    names = ("PARLEY_PORT", "PARLEY_HOOKS_PORT", "PARLEY_METRICS_PORT")
+    chosen = dict(zip(names, map(str, free_ports(3)), strict=True))
+    return settings.load({"PARLEY_HOME": str(tmp_path), "HOME": str(tmp_path)} | chosen)
 
 
 @pytest.fixture
@@ -64,26 +63,3 @@ async def browser(front: FakeFront, configured: Settings, origin: str) -> AsyncI
 
 def transport_of(front: FakeFront, configured: Settings, rate: Rate | None = None) -> httpx.ASGITransport:
     return httpx.ASGITransport(people_app(front, configured, rate=rate), raise_app_exceptions=False)
-
-
-class free_ports:  # noqa: N801 - reads as a function
-    """Numbers of ports that were free a moment ago; different from each other."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-
-    def __enter__(self) -> list[int]:
-        sockets = list(self._bound())
-        numbers = [one.getsockname()[1] for one in sockets]
-        for one in sockets:
-            one.close()
-        return numbers
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def _bound(self) -> Iterator[socket.socket]:
-        for _ in range(self._count):
-            one = socket.socket()
-            one.bind(("127.0.0.1", 0))
-            yield one
