@@ -1,8 +1,16 @@
 #!/bin/sh
-# Brings the real servers that some tests talk to: Dovecot, PostgreSQL, Chromium, Prosody, Alertmanager. The tests start
-# them themselves, in their own folders and ports; here they are only installed. Quick when all is there. With CI set, a
-# lack is an error.
+# Brings the real servers that some tests talk to: Dovecot, PostgreSQL, Chromium, Prosody, Alertmanager, and clients of
+# some platforms from npm. The tests start them themselves, in their own folders and ports; here they are only installed.
+# Quick when all is there. With CI set, a lack is an error.
 set -eu
+cd "$(dirname "$0")/../.."
+
+# PYTHON, where it is set, is the one that .venv is made with: the clients are brought by .venv's own.
+if ! PYTHON='' sh tests/servers/npm-peers.sh; then
+    echo "test-servers: could not install what tests/servers/npm-peers.txt names." >&2
+    [ -z "${CI:-}" ] || exit 1
+    echo "test-servers: tests that need it are skipped." >&2
+fi
 
 missing() {
     # Servers live in sbin, which a user's PATH may lack; Debian keeps PostgreSQL's programs out of PATH altogether.
