@@ -7,18 +7,19 @@ SET_UP := .venv/.set-up
 SOURCES = $(wildcard parley connectors blocks flows deployments benchmarks tests scripts)
 TYPED := parley connectors blocks
 
-.PHONY: help up test test-servers test-containers bench lock clean
+.PHONY: help up test test-scenarios test-servers test-containers bench lock clean
 .PHONY: check check-format check-lint check-types check-public-types check-lock check-scan
 
 help:
-	@echo "make up            set up and run everything on this machine; Ctrl-C ends it"
-	@echo "make test          set up and test            (ARGS=... for pytest)"
-	@echo "make test-servers  bring the real servers that some tests talk to (Debian, as root)"
+	@echo "make up               set up and run everything on this machine; Ctrl-C ends it"
+	@echo "make test             set up and test            (ARGS=... for pytest)"
+	@echo "make test-scenarios   follow the scenarios of docs/, word for word (ARGS=... for pytest)"
+	@echo "make test-servers     bring the real servers that some tests talk to (Debian, as root)"
 	@echo "make test-containers  build the image and test what runs in containers (Debian, as root)"
-	@echo "make bench         measure                    (ONLY=answer,burst)"
-	@echo "make check         format, lint, types, lock"
-	@echo "make lock          requirements.lock from pyproject.toml   (UPGRADE=1 takes the newest versions)"
-	@echo "make clean         remove what was built; .venv and data stay"
+	@echo "make bench            measure                    (ONLY=answer,burst)"
+	@echo "make check            format, lint, types, lock"
+	@echo "make lock             requirements.lock from pyproject.toml   (UPGRADE=1 takes the newest versions)"
+	@echo "make clean            remove what was built; .venv and data stay"
 
 $(SET_UP): requirements.lock pyproject.toml scripts/set-up.sh
 	@PYTHON="$(PYTHON)" sh scripts/set-up.sh
@@ -27,7 +28,11 @@ up: $(SET_UP)
 	@exec $(BIN)/parley up
 
 test: $(SET_UP) test-servers
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --ignore=tests/scenarios $(ARGS)
+
+# What the pages of docs/ say people type and read, typed and read: whole installations, so a target of its own.
+test-scenarios: $(SET_UP) test-servers
+	$(BIN)/pytest tests/scenarios $(ARGS)
 
 test-servers:
 	@sh tests/servers/install.sh

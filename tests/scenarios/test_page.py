@@ -107,3 +107,17 @@ def test_dots_stand_for_anything_and_nothing_else_does() -> None:
     assert fits("`a`", "**a**")
     assert not fits("a", "a b")
     assert not fits("a.c", "abc")
+
+
+async def test_a_page_is_followed_as_far_as_a_heading(tmp_path: Path) -> None:
+    text = "# A page\n```console\n$ touch one\n```\n## Later\n```console\n$ touch two\n```\n"
+    await page(tmp_path, text, Echo()).follow(until="Later")
+    assert (tmp_path / "one").exists()
+    assert not (tmp_path / "two").exists()
+
+
+async def test_what_is_otherwise_here_is_so_in_files_and_commands(tmp_path: Path) -> None:
+    followed = page(tmp_path, "```yaml\nurl: HOST/hook\n```\n```console\n$ echo HOST\nhere\n```\n", Echo())
+    followed.instead = {"HOST": "here"}
+    assert followed.file("yaml") == "url: here/hook\n"
+    await followed.follow()
