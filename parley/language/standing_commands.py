@@ -42,6 +42,7 @@ _UNITS: Final[Mapping[str, timedelta]] = {
     "h": timedelta(hours=1),
     "d": timedelta(days=1),
 }
+_IN_CHINESE: Final[Mapping[str, str]] = {"m": "分钟", "h": "小时", "d": "天"}
 _GLOB: Final = re.compile(r"[*?\[]")
 
 _COLUMNS: Final[Mapping[Language, tuple[str, ...]]] = {
@@ -61,7 +62,7 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
             "所运行的内容一旦变更即失效；`/standing revoke {id}` 可立即撤销。"
         ),
     ),
-    "rate": ("at most {most} times in {per}", "每 {per} 最多 {most} 次"),
+    "rate": ("at most {most} times in {per}", "每 {per}最多 {most} 次"),
     "revoked": ("Standing approval `{id}` is revoked.", "长期批准 `{id}` 已撤销。"),
     "unknown": ("There is no standing approval `{id}` in force.", "没有有效的长期批准 `{id}`。"),
     "owner": (
@@ -270,12 +271,12 @@ def _what(terms: standing.Terms) -> str:
 
 
 def _rate(terms: standing.Terms, language: Language) -> str:
-    return _text("rate", language, most=terms.most, per=_duration_text(terms.per))
+    return _text("rate", language, most=terms.most, per=_duration_text(terms.per, language))
 
 
-def _duration_text(length: timedelta) -> str:
+def _duration_text(length: timedelta, language: Language = "en") -> str:
     unit = next(unit for unit in ("d", "h", "m") if not length % _UNITS[unit])
-    return f"{length // _UNITS[unit]} {unit}"
+    return f"{length // _UNITS[unit]} {_IN_CHINESE[unit] if language == 'zh' else unit}"
 
 
 def _text(key: str, language: str, **values: object) -> str:
