@@ -2,11 +2,13 @@
 
 An alert's id is made of what makes it one occurrence: its fingerprint, when it began and, once resolved, when it ended.
 So the reminders that are sent every few hours, the same alert in a group that grew, a second Alertmanager of a cluster
-and a repeated call are all the same notice.
+and a repeated call are all the same notice. What fires after it was told as over is another occurrence, though it may
+have begun at the same time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -21,6 +23,9 @@ MOST_ALERTS = 1000
 Severity = Literal["info", "warning", "critical"]
 
 Language = Literal["en", "zh"]
+
+Occurrence = tuple[str, str]
+"""An alert's fingerprint, and when it began."""
 
 _WORDS: dict[Language, dict[str, str]] = {
     "en": {
@@ -62,25 +67,48 @@ _MOST_LABELS_SHOWN = 12
 _NEVER = "0001-01-01"
 
 
-def alerts(body: Json, service: str, account: str, language: Language = "en") -> tuple[Notice, ...]:
-    """A notice for each alert of the call. Raises `Unreadable` when it is not of this form."""
+def alerts(
+    body: Json,
+    service: str,
+    account: str,
+    language: Language = "en",
+    over: Mapping[Occurrence, str] | None = None,
+) -> tuple[Notice, ...]:
+    """A notice for each alert of the call. Raises `Unreadable` when it is not of this form.
+
+    `over` has the native ids of the last notices that alerts are over.
+    """
     if not isinstance(body.get("alerts"), list):
         raise Unreadable("The payload has no list `alerts`: is a template of one's own set for it?")
     group = text_of(body.get("groupKey"), 2000)
     found = [
-        _notice(alert, body, group, service, account, language)
+        _notice(alert, body, group, service, account, language, over or {})
         for alert in objects_of(body["alerts"], MOST_ALERTS)
     ]
     left = (integer_of(body.get("truncatedAlerts")) or 0) + max(0, len(body["alerts"]) - MOST_ALERTS)
     return tuple(found) + ((_truncated(left, found, body, group, service, account),) if left > 0 else ())
 
 
-def _notice(alert: Json, body: Json, group: str, service: str, account: str, language: Language) -> Notice:
+def occurrence_of(notice: Notice) -> Occurrence:
+    """Which alert a notice of one is about."""
+    return notice.key, str(notice.data.get("startsAt", ""))
+
+
+def _notice(
+    alert: Json,
+    body: Json,
+    group: str,
+    service: str,
+    account: str,
+    language: Language,
+    over: Mapping[Occurrence, str],
+) -> Notice:
     labels, annotations = texts_of(alert.get("labels")), texts_of(alert.get("annotations"))
     status = "resolved" if alert.get("status") == "resolved" else "firing"
     fingerprint = text_of(alert.get("fingerprint"), 100) or derived_id(*_flat(labels))
     began, ended = text_of(alert.get("startsAt"), 60), text_of(alert.get("endsAt"), 60)
     ended = "" if ended.startswith(_NEVER) or status == "firing" else ended
+    after = over.get((fingerprint, began), "") if status == "firing" else ""
     name = labels.get("alertname", "") or "Alert"
     summary = annotations.get("summary", "") or annotations.get("message", "")
     words = _WORDS[language]
@@ -89,7 +117,7 @@ def _notice(alert: Json, body: Json, group: str, service: str, account: str, lan
     )
     return Notice(
         account=account,
-        native_id=derived_id("alert", fingerprint, status, began, ended),
+        native_id=derived_id("alert", fingerprint, status, began, ended, *([after] if after else [])),
         sender=sender(service),
         route=scope(account, group),
         topic=f"alert.{status}",

@@ -60,6 +60,9 @@ class HookSource(Connector):
     def events(self, request: HookRequest) -> Sequence[Event]:
         """What a proven request reports; nothing when it is of no use here. Raises `Unreadable`."""
 
+    def stored(self, event: Event) -> None:
+        """An event of a call is in the inbox."""
+
     async def listen(self, accept: Accept) -> None:
         """Wait: the service calls us."""
         await asyncio.Event().wait()
@@ -85,6 +88,7 @@ class HookSource(Connector):
             return answer(error.status, str(error))
         for event in found:
             await accept(event)
+            self.stored(event)
         return HookResponse(status=200 if found else 204)
 
 

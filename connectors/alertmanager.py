@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable
 from typing import ClassVar
 
+from connectors._hook_alert_source import AlertSource
 from connectors._hook_alerts import Language, alerts
-from connectors._hook_json import Json, json_body
+from connectors._hook_json import Json
 from connectors._hook_proofs import prove_authorization
-from connectors._hook_source import HookSource, authorizations
+from connectors._hook_source import authorizations
 from parley.messages import HookRequest, Notice
 
 __all__ = ["CONNECTOR", "Alertmanager", "parse"]
@@ -24,7 +25,7 @@ def parse(body: Json, account: str, language: Language = "en") -> tuple[Notice, 
     return alerts(body, Alertmanager.service, account, language)
 
 
-class Alertmanager(HookSource):
+class Alertmanager(AlertSource):
     """One receiver of an Alertmanager."""
 
     name: ClassVar[str] = "alertmanager"
@@ -45,17 +46,12 @@ class Alertmanager(HookSource):
 
         `old_token` is still taken while the token is being changed. Raises `ConfigurationError`.
         """
-        super().__init__(account, clock=clock)
-        self._language = language
+        super().__init__(account, language=language, clock=clock)
         self._tokens, self._logins = authorizations((token, old_token), username, password)
 
     def prove(self, request: HookRequest, now: float) -> None:
         """The Authorization header."""
         prove_authorization(self._tokens, self._logins, request.headers.get("authorization", ""))
-
-    def events(self, request: HookRequest) -> tuple[Notice, ...]:
-        """The alerts of a call."""
-        return parse(json_body(request), self.account, self._language)
 
 
 CONNECTOR = Alertmanager

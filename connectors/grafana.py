@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable
 from typing import ClassVar
 
+from connectors._hook_alert_source import AlertSource
 from connectors._hook_alerts import Language, alerts
-from connectors._hook_json import Json, json_body
+from connectors._hook_json import Json
 from connectors._hook_proofs import prove_authorization, prove_hex_hmac, prove_recent
-from connectors._hook_source import HookSource, authorizations, required
+from connectors._hook_source import authorizations, required
 from parley.messages import HookRequest, Notice
 
 __all__ = ["CONNECTOR", "SIGNATURE_HEADER", "Grafana", "parse"]
@@ -29,7 +30,7 @@ def parse(body: Json, account: str, language: Language = "en") -> tuple[Notice, 
     return alerts(body, Grafana.service, account, language)
 
 
-class Grafana(HookSource):
+class Grafana(AlertSource):
     """One contact point of a Grafana."""
 
     name: ClassVar[str] = "grafana"
@@ -54,8 +55,7 @@ class Grafana(HookSource):
         With `timestamp_header` the signature covers the time in that header, and old calls are refused. `old_secret`
         is still taken while the secret is being changed. Raises `ConfigurationError`.
         """
-        super().__init__(account, clock=clock)
-        self._language = language
+        super().__init__(account, language=language, clock=clock)
         self._secrets = required(secret=secret, old_secret=old_secret) if secret else ()
         self._signature_header = signature_header.strip().lower()
         self._timestamp_header = timestamp_header.strip().lower()
@@ -72,10 +72,6 @@ class Grafana(HookSource):
             prove_recent(stamp, now)
             signed = f"{stamp}:".encode() + signed
         prove_hex_hmac(self._secrets, signed, request.headers.get(self._signature_header, ""))
-
-    def events(self, request: HookRequest) -> tuple[Notice, ...]:
-        """The alerts of a call."""
-        return parse(json_body(request), self.account, self._language)
 
 
 CONNECTOR = Grafana

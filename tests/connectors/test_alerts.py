@@ -89,6 +89,31 @@ def test_what_fires_again_is_told_again() -> None:
     assert told(call(alert("resolved")))[0].native_id != told(call(other_end))[0].native_id
 
 
+async def test_what_was_told_as_over_fires_again_with_the_same_beginning() -> None:
+    """Nothing in the call tells it from a reminder, which says nothing new."""
+    door = Door(alertmanager.AlertmanagerCaller().connector("a"))
+    for status in ("firing", "firing", "resolved", "firing", "firing", "resolved", "firing"):
+        await door.connector.handle_hook(alertmanager.delivery(call(alert(status))), door.accept)
+        other = alert(status, fingerprint="other", startsAt="2025-10-09T07:00:00Z")
+        await door.connector.handle_hook(alertmanager.delivery(call(other)), door.accept)
+    told_of_one = [notice.topic for notice in door.notices if notice.key == "aa11bb22cc33dd44"]
+    # The end is at the same time, so that it is the same end.
+    assert told_of_one == ["alert.firing", "alert.resolved", "alert.firing"]
+    assert len(door.notices) == 6
+
+
+async def test_an_end_that_was_not_stored_is_no_end() -> None:
+    door = Door(alertmanager.AlertmanagerCaller().connector("a"))
+    firing, over = (alertmanager.delivery(call(alert(status))) for status in ("firing", "resolved"))
+    await door.connector.handle_hook(firing, door.accept)
+    door.down = True
+    with pytest.raises(StoreUnavailable):
+        await door.connector.handle_hook(over, door.accept)
+    door.down = False
+    await door.connector.handle_hook(firing, door.accept)
+    assert [notice.topic for notice in door.notices] == ["alert.firing"]
+
+
 def test_an_alert_without_a_fingerprint_is_known_by_its_labels() -> None:
     one, two = alert(), alert(labels={"alertname": "Other"})
     del one["fingerprint"], two["fingerprint"]
@@ -314,15 +339,17 @@ async def _ready(client: httpx.AsyncClient) -> None:
             await asyncio.sleep(0.05)
 
 
-def raised(host: str, *, ended: bool = False) -> dict[str, Any]:
-    now = datetime.now(UTC)
-    found: dict[str, Any] = {
+def _moment(minutes: float = 0) -> str:
+    return (datetime.now(UTC) + timedelta(minutes=minutes)).isoformat()
+
+
+def raised(host: str) -> dict[str, Any]:
+    return {
         "labels": {"alertname": "HighLatency", "severity": "critical", "instance": host},
         "annotations": {"summary": "p99 is above 1 s"},
         "generatorURL": "http://prometheus.example/graph",
-        "startsAt": (now - timedelta(minutes=5)).replace(microsecond=0, second=0).isoformat(),
+        "startsAt": _moment(-5),
     }
-    return {**found, "endsAt": now.isoformat()} if ended else found
 
 
 @pytest.mark.servers
@@ -330,20 +357,29 @@ async def test_a_real_alertmanager_is_understood(tmp_path: Path) -> None:
     door = Door(Alertmanager("a", token=alertmanager.TOKEN))
     async with door.open(), real_alertmanager(tmp_path, door.url, alertmanager.TOKEN) as client:
         door.down = True
-        (await client.post("/api/v2/alerts", json=[raised("web1")])).raise_for_status()
+        web1 = raised("web1")
+        (await client.post("/api/v2/alerts", json=[web1])).raise_for_status()
         await eventually(lambda: 503 in door.statuses, "a call while the store is down", within=20)
         assert door.notices == []
         door.down = False
         await eventually(lambda: door.notices, "the same call again", within=20)
         (await client.post("/api/v2/alerts", json=[raised("web2")])).raise_for_status()
         await eventually(lambda: len(door.notices) == 2, "the second alert of the group", within=20)
-        (await client.post("/api/v2/alerts", json=[raised("web1", ended=True)])).raise_for_status()
+        (await client.post("/api/v2/alerts", json=[{**web1, "endsAt": _moment()}])).raise_for_status()
         await eventually(lambda: len(door.notices) == 3, "the end of the first", within=20)
-    first, second, end = door.notices
+        (await client.post("/api/v2/alerts", json=[web1])).raise_for_status()
+        await eventually(lambda: len(door.notices) == 4, "the first again", within=20)
+    first, second, end, again = door.notices
     assert (first.topic, first.data["labels"]["instance"]) == ("alert.firing", "web1")
     assert (second.topic, second.data["labels"]["instance"]) == ("alert.firing", "web2")
     assert (end.topic, end.key, end.closes) == ("alert.resolved", first.key, True)
     assert first.key != second.key
+    # Prometheus goes on sending what Alertmanager took for over: it began when it began.
+    assert (again.topic, again.key, again.data["startsAt"]) == (
+        "alert.firing",
+        first.key,
+        first.data["startsAt"],
+    )
     assert end.text.startswith("Resolved after ")
     assert first.title == "HighLatency: p99 is above 1 s — firing"
     assert set(door.statuses) <= {200, 503}
