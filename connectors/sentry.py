@@ -3,8 +3,9 @@
 By https://docs.sentry.io/organization/integrations/integration-platform/webhooks/: Sentry-Hook-Signature is the
 hexadecimal HMAC-SHA256 of the body. Sentry-Hook-Timestamp and Request-ID are not covered by it, and Sentry makes a new
 Request-ID whenever it sends (getsentry/sentry, AppPlatformEvent.headers): events that hold an id of their own are
-known by their body, and only changes of an issue, whose bodies may be the same twice, by the request. Sentry waits a
-second for an answer.
+known by their body, a new issue by its number, and only changes of an issue, whose bodies may be the same twice, by the
+request. Sentry waits a second for an answer. It sends again only for public integrations, after five minutes, where it
+had none or a 5xx (tasks/sentry_apps.py there): then a change of an issue may be told twice.
 """
 
 from __future__ import annotations
@@ -257,10 +258,18 @@ class Sentry(HookSource):
 
     def events(self, request: HookRequest) -> tuple[Notice, ...]:
         """The notice in a call."""
-        resource = request.headers.get("sentry-hook-resource", "")
-        by_request = resource == "issue"
-        native_id = delivery_id(request, "request-id") if by_request else derived_id(resource, request.body)
-        return parse(request.headers, json_body(request), self.account, native_id)
+        body = json_body(request)
+        return parse(request.headers, body, self.account, _native_id(request, body))
+
+
+def _native_id(request: HookRequest, body: Json) -> str:
+    resource = request.headers.get("sentry-hook-resource", "")
+    if resource != "issue":
+        return derived_id(resource, request.body)
+    number = id_of(object_of(object_of(body.get("data")).get("issue")).get("id"))
+    if body.get("action") == "created" and number:
+        return derived_id("issue.created", number)
+    return delivery_id(request, "request-id")
 
 
 CONNECTOR = Sentry

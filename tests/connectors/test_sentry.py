@@ -120,6 +120,16 @@ def test_the_same_change_of_an_issue_on_another_day_is_another() -> None:
     assert first[0].native_id != second[0].native_id
 
 
+def test_an_issue_is_new_once() -> None:
+    """Sent again it is another request, and the issue may have been seen again meanwhile."""
+    connector = sentry.SentryCaller().connector("a")
+    first, again, other = (
+        connector.events(delivery("issue", payload))[0].native_id
+        for payload in (issue("created"), issue("created", count="9"), issue("created", id="2"))
+    )
+    assert first == again != other
+
+
 def test_a_secret_that_is_being_changed() -> None:
     connector = sentry.SentryCaller().connector("a")
     connector.prove(delivery("issue", issue("created"), secret=sentry.OLD_SECRET), NOW)
