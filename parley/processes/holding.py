@@ -17,11 +17,12 @@ from parley.errors import (
     ParleyError,
     StoreUnavailable,
     Superseded,
+    TooLarge,
     Unreachable,
 )
 from parley.link.calls import AcceptCall, AccountState, HeldAccount
 from parley.messages.connector import Connector
-from parley.messages.model import Accepted, CommandEntry, Event
+from parley.messages.model import Accepted, CommandEntry, Event, File, Message
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,9 @@ Commands = tuple[CommandEntry, ...]
 Told = Callable[[AccountState], None]
 
 CHECK_SECONDS: Final = 30.0
+MOST_OF_FILES: Final = 100 * 1024 * 1024
+"""Bytes of a message's files together: as base64 they are a third more, and have to fit into one call of the hub."""
+
 CLOSE_SECONDS: Final = 2.0
 """What a connector gets to let go; one that does not is left behind, so that the others are not held up."""
 
@@ -268,10 +272,19 @@ class Holding:
         route = event.route.model_copy(update={"account": self.name})
         stamped = event.model_copy(update={"account": self.name, "route": route})
         try:
-            return Accepted.model_validate(await self._hub.call("accept", AcceptCall(event=stamped)))
+            try:
+                return await self._stored(stamped)
+            except TooLarge:
+                # The platform would give the same again for ever, and nothing after it would be heard.
+                if not (isinstance(stamped, Message) and stamped.files):
+                    raise
+                return await self._stored(with_fewer_files(stamped))
         except LinkError as error:
             # For a connector it is the same: nothing is known to be stored, so nothing is acknowledged.
             raise StoreUnavailable(str(error)) from error
+
+    async def _stored(self, event: Event) -> Accepted:
+        return Accepted.model_validate(await self._hub.call("accept", AcceptCall(event=event)))
 
     async def _failed(self, error: BaseException) -> None:
         reason = reason_of(error, self.account.platform)
@@ -341,6 +354,21 @@ class Holding:
         self._lost.discard(task)
         if not task.cancelled() and (error := task.exception()):
             logger.warning("account %s: %r", self.name, error)
+
+
+def with_fewer_files(message: Message, most: int = MOST_OF_FILES) -> Message:
+    """The message with its first files, of at most this many bytes together; at least one is left out, and named."""
+    kept: list[File] = []
+    left_out: list[str] = []
+    size = 0
+    for number, file in enumerate(message.files, start=1):
+        size += len(file.content)
+        fits = size <= most and not (number == len(message.files) and not left_out)
+        if fits:
+            kept.append(file)
+        else:
+            left_out.append(f"{file.name}: too large together with the other files")
+    return message.model_copy(update={"files": tuple(kept), "left_out": (*message.left_out, *left_out)})
 
 
 def reason_of(error: BaseException, platform: str) -> str:

@@ -13,8 +13,8 @@ import pytest
 from parley.errors import AuthError, ConfigurationError, Rejected, StoreUnavailable, Unknown, Unreachable
 from parley.link.calls import CommandMenu, DeliverCall, HookCall
 from parley.link.server import LinkServer
-from parley.messages.model import CommandEntry, HookRequest, HookResponse, Receipt, Reply, Route
-from parley.processes.holding import Ended, PrefectAway
+from parley.messages.model import CommandEntry, File, HookRequest, HookResponse, Receipt, Reply, Route
+from parley.processes.holding import Ended, PrefectAway, with_fewer_files
 from parley.processes.listening import Listening, deliver
 from tests.processes.listening_hub import Hub, Platform, Radio, account, message
 
@@ -83,6 +83,36 @@ async def test_a_hub_that_is_broken_is_a_store_that_is_unavailable(hub: Hub, pla
         hub.refuse["accept"] = ZeroDivisionError("inside of the hub")
         with pytest.raises(StoreUnavailable):
             await accept(message("hi"))
+
+
+async def test_a_message_with_more_than_one_call_carries_is_taken_without_the_rest(
+    hub: Hub, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given back to its platform it would come again for ever, and hold up all that follow."""
+    monkeypatch.setattr("parley.link.connection.MAX_FRAME", 5000)
+    big = message("look").model_copy(
+        update={"files": (File(name="a", content=b"a" * 10), File(name="b", content=b"b" * 6000))}
+    )
+    async with platform.listening(hub):
+        await hub.is_told("one", "listening")
+        accept = platform.connectors["one"].accept
+        assert accept is not None
+        assert (await accept(big)).new
+        with pytest.raises(StoreUnavailable, match="too large"):
+            await accept(message("x" * 6000, "m2"))
+    (event,) = hub.accepted
+    assert [file["name"] for file in event["files"]] == ["a"]
+    assert event["left_out"] == ["b: too large together with the other files"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kept"), [((4, 4, 4), [0, 1]), ((9, 9, 9), [0]), ((11, 1), []), ((1, 1), [0]), ((1,), [])]
+)
+def test_the_first_files_are_kept_as_far_as_they_fit(sizes: tuple[int, ...], kept: list[int]) -> None:
+    files = tuple(File(name=str(number), content=b"x" * size) for number, size in enumerate(sizes))
+    lighter = with_fewer_files(message("").model_copy(update={"files": files}), most=10)
+    assert [int(file.name) for file in lighter.files] == kept
+    assert len(lighter.left_out) == len(files) - len(kept)
 
 
 @pytest.mark.parametrize(
