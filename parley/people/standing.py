@@ -2,25 +2,33 @@
 
 One allows one principal, mostly a service such as a source of alerts, to run one version of one automation with
 parameters that fit its patterns, so many times in so long, until a day. What it does not name it does not allow: a
-parameter without a pattern must be absent. A change of what would be run ends it.
+parameter without a pattern must be absent, and where one with a pattern is absent its default must fit. A change of
+what would be run ends it.
 
 Functions of one transaction; who may give and revoke is decided by the caller, and audited there.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from parley.messages.filters import spoken
 from parley.messages.model import now
 from parley.runs.catalogue import AutomationSpec
 from parley.store import schema
+
+ANYTHING: Final = "*"
+"""The pattern that every value fits, and none given, too."""
+
+_BREAKS: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,14 +112,16 @@ async def covering(
     values: Mapping[str, Any],
     *,
     request_id: str = "",
+    planned: Sequence[str] = (),
 ) -> Cover:
     """Whether this principal may run this by itself now. `request_id`: one that counts already, checked once more.
 
-    Call it within the transaction that writes the request: what another one uses up meanwhile is then seen.
+    Call it within the transaction that writes the request: what another one uses up meanwhile is then seen. `planned`:
+    approvals under which requests will be written in it besides, each as often as it is used.
     """
     cover = Cover(reason="standing-none")
     for approval in await in_force(conn, principal_id=principal_id, automation=spec.command):
-        cover = await _checked(conn, approval, spec, values, request_id)
+        cover = await _checked(conn, approval, spec, values, request_id, planned.count(approval.id))
         if cover.approval:
             return cover
     return cover
@@ -123,23 +133,37 @@ async def _checked(
     spec: AutomationSpec,
     values: Mapping[str, Any],
     request_id: str,
+    planned: int,
 ) -> Cover:
-    if not fits(approval.terms.patterns, values):
+    if not fits(approval.terms.patterns, values, spec.defaults):
         return Cover(reason="standing-parameters")
     if approval.terms.version != spec.version_for(values):
         return Cover(reason="standing-version")
-    if await _used(conn, approval, request_id) >= approval.terms.most:
+    if await _used(conn, approval, request_id) + planned >= approval.terms.most:
         return Cover(reason="standing-rate")
     return Cover(approval)
 
 
-def fits(patterns: Mapping[str, str], values: Mapping[str, Any]) -> bool:
-    """Whether each value that is given has a pattern and matches it; upper and lower case differ."""
-    return all(
-        name in patterns and fnmatchcase(str(value), patterns[name])
-        for name, value in values.items()
-        if value is not None
+def fits(
+    patterns: Mapping[str, str], values: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> bool:
+    """Whether each value has a pattern and each pattern its value; upper and lower case differ.
+
+    Where none is given it is the default that counts, and one that is not known fits `*` only.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    meant = {**(defaults or {}), **given}
+    return given.keys() <= patterns.keys() and all(
+        _matches(pattern, meant.get(name)) for name, pattern in patterns.items()
     )
+
+
+def _matches(pattern: str, value: Any) -> bool:
+    if pattern == ANYTHING:
+        return True
+    text = "" if value is None else spoken(value)
+    # `web*` is one name; a second line behind it is not what anybody meant.
+    return value is not None and not _BREAKS.search(text) and fnmatchcase(text, pattern)
 
 
 async def _used(conn: AsyncConnection, approval: StandingApproval, request_id: str) -> int:
@@ -149,10 +173,11 @@ async def _used(conn: AsyncConnection, approval: StandingApproval, request_id: s
         await conn.execute(sa.select(table.c.id).where(table.c.id == approval.id).with_for_update())
     request = schema.request
     query = sa.select(sa.func.count()).where(
-        request.c.standing_id == approval.id,
-        request.c.created_at > now() - approval.terms.per,
-        request.c.id != request_id,
+        request.c.standing_id == approval.id, request.c.created_at > now() - approval.terms.per
     )
+    if request_id:
+        # What was asked after it had to leave room for it, and not the other way round. (Ids are in order of time.)
+        query = query.where(request.c.id < request_id)
     return int((await conn.execute(query)).scalar_one())
 
 

@@ -149,8 +149,17 @@ class AutomationSpec(Model):
         chosen = {
             name: known.get(str(values[name]), "") for name, known in self.revisions.items() if name in values
         }
-        text = json.dumps([self.name, self.effect, self.core, chosen], sort_keys=True)
+        own = {p.name: p.default for p in self.parameters if p.default is not None}
+        text = json.dumps([self.name, self.effect, self.core, chosen, own], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """The values of parameters that are not given, as far as they are known here."""
+        stated = {
+            p.name: p.json_schema.get("default") if p.default is None else p.default for p in self.parameters
+        }
+        return {name: value for name, value in stated.items() if value is not None}
 
     def menu_entry(self) -> CommandEntry:
         """The same for a platform's menu. Sealed parameters are left out: a menu shows what is typed to everybody."""

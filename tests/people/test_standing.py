@@ -117,6 +117,9 @@ async def test_what_fits_is_covered(office: Office) -> None:
         {"script": "reboot", "host": "web1"},
         {"script": "restart", "host": "web1", "force": True},
         {"script": "restart", "host": "eviL\nweb1"},
+        {"script": "restart", "host": "web1\n-o x"},
+        {"script": "restart"},
+        {"script": "restart", "host": None},
     ],
 )
 async def test_other_values_are_not_covered(office: Office, values: dict[str, Any]) -> None:
@@ -171,6 +174,57 @@ async def test_of_several_any_may_cover_it(office: Office) -> None:
     cover = await office.ask()
     assert cover.approval
     assert cover.approval.id == wanted
+
+
+@pytest.mark.parametrize(
+    ("declared", "covered"),
+    [
+        ({"default": "web9"}, True),
+        ({"default": "all"}, False),
+        ({"json_schema": {"type": "string", "default": "web9"}}, True),
+        ({"json_schema": {"type": "string", "default": "all"}}, False),
+    ],
+)
+async def test_of_a_parameter_that_is_not_given_the_default_must_fit(
+    office: Office, declared: dict[str, Any], covered: bool
+) -> None:
+    host = REPAIR.parameters[1].model_copy(update=declared)
+    spec = REPAIR.model_copy(update={"parameters": (REPAIR.parameters[0], host)})
+    await office.give(version=spec.version_for(VALUES))
+    assert bool((await office.ask({"script": "restart"}, spec)).approval) is covered
+
+
+async def test_another_default_is_another_version(office: Office) -> None:
+    port = Parameter(name="port", json_schema={"type": "integer"}, required=False, default=80)
+    spec = REPAIR.model_copy(update={"parameters": (*REPAIR.parameters, port)})
+    await office.give(version=spec.version_for(VALUES))
+    assert (await office.ask(spec=spec)).approval
+    moved = port.model_copy(update={"default": 443})
+    changed = spec.model_copy(update={"parameters": (*REPAIR.parameters, moved)})
+    assert (await office.ask(spec=changed)).reason == "standing-version"
+
+
+async def test_what_was_asked_later_leaves_room_for_what_was_asked_before(office: Office) -> None:
+    approval_id = await office.give(most=1)
+    first, second = await office.use(approval_id), await office.use(approval_id)
+    assert (await office.ask(request_id=first)).approval
+    assert (await office.ask(request_id=second)).reason == "standing-rate"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "value", "fitting"),
+    [
+        ("true", True, True),
+        ("5", 5, True),
+        ("web?", "web1", True),
+        ("web?", "web12", False),
+        ("*", "a\nb", True),
+        ("*", None, True),
+        ("?*", None, False),
+    ],
+)
+def test_values_are_compared_as_people_write_them(pattern: str, value: Any, fitting: bool) -> None:
+    assert standing.fits({"a": pattern}, {"a": value}) is fitting
 
 
 @given(
