@@ -58,8 +58,10 @@ P = TypeVar("P", bound=Planned)
 class Starter(Protocol[P]):
     """Makes requests of events; see parley.runs.on_event."""
 
-    async def plan(self, conn: AsyncConnection, event: Published, start: Start) -> P:
-        """Whether the event may start this, or offer it."""
+    async def plan(
+        self, conn: AsyncConnection, event: Published, start: Start, before: Sequence[P] = ()
+    ) -> P:
+        """Whether the event may start this, or offer it. `before`: what else it starts already."""
 
     async def carry_out(
         self,
@@ -135,11 +137,10 @@ class Bus:
         if event.closes and event.key:
             await self._start.withdraw(conn, event)
         # What led to this event is not started by it again.
-        plans = [
-            await self._start.plan(conn, event, start)
-            for start in matched.starts
-            if f"run:{start.automation}" not in event.trail
-        ]
+        plans: list[Any] = []
+        for start in matched.starts:
+            if f"run:{start.automation}" not in event.trail:
+                plans.append(await self._start.plan(conn, event, start, plans))
         buttons = tuple(plan.button for plan in plans if plan.button)
         if origin.said is not None:
             heads = await self._carry(conn, event, origin.said, routes, outcome)

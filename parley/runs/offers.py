@@ -16,8 +16,9 @@ from parley.errors import BadArguments
 from parley.language.characters import visible
 from parley.language.command_line import command_line
 from parley.messages.model import Button, now
+from parley.people.sealing import Keyring
 from parley.runs.catalogue import AutomationSpec
-from parley.runs.requests import digest, short, update_request
+from parley.runs.requests import digest, open_values, short, update_request
 from parley.store import schema
 
 KIND: Final = "offer"
@@ -49,14 +50,28 @@ def asking(account: str, key: str) -> dict[str, Any]:
 
 
 async def is_open(
-    conn: AsyncConnection, spec: AutomationSpec, values: Mapping[str, Any], service_id: str
+    conn: AsyncConnection,
+    keyring: Keyring,
+    spec: AutomationSpec,
+    values: Mapping[str, Any],
+    service_id: str,
 ) -> bool:
     """Whether the same is offered, or on its way, already: a repeated alert need not offer it twice."""
     table = schema.request
-    query = sa.select(sa.func.count()).where(
+    own = sa.select(sa.func.count()).where(
         table.c.state.in_((_STATE, "queued", "running")), table.c.digest == digest(spec, values, service_id)
     )
-    return bool((await conn.execute(query)).scalar_one())
+    if (await conn.execute(own)).scalar_one():
+        return True
+    # One that was taken is its taker's.
+    taken = sa.select(table.c.id, table.c.parameters_sealed, table.c.trail).where(
+        table.c.automation == spec.command,
+        table.c.origin == "command",
+        table.c.state.in_(("queued", "running")),
+    )
+    return any(
+        row.trail and open_values(keyring, row) == dict(values) for row in (await conn.execute(taken)).all()
+    )
 
 
 async def withdraw(conn: AsyncConnection, service_id: str, account: str, key: str) -> None:

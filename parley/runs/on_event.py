@@ -10,7 +10,7 @@ by a run or a program) counts as the service `bus`. A request is made in any cas
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -55,6 +55,11 @@ class Plan:
     button: Button | None = None
     request_id: str = ""
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it will run, or may be taken."""
+        return self.refusal is None or self.button is not None
+
 
 class EventStarts:
     """Makes requests of events; `parley.messages.bus.Starter`."""
@@ -92,8 +97,13 @@ class EventStarts:
         """Make sure that the service behind this account can be given rights."""
         await self.service_of(conn, account)
 
-    async def plan(self, conn: AsyncConnection, event: Published, start: Start) -> Plan:
-        """Whether the event may start this; else why not, and the button with which a person may."""
+    async def plan(
+        self, conn: AsyncConnection, event: Published, start: Start, before: Sequence[Plan] = ()
+    ) -> Plan:
+        """Whether the event may start this; else why not, and the button with which a person may.
+
+        `before`: what the same event starts and offers already. It is not in the store yet.
+        """
         service = await self.service_of(conn, event.account)
         spec = self._catalogue().find(start.automation)
         if spec is None:
@@ -106,15 +116,31 @@ class EventStarts:
         values, refusal = _filled(event, start.parameters, spec)
         if refusal is not None:
             return Plan(start, service, spec, values, refusal=refusal)
-        refusal, standing_id = await self._refusal(conn, service, spec, values)
-        if refusal is None or event.closes:
+        if any(
+            one.is_under_way and (one.spec.command, one.values) == (spec.command, values) for one in before
+        ):
+            return Plan(start, service, spec, values, refusal=sentence("event-twice", command=spec.command))
+        planned = [one.standing_id for one in before if one.standing_id]
+        refusal, standing_id = await self._refusal(conn, service, spec, values, planned)
+        if refusal is None or not await self._is_offered(conn, event, spec, values, service):
             return Plan(start, service, spec, values, refusal=refusal, standing_id=standing_id)
-        if await offers.is_open(conn, spec, values, service.id):
-            return Plan(start, service, spec, values, refusal=refusal)
         identity = new_id()
         label = spoken(start.label.filled(event.fields())) if start.label else ""
         button = offers.button(identity, spec, values, label)
         return Plan(start, service, spec, values, refusal=refusal, button=button, request_id=identity)
+
+    async def _is_offered(
+        self,
+        conn: AsyncConnection,
+        event: Published,
+        spec: AutomationSpec,
+        values: Mapping[str, Any],
+        service: Principal,
+    ) -> bool:
+        # What people said is carried in their own words, without buttons.
+        if event.closes or event.topic.startswith("message."):
+            return False
+        return not await offers.is_open(conn, self._keyring, spec, values, service.id)
 
     async def carry_out(
         self,
@@ -173,14 +199,19 @@ class EventStarts:
         await offers.withdraw(conn, service.id, event.account, event.key)
 
     async def _refusal(
-        self, conn: AsyncConnection, service: Principal, spec: AutomationSpec, values: Mapping[str, Any]
+        self,
+        conn: AsyncConnection,
+        service: Principal,
+        spec: AutomationSpec,
+        values: Mapping[str, Any],
+        planned: Sequence[str],
     ) -> tuple[str | None, str | None]:
         allowed = allows(service, spec.effect, spec.command, Asked.SERVICE, Assurance.VERIFIED)
         if allowed.allowed:
             return None, None
         if not service.enabled:
             return allowed.reason, None
-        cover = await standing.covering(conn, service.id, spec, values)
+        cover = await standing.covering(conn, service.id, spec, values, planned=planned)
         if cover.approval is not None:
             return None, cover.approval.id
         reason = allowed.reason if cover.reason == "standing-none" else sentence(cover.reason)
@@ -207,6 +238,7 @@ class EventStarts:
                 "version": new.spec.version,
                 "topic": event.topic,
                 "route": start.route[:200],
+                **({"standing": new.standing_id} if new.standing_id else {}),
             },
         )
 

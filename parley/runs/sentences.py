@@ -61,6 +61,10 @@ _SENTENCES: dict[str, tuple[str, str]] = {
         "It has run by itself as often as its standing approval allows; a person has to ask for it now.",
         "自动运行次数已达到长期批准的上限，现在需要由人来发起。",
     ),
+    "event-twice": (
+        "The same event starts `/{command}` with these values already.",
+        "同一事件已经以这些参数值启动 `/{command}`。",
+    ),
     "offer-taken": ("{name} has taken this already: `/{command}`.", "{name} 已经执行了 `/{command}`。"),
     "offer-over": (
         "This offer of `/{command}` is over: the matter is closed, or it took too long.",

@@ -116,6 +116,77 @@ async def test_two_things_that_would_mend_it_are_both_offered(home: Path) -> Non
         assert labels == ["/change web1", "/change web2"]
 
 
+async def test_what_was_taken_and_runs_is_not_offered_again(home: Path) -> None:
+    async with world_in(home, routes=[MEND, ALERTS]) as world:
+        await world.person("olga", Role.OPERATOR)
+        await fire(world)
+        await press(world, world.platforms.calls[0].reply.buttons[0].value, "olga")
+        await fire(world, text="still down")
+        assert [len(call.reply.buttons) for call in world.platforms.calls] == [1, 0]
+        assert [row.state for row in await world.rows(schema.request)] == ["queued", "refused"]
+        other = {"labels": {"host": "web2"}}
+        await world.platforms.notice("alert.firing", "down", data=other, severity="critical", key="web2")
+        await world.settled()
+        assert len(world.platforms.calls[-1].reply.buttons) == 1
+
+
+async def test_two_routes_that_come_to_the_same_offer_it_once(home: Path) -> None:
+    same = MEND | {"name": "other", "with": {"host": "web1"}}
+    async with world_in(home, routes=[MEND | {"name": "one"}, same]) as world:
+        await fire(world)
+        assert [button.label for button in world.platforms.calls[0].reply.buttons] == ["/change web1"]
+        offered, refused = await world.rows(schema.request)
+        assert (offered.state, refused.state) == ("awaiting-approval", "refused")
+        assert "already" in refused.reason
+
+
+async def test_what_is_said_is_offered_to_nobody(home: Path) -> None:
+    route = {"from": "message.chat", "to": "slack:C1", "run": "change", "with": {"host": "web1"}}
+    async with world_in(home, routes=[route]) as world:
+        await world.platforms.say("chat:R1", "it is down")
+        await world.settled()
+        (refused,) = await world.rows(schema.request)
+        assert refused.state == "refused"
+        assert world.platforms.texts() == ["**Ann**: it is down"]
+
+
+async def given(world: World, **changed: Any) -> str:
+    """A standing approval for the only service there is; its id."""
+    (service,) = await world.rows(schema.principal, kind="service")
+    spec = CATALOGUE.find("change")
+    assert spec is not None
+    terms = Terms(
+        automation="change",
+        version=spec.version,
+        principal_id=service.id,
+        **{
+            "patterns": {"host": "web*"},
+            "most": 1,
+            "per": timedelta(hours=1),
+            "expires_at": now() + timedelta(days=1),
+            **changed,
+        },
+    )
+    identity = new_id()
+    await world.hub.store.write(lambda conn: standing.give(conn, terms, world.hub.owner_id, identity))
+    return identity
+
+
+async def test_one_event_uses_no_more_of_a_standing_approval_than_there_is(home: Path) -> None:
+    other = MEND | {"name": "other", "with": {"host": "web2"}}
+    async with world_in(home, routes=[MEND | {"name": "one"}, other]) as world:
+        await world.platforms.notice("push", "makes the service known")
+        await world.settled()
+        identity = await given(world)
+        await fire(world)
+        first, second = sorted(await world.rows(schema.request), key=lambda row: row.ordinal)
+        assert (first.state, first.standing_id) == ("queued", identity)
+        assert (second.state, second.standing_id) == ("awaiting-approval", None)
+        assert "as often as" in second.reason
+        (started,) = [row for row in await world.rows(schema.audit) if row.action == "run:change"][:1]
+        assert started.details["standing"] == identity
+
+
 async def test_a_standing_approval_runs_it_by_itself_as_often_as_it_says(home: Path) -> None:
     async with world_in(home, routes=[MEND]) as world:
         await fire(world, key="first")
