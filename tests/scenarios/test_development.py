@@ -24,7 +24,7 @@ from tests.scenarios.page import Page
 from tests.scenarios.rooms_discord import DiscordRoom
 from tests.stack import ROOT, Stack
 
-pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(900)]
 
 WITHIN = 60.0
 

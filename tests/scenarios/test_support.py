@@ -27,7 +27,7 @@ from tests.stack import ROOT, Stack
 
 __all__ = ["postgres_server", "postgres_url"]
 
-pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.servers, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.servers, pytest.mark.timeout(900)]
 
 PEOPLE = {"ann": "U0ANN", "bea": "U0BEA", "lin": "U0LIN"}
 DOWN = "When the order database is down"
