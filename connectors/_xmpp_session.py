@@ -22,10 +22,17 @@ ENTERS_WITHIN = 10.0
 LOOKS_EVERY = 60.0
 """Seconds after which a room that we are not in is tried again."""
 
+ARCHIVE_AGAIN = 5.0
+"""Seconds after which an archive is asked again that could not be read."""
+
 PINGS_EVERY = 5
 """Looks after which it is asked whether we are still in our rooms (XEP-0410)."""
 
 MOST_PAGES = 100
+
+_NEVER = {"feature-not-implemented", "forbidden", "item-not-found", "not-allowed"}
+"""Why an archive says that it will not be read, whenever it is asked."""
+
 NICKS = ("", "_", "__", "___")
 
 log = logging.getLogger(__name__)
@@ -159,13 +166,19 @@ class Session:
                         raise Unreachable("The connection to the XMPP server broke.") from None
                     log.warning("xmpp %s: not in %s now (%s)", self._account, room.jid, error)
             try:
-                async with asyncio.timeout(LOOKS_EVERY * random.uniform(0.8, 1.2)):  # noqa: S311 - no secret
+                async with asyncio.timeout(self._until_next_look()):
                     await self._changed.wait()
                 await asyncio.sleep(1)  # who was thrown out comes back, but not at once
             except TimeoutError:
                 looks += 1
             if looks % PINGS_EVERY == 0:
                 await self._ping_rooms(stream)
+
+    def _until_next_look(self) -> float:
+        """Seconds; soon where an archive is still to be read."""
+        entered = [room.place for room in self.rooms.values() if room.joined]
+        unread = any(place.vouched and not place.caught_up for place in (self.own, *entered))
+        return (ARCHIVE_AGAIN if unread else LOOKS_EVERY) * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
 
     async def _ping_rooms(self, stream: Stream) -> None:
         """A room's server that was restarted has forgotten us and says nothing: ask (XEP-0410)."""
@@ -231,7 +244,10 @@ class Session:
         place.vouched = MAM in features or (place is self.own and SID in features)
 
     async def _catch_up(self, stream: Stream, place: Place) -> None:
-        """Read an archive from where we are in it to its end; its results go the way of all messages."""
+        """Read an archive from where we are in it to its end; its results go the way of all messages.
+
+        One that cannot be read now stays unread: it is asked again at the next look.
+        """
         if place.caught_up or not place.vouched:
             return
         query = self._query()
@@ -244,6 +260,8 @@ class Session:
                 self._changed.set()
                 return
             log.warning("xmpp %s: the archive of %s cannot be read (%s)", self._account, place.jid, error)
+            if error.condition not in _NEVER:
+                return
         finally:
             self.hearing.done(query)
         place.read()

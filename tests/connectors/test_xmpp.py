@@ -202,6 +202,25 @@ async def test_what_was_said_while_we_were_away_is_read_from_the_archives(
     assert heard.one("to all").sender.assurance is Assurance.VERIFIED
 
 
+async def test_an_archive_that_cannot_be_read_now_is_read_later(
+    driver: XMPPDriver, xmpp: XMPP, heard: Heard
+) -> None:
+    """What was said while only another device of ours was there is in the archive and nowhere else."""
+    desk = Person("parley", PASSWORD, driver.server.port, resource="desk")
+    await desk.enter()
+    try:
+        missed = await driver.person_says("to the desk")
+    finally:
+        await desk.leave()
+    driver.server.control("break", times="1")
+    async with listening(xmpp, heard):
+        await there(driver)
+        await driver.person_says("now")
+        await heard.hears("now", "to the desk")
+    assert heard.one("to the desk").native_id == missed
+    assert sorted(heard.texts) == ["now", "to the desk"]
+
+
 async def test_a_restart_finds_the_same_ids_in_the_archives(driver: XMPPDriver) -> None:
     first, second = Heard(), Heard()
     async with driver.connector("office") as connector, listening(connector, first):

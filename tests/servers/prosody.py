@@ -1,7 +1,7 @@
 """A Prosody of our own: everything in one folder that is removed, its own ports, accounts made when it starts.
 
 A small module of Prosody's, loaded with it, does what an operator or a bad day does: bounce one message, refuse one
-login, send one message again. All else is Prosody as Debian ships it.
+login, fail to read an archive, send one message again. All else is Prosody as Debian ships it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ local usermanager = require "core.usermanager";
 local add_filter = require "util.filters".add_filter;
 local formdecode = require "util.http".formdecode;
 
-local bounce, restore, seen = nil, nil, {};
+local bounce, restore, seen, broken = nil, nil, {}, 0;
 
 local function record(stanza, session)
 	if st.is_stanza(stanza) and stanza.name == "message" then
@@ -64,6 +64,14 @@ module:hook("authentication-failure", function ()
 	end
 end);
 
+module:hook("iq-set/self/urn:xmpp:mam:2:query", function (event)
+	if broken > 0 then
+		broken = broken - 1;
+		event.origin.send(st.error_reply(event.stanza, "cancel", "internal-server-error"));
+		return true;
+	end
+end, 1000);
+
 local function sessions_of(user)
 	local found = prosody.hosts[module.host].sessions[user];
 	return found and found.sessions or {};
@@ -74,6 +82,10 @@ module:provides("http", {
 	default_path = "/control";
 	route = {
 		["POST /bounce"] = function (event) bounce = formdecode(event.request.body); return 200; end;
+		["POST /break"] = function (event)
+			broken = tonumber(formdecode(event.request.body).times);
+			return 200;
+		end;
 		["POST /refuse"] = function (event)
 			restore = formdecode(event.request.body);
 			usermanager.set_password(restore.user, restore.password .. "-changed", module.host);
@@ -172,7 +184,7 @@ class Prosody:
         return "\n".join(path.read_text(errors="replace") for path in files if path.exists())
 
     def control(self, action: str, **form: str) -> None:
-        """Tell our module in it something: `bounce`, `refuse`, `again`, `forget`."""
+        """Tell our module in it something: `bounce`, `break` (the archives of people), `refuse`, `again`, `forget`."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.http_port}/control/{action}",
             data=urlencode(form).encode(),
