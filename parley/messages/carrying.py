@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,6 +16,12 @@ from parley.messages import thread_links
 from parley.messages.model import Capabilities, Edit, Message, Reply, Route
 from parley.messages.outbox import Delivery, Outbox
 from parley.messages.published import place_of
+
+MOST_CARRIED: Final = 20_000
+"""Characters of a text that are carried; of a longer one the rest is left out, and the copy says so."""
+
+MOST_PARTS: Final = 99
+"""Messages that one becomes in another room at the most; it has a hundred numbers there."""
 
 _NOT_IN_A_NAME = re.compile(r"[*_`~\[\]<>|\x00-\x1f\u202a-\u202e\u2066-\u2069]+")
 _ALARM = re.compile(r"@(?=(?:everyone|here|channel|all)\b)|@(?=所有人)", re.IGNORECASE)
@@ -57,7 +64,9 @@ async def carry(
         route, under_id = target, None
         if root is not None and capabilities_of(target.account).threads:
             route, under_id = await _thread(conn, root, target)
-        copies = await outbox.write(conn, source, [reply], route, first=at * 100, under_id=under_id)
+        copies = await outbox.write(
+            conn, source, [reply], route, first=at * 100, under_id=under_id, most=MOST_PARTS
+        )
         if copies:
             await thread_links.put(conn, scope, message.native_id, target, copies[0].id)
         written += copies
@@ -94,8 +103,9 @@ def copy_of(message: Message) -> Reply:
 
 def _said(name: str, text: str) -> str:
     # Nobody on the other side may be made to ring everybody's phone from here.
-    quiet = _ALARM.sub("@\u200b", text)
-    return f"**{_plain(name)}**: {quiet}"
+    quiet = _ALARM.sub("@\u200b", text[:MOST_CARRIED])
+    rest = "" if len(text) <= MOST_CARRIED else f"… ({len(text) - MOST_CARRIED:,} characters more)"
+    return f"**{_plain(name)}**: {quiet}{rest}"
 
 
 def _plain(name: str) -> str:

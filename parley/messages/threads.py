@@ -9,7 +9,7 @@ are told as loudly as before; anything else goes on under the old one, as a pull
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from pydantic import ValidationError
@@ -22,6 +22,9 @@ from parley.messages.outbox import Delivery, Outbox
 from parley.messages.published import Published
 from parley.messages.rendering import render_down
 from parley.store import schema
+
+MOST_PARTS: Final = 90
+"""Messages that one event becomes in one conversation at the most; it has a hundred numbers there."""
 
 _LINK = re.compile(r"https?://[^\s<>\"]+", re.ASCII)
 _BOLD = re.compile(r"[*\n\r]+")
@@ -51,7 +54,7 @@ async def place_event(
     link = await thread_links.find(conn, scope, event.key, route) if event.key else None
     if link is None or (link.closed_at is not None and not event.closes and event.severity != "info"):
         reply = Reply(text=head_text(event), buttons=buttons)
-        written = await outbox.write(conn, source, [reply], route, first=ordinal)
+        written = await outbox.write(conn, source, [reply], route, first=ordinal, most=MOST_PARTS)
         head = written[0].id if written else None
         if event.key and head:
             shown = {"closed_at": closed_at, "shown": derived_id(_title(event))}
@@ -83,11 +86,12 @@ async def _go_on(
         route,
         first=ordinal,
         under_id=link.delivery_id if can.threads else None,
+        most=MOST_PARTS,
     )
     if can.edits and link.shown != derived_id(_title(event)):
         edited = await _edited_head(conn, outbox, event, link, can)
         written += await outbox.write(
-            conn, source, [edited], route, first=ordinal + 90, edit_of_id=link.delivery_id
+            conn, source, [edited], route, first=ordinal + MOST_PARTS, edit_of_id=link.delivery_id, most=1
         )
     return written
 
@@ -95,19 +99,21 @@ async def _go_on(
 async def _edited_head(
     conn: AsyncConnection, outbox: Outbox, event: Published, link: Any, can: Capabilities
 ) -> Reply:
-    """The head with the newest title above what it says."""
+    """The head with the newest title above what it says; what it offers stays until the matter is closed."""
     table = schema.delivery
     row = (await conn.execute(sa.select(table).where(table.c.id == link.delivery_id))).first()
-    before = ""
+    head = Reply()
     if row is not None and row.body_sealed is not None:
         try:
-            before = outbox.opened(row).reply.text
+            head = outbox.opened(row).reply
         except (SealError, ValidationError):
-            before = ""
+            head = Reply()
+    before = head.text
     title = render_down(Reply(text=_title(event)), can)[0].text
     below = before.partition("\n\n")[2] if before else _address(event)
     text = f"{title}\n\n{below}" if below else title
-    return Reply(text=render_down(Reply(text=text), can)[0].text)
+    buttons = () if event.closes else head.buttons
+    return Reply(text=render_down(Reply(text=text), can)[0].text, buttons=buttons)
 
 
 def head_text(event: Published) -> str:

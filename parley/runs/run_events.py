@@ -11,6 +11,9 @@ from parley.messages.topics import is_topic, topic
 from parley.runs.failures import Notice, told
 from parley.settings import BUS
 
+MOST_REASON = 20_000
+"""Characters of the reason of a failure that an event repeats."""
+
 RESERVED = frozenset({"run", "alert", "message"})
 """First words of topics that only the engine publishes."""
 
@@ -22,17 +25,18 @@ def ended_topic(automation: str, state: str) -> str:
 
 def of_end(row: Any, state: str, reason: str | None, *, fell_back: bool) -> Published:
     """A run's end: `row` is the run with its request."""
+    told = (reason or "")[:MOST_REASON]
     return Published(
         source=f"run:{row.run_id}:{state}",
         topic=ended_topic(row.automation, state),
         account=BUS,
         title=f"/{row.automation}: {state}",
-        text=reason or "",
+        text=told,
         severity="warning" if state == "failed" else "info",
         data={
             "automation": row.automation,
             "state": state,
-            "reason": reason or "",
+            "reason": told,
             "run": row.run_id,
             "request": row.id,
             "flow_run": row.flow_run_id or "",

@@ -92,6 +92,18 @@ async def test_a_ring_of_bridges_ends(home: Path) -> None:
         assert len(world.platforms.calls) == 2
 
 
+async def test_a_very_long_text_floods_no_room_and_takes_nothing_from_the_next_one(home: Path) -> None:
+    three = {"name": "three", "rooms": ["slack:C1", "chat:R1", "third:R2"]}
+    async with world_in(home, bridges=[three]) as world:
+        await world.platforms.say("slack:C1", "word " * 90_000)
+        await world.settled()
+        for account in ("chat", "third"):
+            parts = world.platforms.texts(account)
+            assert 5 <= len(parts) <= 7
+            assert parts[0].startswith("**Ann**: word word")
+            assert parts[-1].endswith("(430,000 characters more)")
+
+
 async def test_bots_are_not_carried(home: Path) -> None:
     async with world_in(
         home, bridges=[PAIR, {"name": "b", "rooms": ["slack:C2", "chat:R2"], "bots": True}]

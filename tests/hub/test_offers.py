@@ -130,6 +130,21 @@ async def test_what_was_taken_and_runs_is_not_offered_again(home: Path) -> None:
         assert len(world.platforms.calls[-1].reply.buttons) == 1
 
 
+async def test_a_new_title_takes_no_offer_away_and_the_end_does(home: Path) -> None:
+    async with world_in(home, routes=[MEND, ALERTS]) as world:
+        await fire(world)
+        offered = world.platforms.calls[0].reply.buttons
+        await world.platforms.notice("alert.firing", "down on 2 hosts", severity="critical", key="web1")
+        await world.settled()
+        edit = world.platforms.calls[-1]
+        assert edit.edits
+        assert edit.reply.buttons == offered
+        await world.platforms.notice("alert.resolved", "up", key="web1", closes=True)
+        await world.settled()
+        assert world.platforms.calls[-1].edits
+        assert world.platforms.calls[-1].reply.buttons == ()
+
+
 async def test_two_routes_that_come_to_the_same_offer_it_once(home: Path) -> None:
     same = MEND | {"name": "other", "with": {"host": "web1"}}
     async with world_in(home, routes=[MEND | {"name": "one"}, same]) as world:
