@@ -16,12 +16,11 @@ from parley.errors import BadArguments, Denied
 from parley.language.characters import Language, visible
 from parley.language.decision import Decision, Speaker
 from parley.language.grammar import Command
-from parley.messages.follows import USUAL, Follows, repository
+from parley.messages.follows import USUAL, Follows, may_follow, repository
 from parley.messages.inbox import Received
 from parley.messages.model import Assurance, ConversationKind, Reply, Route, Table
 from parley.messages.published import place_of
 from parley.people.audit import Audit, Phase
-from parley.people.principals import Role
 from parley.runs.requests import QueuedRun
 from parley.store.engine import Store
 
@@ -53,9 +52,6 @@ _ALSO: Final[Mapping[str, str]] = {
     "failures": "failure",
     "issues": "issue",
 }
-_ROOMS: Final = frozenset({ConversationKind.GROUP, ConversationKind.CHANNEL})
-_MAY_HERE: Final = frozenset({Role.OWNER, Role.OPERATOR, Role.USER})
-_MAY_IN_ROOMS: Final = frozenset({Role.OWNER, Role.OPERATOR})
 
 _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "followed": (
@@ -147,7 +143,7 @@ class FollowCommands:
 
     async def following(self, command: Command, received: Received, speaker: Speaker) -> Decision:
         """`/following`: what this conversation follows."""
-        if speaker.principal.role not in _MAY_HERE:
+        if not may_follow(speaker.principal.role, ConversationKind.DIRECT):
             raise Denied(_say("may-not", speaker.language))
         rows = await self._store.read(lambda conn: self._follows.here(conn, received.event.route))
         if not rows:
@@ -159,9 +155,10 @@ class FollowCommands:
         language = speaker.language
         if speaker.assurance is not Assurance.VERIFIED:
             raise Denied(_say("claimed", language))
-        if speaker.principal.role not in _MAY_HERE:
+        role, kind = speaker.principal.role, received.event.route.kind
+        if not may_follow(role, ConversationKind.DIRECT):
             raise Denied(_say("may-not", language))
-        if received.event.route.kind in _ROOMS and speaker.principal.role not in _MAY_IN_ROOMS:
+        if not may_follow(role, kind):
             raise Denied(_say("not-here", language))
         if not command.positional:
             raise BadArguments(_say("usage", language, command=command.name))

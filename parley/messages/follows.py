@@ -17,10 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from parley.errors import PolicyError, SealError
 from parley.messages import thread_links
 from parley.messages.inbox import insert_new
-from parley.messages.model import Route, now
+from parley.messages.model import ConversationKind, Route, now
 from parley.messages.published import Published
 from parley.messages.threads import scope_of
 from parley.messages.topics import Pattern
+from parley.people.principals import Role
 from parley.people.sealing import Keyring
 from parley.store import schema
 from parley.store.ids import new_id
@@ -35,7 +36,16 @@ USUAL: Final = ("*.push", "*.pull_request.#", "*.release.#", "*.pipeline.failed"
 
 _NAME = r"[a-z0-9_][a-z0-9_.-]{0,99}"
 _REPOSITORY = re.compile(rf"{_NAME}(/{_NAME}){{0,10}}/({_NAME}|\*)", re.ASCII)
-_TABLE = schema.follow
+_TABLE, _WHO = schema.follow, schema.principal
+
+_ROOMS: Final = frozenset({ConversationKind.GROUP, ConversationKind.CHANNEL})
+_MAY_HERE: Final = frozenset({Role.OWNER, Role.OPERATOR, Role.USER})
+_MAY_IN_ROOMS: Final = frozenset({Role.OWNER, Role.OPERATOR})
+
+
+def may_follow(role: str, kind: ConversationKind) -> bool:
+    """Whether somebody of this role may have such a conversation told what happens in a repository."""
+    return role in (_MAY_IN_ROOMS if kind in _ROOMS else _MAY_HERE)
 
 
 def repository(text: str) -> str | None:
@@ -87,21 +97,28 @@ class Follows:
         return list((await conn.execute(query.order_by(_TABLE.c.repository))).all())
 
     async def followers(self, conn: AsyncConnection, event: Published) -> list[Route]:
-        """The conversations that follow what this event is about.
+        """The conversations that follow what this event is about, as long as who asked for it may still follow.
 
         What closes a matter is told wherever the matter is still open: a success where a failure was told.
         """
         about = event.data.get("repository")
         if not isinstance(about, str) or len(about) > 1000:
             return []
-        query = sa.select(_TABLE).where(_TABLE.c.repository.in_(_names(about.lower())))
+        query = (
+            sa.select(_TABLE, _WHO.c.role)
+            .join(_WHO, _WHO.c.id == _TABLE.c.by_id)
+            .where(_TABLE.c.repository.in_(_names(about.lower())), _WHO.c.enabled)
+        )
         rows = (await conn.execute(query.order_by(_TABLE.c.id))).all()
         return [
             route
             for row in rows
             for route in self._route(row)
-            if any(Pattern(pattern).matches(event.topic) for pattern in row.topics)
-            or await _is_open(conn, event, route)
+            if may_follow(row.role, route.kind)
+            and (
+                any(Pattern(pattern).matches(event.topic) for pattern in row.topics)
+                or await _is_open(conn, event, route)
+            )
         ]
 
     def _route(self, row: Any) -> list[Route]:

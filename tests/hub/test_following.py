@@ -9,6 +9,7 @@ import pytest
 
 from parley.messages.follows import repository
 from parley.messages.model import ConversationKind
+from parley.people import principals
 from parley.people.principals import Role
 from parley.store import schema
 from tests.hub.rooms import World, world_in
@@ -126,6 +127,23 @@ async def test_who_may_not(home: Path, role: Role, more: dict[str, Any], says: s
         await world.person("ann", role)
         assert says in await say(world, "slack:X", "/follow octo/app", **more)
         assert await push(world) == []
+
+
+async def test_who_may_no_longer_is_told_no_longer(home: Path) -> None:
+    async with world_in(home) as world:
+        ann = await world.person("ann", Role.OPERATOR)
+        await say(world, "slack:D1", "/follow octo/app", **DIRECT)
+        await say(world, "slack:C1", "/follow octo/app")
+        assert await push(world) == ["slack:D1", "slack:C1"]
+        await world.give_role("ann", Role.USER)
+        assert await push(world) == ["slack:D1"], "a user decides nothing for a room"
+        await world.give_role("ann", Role.NONE)
+        assert await push(world) == []
+        await world.give_role("ann", Role.OPERATOR)
+        await world.hub.store.write(lambda conn: principals.disable(conn, ann.id))
+        assert await push(world) == []
+        await world.hub.store.write(lambda conn: principals.enable(conn, ann.id))
+        assert await push(world) == ["slack:D1", "slack:C1"]
 
 
 async def test_who_only_claims_to_be_somebody_changes_nothing(home: Path) -> None:
