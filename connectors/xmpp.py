@@ -156,7 +156,7 @@ class XMPP(Connector):
 
     async def send_message(self, reply: Reply, route: Route, *, token: str = "") -> Receipt:
         """Send one message; it is there when this returns."""
-        self._check_route(route)
+        route = self._own(route)
         id_ = id_of(token) if token else f"parley-{uuid.uuid4().hex}"
         if not (reply.files and not reply.text):
             render(reply, route, id_)  # what cannot be sent is refused before anything is put on the server
@@ -172,7 +172,7 @@ class XMPP(Connector):
 
     async def edit_message(self, native_id: str, reply: Reply, route: Route) -> Receipt:
         """Replace the text of a message that we sent (XEP-0308)."""
-        self._check_route(route)
+        route = self._own(route)
         if reply.files:
             raise Unsupported("A message of XMPP cannot be changed into a file.")
         message = edited(reply, route, f"parley-{uuid.uuid4().hex}", native_id)
@@ -185,7 +185,7 @@ class XMPP(Connector):
 
     async def find_sent(self, token: str, route: Route) -> Receipt | None:
         """Look into the archive for the message of this token: our own, or the room's."""
-        self._check_route(route)
+        route = self._own(route)
         if not token:
             raise Unknown("Without a token there is nothing to look for.")
         group = route.kind is ConversationKind.GROUP and not route.private_to
@@ -230,11 +230,17 @@ class XMPP(Connector):
 
     # -- how it is sent
 
-    def _check_route(self, route: Route) -> None:
+    def _own(self, route: Route) -> Route:
+        """The route, with its kind. One that nobody has spoken on yet says CHANNEL: our rooms are named, so we know."""
         if route.account != self.account:
             raise Rejected("This answer belongs to another account.")
+        if route.kind is ConversationKind.CHANNEL:
+            room = route.conversation in self._session.rooms
+            kind = ConversationKind.GROUP if room else ConversationKind.DIRECT
+            return route.model_copy(update={"kind": kind})
         if route.kind not in {ConversationKind.DIRECT, ConversationKind.GROUP}:
             raise Rejected("XMPP has direct conversations and rooms.")
+        return route
 
     async def _placed(self, reply: Reply, route: Route) -> Route:
         """Where it goes: into the thread's message, to one person in a room, to the same person as before."""
