@@ -1,5 +1,6 @@
 # Python 3.11 to 3.13 and make are all that has to be there: `make up` and `make test` set up the rest.
-# PYTHON=python3.12 chooses another Python, ONLY=answer,burst some benchmarks, ARGS="-k mail -x" what pytest is told.
+# PYTHON=python3.12 chooses another Python, ONLY=answer,burst some benchmarks, ARGS="-k mail -x" what pytest is told:
+# it is then run as it is. Without ARGS all tests are run, WORKERS=3 of them at once (see scripts/test.sh).
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,12 +8,14 @@ SET_UP := .venv/.set-up
 SOURCES = $(wildcard parley connectors blocks flows deployments benchmarks tests scripts)
 TYPED := parley connectors blocks
 
+export WORKERS COVERAGE
+
 .PHONY: help up test test-scenarios test-servers test-containers bench lock clean
 .PHONY: check check-format check-lint check-types check-public-types check-lock check-scan
 
 help:
 	@echo "make up               set up and run everything on this machine; Ctrl-C ends it"
-	@echo "make test             set up and test            (ARGS=... for pytest)"
+	@echo "make test             set up and test            (ARGS=... for pytest, or WORKERS=3, COVERAGE=1)"
 	@echo "make test-scenarios   follow the scenarios of docs/, word for word (ARGS=... for pytest)"
 	@echo "make test-servers     bring the real servers that some tests talk to (Debian, as root)"
 	@echo "make test-containers  build the image and test what runs in containers (Debian, as root)"
@@ -28,7 +31,7 @@ up: $(SET_UP)
 	@exec $(BIN)/parley up
 
 test: $(SET_UP) test-servers
-	$(BIN)/pytest --ignore=tests/scenarios $(ARGS)
+	$(if $(ARGS),$(BIN)/pytest --ignore=tests/scenarios $(ARGS),@sh scripts/test.sh)
 
 # What the pages of docs/ say people type and read, typed and read: whole installations, so a target of its own.
 test-scenarios: $(SET_UP) test-servers
