@@ -222,6 +222,7 @@ def many(count: int) -> list[AutomationSpec]:
 
 
 @pytest.mark.parametrize(("count", "limit"), [(50, 0.002), (1000, 0.02)])
+@pytest.mark.serial
 def test_takes_milliseconds(count: int, limit: float) -> None:
     """The fastest of several, as the machine may be busy; ten times the promised time is left for slow machines."""
     specs = many(count)

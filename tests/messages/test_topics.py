@@ -39,6 +39,7 @@ def test_a_topic_matches_itself_and_everything_matches_a_hash(words: list[str]) 
     assert not Pattern(".".join(["*"] * (len(words) + 1))).matches(".".join(words))
 
 
+@pytest.mark.serial
 def test_no_pattern_is_slow() -> None:
     pattern = Pattern(".".join(["#", "a"] * 60))
     long = ".".join(["a"] * 190 + ["b"])
@@ -96,6 +97,7 @@ def test_conditions(field: str, globs: list[str], holds: bool) -> None:
     assert Condition(field, globs).holds(FIELDS) is holds
 
 
+@pytest.mark.serial
 def test_a_glob_takes_no_time_whatever_it_is() -> None:
     condition = Condition("repository", ["*a" * 30 + "b"])
     began = time.perf_counter()
