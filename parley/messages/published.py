@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AwareDatetime, Field, field_validator
 from pydantic_core import to_json
 
-from parley.messages.model import Edit, Message, Model, Notice, Route, now
+from parley.messages.model import ConversationKind, Edit, Message, Model, Notice, Route, now
 from parley.messages.topics import MAX_TOPIC, topic
 
 MAX_DATA: Final = 64 * 1024
@@ -94,7 +94,10 @@ def of_notice(message_id: str, notice: Notice) -> Published:
 
 
 def of_message(message_id: str, message: Message | Edit) -> Published:
-    """What somebody said: `message.<account>`, with the fields `conversation`, `thread`, `kind`, `sender`, `name`."""
+    """What somebody said: `message.<account>`, with the fields `conversation`, `thread`, `kind`, `sender`, `name`.
+
+    `private`: in a conversation with us alone, or where nobody else sees it.
+    """
     route, sender = message.route, message.sender
     return Published(
         source=f"message:{message_id}",
@@ -106,6 +109,7 @@ def of_message(message_id: str, message: Message | Edit) -> Published:
             "conversation": route.conversation,
             "thread": route.thread or "",
             "kind": route.kind.value,
+            "private": route.kind is ConversationKind.DIRECT or route.private_to is not None,
             "sender": sender.id,
             "name": sender.name,
             "bot": sender.is_bot or (isinstance(message, Message) and message.automatic),

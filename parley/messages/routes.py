@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from parley.messages.filters import Condition, Template
 from parley.messages.published import Published
 from parley.messages.topics import Pattern
 from parley.runs.catalogue import Catalogue
 from parley.settings import EventRoute, File
+
+_WHICH: Final = frozenset({"kind", "conversation", "private"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,11 @@ class _Way:
     start: Start | None
     bots: bool
 
+    @property
+    def takes_private(self) -> bool:
+        """Whether it says which conversations it means: what was said in private goes to no other room by accident."""
+        return any(condition.field in _WHICH for condition in self.conditions)
+
     def takes(self, event: Published, fields: Mapping[str, Any]) -> bool:
         return any(pattern.matches(event.topic) for pattern in self.patterns) and all(
             condition.holds(fields) for condition in self.conditions
@@ -68,12 +75,18 @@ class Routes:
         self._far = self._beginning(None)
 
     def for_event(self, event: Published) -> Matched:
-        """Where this goes; each conversation, and each automation with the same parameters, once."""
+        """Where this goes; each conversation, and each automation with the same parameters, once.
+
+        What was said to us alone goes only where a route says that it means such conversations, by their `kind`, their
+        id or `private`.
+        """
         fields = event.fields()
-        bot = bool(event.data.get("bot")) and event.topic.startswith("message.")
+        said = event.topic.startswith("message.")
+        bot, private = (said and bool(event.data.get(name)) for name in ("bot", "private"))
         near = self._looked_at(event.topic)
         ways = [way for way in near if (way.bots or not bot) and way.takes(event, fields)]
-        places = dict.fromkeys(place for way in ways for place in way.places)
+        open_ = (way for way in ways if way.takes_private or not private)
+        places = dict.fromkeys(place for way in open_ for place in way.places)
         starts = {way.start.what(): way.start for way in reversed(ways) if way.start}
         return Matched(tuple(places), tuple(reversed(starts.values())))
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parley.errors import ConfigurationError
-from parley.messages.published import Published
+from parley.messages.model import ConversationKind, Message, Route, Sender
+from parley.messages.published import Published, of_message
 from parley.messages.routes import Routes, places_of
 from parley.messages.topics import Pattern
 from parley.runs.catalogue import Catalogue
@@ -47,6 +48,33 @@ def test_what_bots_say_is_taken_only_where_that_is_wanted_and_notices_always() -
     assert taken.for_event(said).places == ("a:2",)
     notice = Published(source="s", topic="forge.push", account="forge", data={"bot": True})
     assert taken.for_event(notice).places == ("a:1", "a:2")
+
+
+def test_what_was_said_in_private_goes_only_where_a_route_means_that() -> None:
+    routes = [
+        {"from": "#", "to": "a:1", "run": "note"},
+        {"from": "message.*", "where": {"name": "*"}, "to": "a:2"},
+        {"from": "message.*", "where": {"kind": ["direct", "mail"]}, "to": "a:3"},
+        {"from": "message.*", "where": {"conversation": "D1"}, "to": "a:4"},
+        {"from": "message.*", "where": {"private": True}, "to": "a:5"},
+    ]
+    taken = Routes(File.model_validate({"routes": routes}), Catalogue())
+    sender = Sender(id="u1", name="Ann")
+    direct = Route(account="slack", conversation="D1", kind=ConversationKind.DIRECT)
+    room = Route(account="slack", conversation="C1", kind=ConversationKind.CHANNEL)
+    alone = room.model_copy(update={"private_to": "u1"})
+
+    def places(route: Route) -> tuple[str, ...]:
+        said = Message(account="slack", native_id="1", sender=sender, route=route, text="my password")
+        event = of_message("m", said)
+        assert len(taken.for_event(event).starts) == 1
+        return taken.for_event(event).places
+
+    assert places(direct) == ("a:3", "a:4", "a:5")
+    assert places(alone) == ("a:5",)
+    assert places(room) == ("a:1", "a:2")
+    notice = Published(source="s", topic="forge.push", account="forge", data={"private": True})
+    assert taken.for_event(notice).places == ("a:1",)
 
 
 def test_names_are_unique_and_derived_where_they_are_missing() -> None:
