@@ -39,6 +39,11 @@ def doer(file: Path, key: str) -> int | None:
     return next((int(line.split()[1]) for line in _lines(file) if line.split()[0] == key), None)
 
 
+def gate(file: Path) -> Path:
+    """The file beside the effects that lets every `hold` go on."""
+    return file.with_name("gate")
+
+
 def _lines(file: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
@@ -60,8 +65,24 @@ async def linger(key: str, seconds: float) -> str:
     return key
 
 
+@automation(command="hold", summary="Leave a mark, then wait at the gate.", effect="write")
+@flow
+async def hold(key: str) -> str:
+    leave(key)
+    while not gate(Path(os.environ[FILE])).exists():  # noqa: ASYNC110 - another process opens it
+        await asyncio.sleep(0.1)
+    return key
+
+
 @automation(command="keep", summary="Keep an object as JSON.")
 @flow
 async def keep(what: dict[str, Any]) -> str:
     leave(f"keep:{len(what)}")
     return json.dumps(what)
+
+
+@automation(command="look", summary="Look, and change nothing.", effect="read")
+@flow
+async def look(key: str) -> str:
+    await asyncio.sleep(random.uniform(0.02, 0.1))  # noqa: S311 - spreads the moments of a crash
+    return key
