@@ -29,6 +29,7 @@ from parley.web.front import EventsView, EventView
 
 MOST_PATTERNS: Final = 20
 _SAID: Final = (Pattern("message.#"),)
+_ENDS: Final = "run.#"
 
 
 class EventDesk:
@@ -73,7 +74,7 @@ class EventDesk:
         _check_role(principal)
         wanted = _patterns(patterns)
         without = () if principal.role is Role.OWNER else _SAID
-        await self._log.asked_for(patterns)
+        await self._log.asked_for(patterns if principal.role is Role.OWNER else _without_said(wanted))
         lost = await self._is_lost(after) if after is not None else False
         place = await self._log.newest() if after is None else after
         loop = asyncio.get_running_loop()
@@ -112,6 +113,12 @@ def _patterns(texts: Sequence[str]) -> tuple[Pattern, ...]:
         return tuple(map(Pattern, texts))
     except ValueError as error:
         raise BadArguments(str(error)) from None
+
+
+def _without_said(patterns: Sequence[Pattern]) -> Sequence[str]:
+    """What is kept for somebody who may not read what people say: nothing of that is stored on their account."""
+    # Besides that, only the ends of runs depend on who asks; for a pattern that may mean either those are kept.
+    return [_ENDS if one.first is None else one.text for one in patterns if one.first != _SAID[0].first]
 
 
 def _view(one: Logged) -> EventView:

@@ -111,6 +111,27 @@ async def test_what_people_say_is_kept_once_the_owner_asks_and_read_by_the_owner
             assert [event.title for event in await first(1, bob, "#", after=0)] == ["a push"]
 
 
+@pytest.mark.parametrize("pattern", ["#", "*.slack", "message.#"])
+async def test_who_may_not_read_what_people_say_has_nothing_of_it_stored(home: Path, pattern: str) -> None:
+    async with world_in(home) as world:
+        async with await client_of(world, await world.person("bob", Role.OPERATOR)) as bob:
+            listening = asyncio.create_task(first(1, bob, pattern, "forge.push", after=0))
+            await world.platforms.notice("push", "a push")
+            assert [event.title for event in await listening] == ["a push"]
+        await world.platforms.say("slack:C1", "among ourselves")
+        await world.hub.intake_is_empty()
+        assert [row.topic for row in await world.rows(schema.event)] == ["forge.push"]
+        assert [row.type for row in await world.rows(schema.message)] == ["notice"]
+        assert world.hub.bus.may_take("run.done.look") is (pattern != "message.#")
+
+
+async def test_too_much_data_is_refused_and_said(home: Path) -> None:
+    async with world_in(home) as world, await client_of(world, await world.person("ann", Role.OWNER)) as ann:
+        with pytest.raises(BadArguments, match="65,536"):
+            await ann.publish("shop.late", {"all": "x" * 70_000})
+        assert await world.rows(schema.event) == []
+
+
 async def test_it_is_said_when_events_are_gone(home: Path) -> None:
     async with (
         world_in(home) as world,
