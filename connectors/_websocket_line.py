@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from parley.errors import (
@@ -46,8 +47,9 @@ REFUSALS = frozenset({1008, 3000, 3003, 4401, 4403})
 _UNTEXT = re.compile("[\x00\ud800-\udfff]")
 
 
+@lru_cache(maxsize=4)  # a frame is looked at for one thing after another; it need not be parsed for each
 def loaded(raw: Raw) -> Json:
-    """The JSON object in a frame; empty for all else. Never raises."""
+    """The JSON object in a frame, to be read only; empty for all else. Never raises."""
     try:
         found = json.loads(raw)
     except (ValueError, RecursionError):
