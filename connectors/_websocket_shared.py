@@ -30,19 +30,6 @@ def pause(failures: int) -> float:
     return longest * random.uniform(0.2, 1.0)  # noqa: S311 - no secret
 
 
-async def stored(accept: Accept, event: Event) -> None:
-    """Have an event stored, however long that takes: for peers that say everything once."""
-    failures = 0
-    while True:
-        try:
-            await accept(event)
-        except StoreUnavailable:
-            failures += 1
-        else:
-            return
-        await asyncio.sleep(pause(failures))
-
-
 class SharedLine:
     """The one connection of an account, whoever needs it: those who listen, those who send."""
 
@@ -52,6 +39,7 @@ class SharedLine:
         self._superseded: Superseded | None = None
         self._opening = asyncio.Lock()
         self._handling: set[asyncio.Task[None]] = set()
+        self._waiting = asyncio.Lock()
 
     async def get(self) -> Line:
         """The connection, opened if there is none. Raises what opening raises, and `Superseded` once it has been."""
@@ -71,6 +59,29 @@ class SharedLine:
         """Close it, if there is one; may be called twice."""
         async with self._opening:
             await self._drop()
+
+    async def store(self, accept: Accept, event: Event) -> None:
+        """Have an event stored, however long that takes: for peers that say everything once.
+
+        While the store takes nothing one asks for all, and what waits goes in afterwards in the order in which it came.
+        """
+        if not self._waiting.locked():
+            try:
+                await accept(event)
+            except StoreUnavailable:
+                pass
+            else:
+                return
+        async with self._waiting:
+            failures = 1
+            while True:
+                await asyncio.sleep(pause(failures))
+                try:
+                    await accept(event)
+                except StoreUnavailable:
+                    failures += 1
+                else:
+                    return
 
     async def listen(self, who: str, handle: Callable[[Line, Any], Awaitable[None]]) -> None:
         """Handle what is heard until cancelled, `AuthError` or `Superseded`; connect again after every other end."""

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from connectors._websocket_line import text_of
 from connectors._wecom_bot_read import Media, bare, decrypt, name_of, object_of
 from connectors._wecom_bot_write import CHUNK
-from parley.errors import Unknown
+from parley.errors import Rejected
 from parley.messages import MAX_FILE, File
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ async def upload(file: File, kind: str, ask: Callable[[str, dict[str, Any]], Awa
 def _id(value: object) -> str:
     found = text_of(value)
     if not found:
-        raise Unknown("WeCom's answer to an upload names nothing.")
+        raise Rejected("WeCom took a file and did not say under which id.")
     return found
 
 

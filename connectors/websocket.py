@@ -29,7 +29,7 @@ from connectors._websocket_frames import (
     value_at,
 )
 from connectors._websocket_line import Line, Raw, dial, loaded
-from connectors._websocket_shared import SharedLine, stored
+from connectors._websocket_shared import SharedLine
 from parley.errors import AuthError, ConfigurationError, RateLimited, Rejected, Unknown, Unreachable
 from parley.messages import (
     Accept,
@@ -149,7 +149,7 @@ class WebSocket(Connector):
                 return
             heard = self._heard(event, raw)
             if heard is not None:
-                await stored(accept, heard)
+                await self._line.store(accept, heard)
             acknowledged = ack_frame(self._protocol, raw)
             if acknowledged:
                 await line.tell(acknowledged)

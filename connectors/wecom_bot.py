@@ -25,7 +25,7 @@ from uuid import uuid4
 
 from connectors import _wecom_bot_media as media
 from connectors._websocket_line import Json, Line, dial
-from connectors._websocket_shared import SharedLine, stored
+from connectors._websocket_shared import SharedLine
 from connectors._wecom_bot_read import card_event, event_type, media_of, parse, req_id_of, user_of
 from connectors._wecom_bot_wire import HEARTBEAT, ask, beat, sort, subscribe
 from connectors._wecom_bot_write import (
@@ -134,7 +134,7 @@ class WecomBot(Connector):
             event = parse(frame, self.account, bot_name=self._bot_name, files=files, left_out=left_out)
         if event is None:
             return
-        await stored(accept, event)
+        await self._line.store(accept, event)
         if isinstance(event, Action):
             await self._show_pressed(line, frame, came)
 
@@ -234,10 +234,10 @@ class WecomBot(Connector):
         line = await self._connected()
         try:
             answer = await ask(line, cmd, body)
+            if answer.get("errcode") != 0:
+                self._refused(line, answer, "a file")
         except Unknown as error:  # nobody has seen anything yet
             raise Unreachable(str(error)) from None
-        if answer.get("errcode") != 0:
-            self._refused(line, answer, "a file")
         return answer.get("body")
 
     def _refused(self, line: Line, answer: Json, what: str) -> None:

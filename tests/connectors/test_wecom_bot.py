@@ -498,6 +498,19 @@ async def test_what_the_store_cannot_take_is_kept_here(driver: WecomBotDriver, i
         assert (await inbox.message()).text == "only once"
 
 
+async def test_what_the_store_could_not_take_is_stored_in_its_order(
+    driver: WecomBotDriver, inbox: Inbox
+) -> None:
+    """What overtakes another may mean something else."""
+    inbox.down = 3
+    said = [str(number) for number in range(12)]
+    async with listening(driver, inbox):
+        for text in said:
+            await driver.fake.say(text)
+        events = await inbox.holds(len(said))
+    assert [event.text for event in events if isinstance(event, Message)] == said
+
+
 async def test_an_answer_responds_to_its_message(driver: WecomBotDriver, inbox: Inbox) -> None:
     async with listening(driver, inbox) as (bot, _):
         await driver.fake.say("hi", chat=CHAT)
@@ -586,6 +599,20 @@ async def test_pictures_are_shown_and_other_files_are_files(driver: WecomBotDriv
         driver.fake.uploaded[post.body[post.body["msgtype"]]["media_id"]][1] for post in driver.fake.posts
     ]
     assert [(f.name, f.content) for f in arrived] == [(f.name, f.content) for f in files]
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [(-1, Unreachable), (45009, RateLimited), (40006, Rejected), (853000, AuthError)]
+)
+async def test_a_file_that_was_not_taken_was_seen_by_nobody(
+    driver: WecomBotDriver, inbox: Inbox, code: int, error: type[ConnectorError]
+) -> None:
+    """Whatever became of an upload, it can be made again: never is it unknown whether people have the file."""
+    driver.fake.upload_faults.append(code)
+    async with listening(driver, inbox) as (bot, _):
+        with pytest.raises(error):
+            await bot.send_message(Reply(files=(File(name="a.csv", content=b"a,b,c\n"),)), ROUTE, token="t")
+        assert driver.fake.posts == []
 
 
 async def test_a_press_is_told_and_shown_to_who_pressed(driver: WecomBotDriver, inbox: Inbox) -> None:

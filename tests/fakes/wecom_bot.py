@@ -107,6 +107,8 @@ class WecomBotFake:
         self.refuse_subscriptions: deque[int] = deque()
         self.faults: deque[int | type[Silent]] = deque()
         """What the next messages end with: an errcode, or no answer."""
+        self.upload_faults: deque[int] = deque()
+        """Errcodes that the next steps of uploads end with."""
         self.subscriptions = 0
         self.connection: ServerConnection | None = None
         self.media: dict[str, tuple[bytes, str]] = {}
@@ -416,6 +418,8 @@ class WecomBotFake:
         times.append(moment)
 
     def _upload(self, step: str, body: Json) -> Json:
+        if self.upload_faults:
+            raise Refused(self.upload_faults.popleft())
         if step == "init":
             size, chunks = body["total_size"], body["total_chunks"]
             _check(body["type"] in {"file", "image", "voice", "video"} and bool(body["filename"]), 40004)
