@@ -445,7 +445,8 @@ class Ledger:
         if route is None:
             return
         if answer.private:
-            route = route.model_copy(update={"private_to": await self._sender_of(conn, row.message_id)})
+            sender = await self._sender_of(conn, row.message_id, route.account)
+            route = route.model_copy(update={"private_to": sender})
         source = f"request:{row.id}"
         after.deliveries += await self._outbox.write(
             conn,
@@ -457,12 +458,11 @@ class Ledger:
             under_id=row.under_id,
         )
 
-    async def _sender_of(self, conn: AsyncConnection, message_id: str | None) -> str | None:
-        if message_id is None:
-            return None
-        sender: str | None = await _scalar(
-            conn, sa.select(schema.message.c.sender_id).where(schema.message.c.id == message_id)
-        )
+    async def _sender_of(self, conn: AsyncConnection, message_id: str | None, account: str) -> str | None:
+        # A service is nobody who could be told something in private, and an id of another account is somebody else.
+        table = schema.message
+        asked = sa.and_(table.c.id == message_id, table.c.account == account, table.c.type != "notice")
+        sender: str | None = await _scalar(conn, sa.select(table.c.sender_id).where(asked))
         return sender
 
     async def _language(self, conn: AsyncConnection, principal_id: str | None) -> str:

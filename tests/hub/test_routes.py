@@ -258,6 +258,37 @@ async def test_ends_and_alerts_are_events(home: Path) -> None:
         assert [row.topic for row in await world.rows(schema.event)] == ["alert.change", "alert.change"]
 
 
+@pytest.mark.parametrize("came", ["notice", "other account", "same account"])
+async def test_a_private_answer_is_for_who_asked_there_and_for_nobody_of_another_account(
+    home: Path, came: str
+) -> None:
+    route = {"from": ["forge.push", "message.chat", "message.slack"], "run": "again", "to": "slack:C1"}
+    async with world_in(home, routes=[route]) as world:
+        account = {"notice": "forge", "other account": "chat", "same account": "slack"}[came]
+        if account == "forge":
+            await world.platforms.notice("push", "p")
+        else:
+            await world.platforms.say(f"{account}:R1", "hello", person="U1")
+        await world.settled()
+        await world.give_role(account, Role.USER)
+        if account == "forge":
+            await world.platforms.notice("push", "p")
+        else:
+            await world.platforms.say(f"{account}:R1", "hello", person="U1")
+        await world.settled()
+        (run,) = await world.rows(schema.run)
+        token = run_token(world.hub.keyring, run.id)
+        world.hub.dispatcher._flow_runs["flow-1"] = run.id
+        start = StartCall(token=token, flow_run_id="flow-1", holder="h", automation="x")
+        of = {**_of(await world.hub.ledger.start(start)), "flow_run_id": "flow-1"}
+        reply = Reply(text="secret", private=True)
+        await world.hub.ledger.finish(FinishCall(**of, outcome="done", reply=reply))
+        await world.settled()
+        answer = next(call for call in world.platforms.calls if call.reply.text == "secret")
+        assert answer.reply.private
+        assert answer.route.private_to == ("U1" if came == "same account" else None)
+
+
 async def test_an_automation_is_never_started_by_what_it_led_to_itself(home: Path) -> None:
     routes = [{"from": "run.#", "run": "again"}, {"from": "shop.#", "run": "again"}]
     async with world_in(home, routes=routes) as world:
