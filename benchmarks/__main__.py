@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks import accept, answer, case, connector, imports, memory, rows, runs, start, store
+from benchmarks import accept, answer, case, connector, imports, memory, rows, runs, stacks, start, store
 from benchmarks.rows import Row
 
 BENCHMARKS: Final[Mapping[str, Callable[[float], list[Row]]]] = {
@@ -32,6 +32,11 @@ BENCHMARKS: Final[Mapping[str, Callable[[float], list[Row]]]] = {
 
 def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
+    with stacks.dry_run():
+        return _measure(options)
+
+
+def _measure(options: argparse.Namespace) -> int:
     measured: list[Row] = []
     failed: list[str] = []
     for name in options.only:
@@ -59,7 +64,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--out", type=Path, default=Path("build/bench.json"), help="where the rows are written"
     )
     parser.add_argument(
-        "--effort", type=float, default=1.0, help="share of the usual number of measurements; 0 for a dry run"
+        "--effort",
+        type=float,
+        default=1.0,
+        help="share of the usual number of measurements; 0 for a dry run on one shared stack",
     )
     return parser.parse_args(arguments)
 

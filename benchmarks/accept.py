@@ -12,6 +12,7 @@ import asyncio
 import statistics
 import time
 
+from benchmarks import stacks
 from benchmarks.machine import ProcessorTime, watched
 from benchmarks.rows import Row, percentile, scaled
 from parley.link.calls import AcceptCall, Role
@@ -28,7 +29,7 @@ ACCOUNT = "console"
 
 def measure(effort: float = 1.0) -> list[Row]:
     """`accept.per_s`."""
-    with watched() as conditions, Stack() as stack:
+    with watched() as conditions, stacks.stack(effort) as stack:
         bench = _Accepts(stack)
         asyncio.run(bench.measure(scaled(EVENTS, effort, least=AT_ONCE), scaled(ALONE, effort, least=10)))
         conditions |= {

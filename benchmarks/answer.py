@@ -12,7 +12,7 @@ import statistics
 import time
 from typing import Any
 
-from benchmarks import stock
+from benchmarks import stacks
 from benchmarks.machine import ProcessorTime, watched
 from benchmarks.rows import Row, percentile, scaled
 from tests.stack import Stack
@@ -28,10 +28,9 @@ def measure(effort: float = 1.0) -> list[Row]:
     answers, served = Answers(), list[float]()
     rounds, warm_up = scaled(SERVED, effort), scaled(WARM_UP, effort, least=3)
     each = scaled(ANSWERS, effort, least=rounds) // rounds
-    with watched() as conditions, Stack() as stack:
-        client = stock.stock_environment(stack.prefect_environment, stack.folder)
+    with watched() as conditions, stacks.stack(effort) as stack:
         Answers().take(stack, warm_up)
-        with stock.serving(client, stack.folder) as peer:
+        with stacks.serving(effort, stack) as peer:
             began = time.monotonic()
             for turn in range(rounds):
                 answers.take(stack, each)

@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from email.policy import SMTP
@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol, Self
 
 from slixmpp import JID
 
-from benchmarks.case_schedule import PEOPLE, Asking, Platform
+from benchmarks.case_schedule import PLATFORMS, Asking, Platform
 from parley.link.calls import AdminCall, Role
 from parley.link.client import HubClient, default_address, role_token
 from tests.fakes import mail, wecom, xmpp
@@ -54,19 +54,20 @@ class Noted(list[Any]):
 class Platforms:
     """All three, connected to a stack."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, people: Iterable[tuple[Platform, int]]) -> None:
         self._stack = stack
+        self._everybody = sorted(people)
         self.desk: Answers | None = None
         hooks = f"http://127.0.0.1:{stack.environment['PARLEY_HOOKS_PORT']}/hooks/wecom"
         self.wecom = wecom.WecomFake(callback=hooks)
-        self.wecom.people = {_name("wecom", number) for number in range(PEOPLE["wecom"])}
+        self.wecom.people = {_name(*one) for one in self._everybody}
         self.wecom.posts = Noted(self._wecom_answered)
         self.dovecot = mail.Dovecot()
         self.post = mail.Post(self.dovecot)
         self.post.arrived = Noted(self._mail_answered)
-        names = ["parley", *(_name("xmpp", number) for number in range(PEOPLE["xmpp"]))]
+        names = ["parley", *(_name(*one) for one in self._everybody)]
         self.prosody = Prosody(accounts=dict.fromkeys(names, xmpp.PASSWORD))
-        self.people: list[xmpp.Person] = []
+        self.people: dict[int, xmpp.Person] = {}
         self._everything = AsyncExitStack()
         # One connection: the mails come in the order in which they were written.
         self._posting = ThreadPoolExecutor(1, thread_name_prefix="bench-imap")
@@ -79,8 +80,9 @@ class Platforms:
             await enter(self.dovecot)
             await enter(self.post)
             await enter(self.prosody)
-            for number in range(PEOPLE["xmpp"]):
-                await self._person_of_xmpp(number)
+            for platform, number in self._everybody:
+                if platform == "xmpp":
+                    await self._person_of_xmpp(number)
             await asyncio.to_thread(self._connect)
             await self._link()
             await self._until_all_listen()
@@ -147,7 +149,7 @@ class Platforms:
         person.heard = Noted(heard)
         await person.enter()
         self._everything.push_async_callback(person.leave)
-        self.people.append(person)
+        self.people[number] = person
 
     # -- connecting
 
@@ -184,16 +186,14 @@ class Platforms:
                 await hub.call("admin", AdminCall(verb=verb, arguments=arguments), timeout=30)
 
             await admin("person_add", name="staff", role="user")
-            for platform, count in PEOPLE.items():
-                for number in range(count):
-                    user = _user_id(platform, number)
-                    name = "staff" if number or platform == "mail" else "owner"
-                    await admin("person_link", name=name, account=platform, user_id=user)
+            for platform, number in self._everybody:
+                name = "staff" if number or platform == "mail" else "owner"
+                await admin("person_link", name=name, account=platform, user_id=_user_id(platform, number))
 
     async def _until_all_listen(self) -> None:
         def listen() -> bool:
             found = {one["name"]: one["state"] for one in self._stack.admin("accounts")}
-            return all(found.get(name) == "listening" for name in PEOPLE)
+            return all(found.get(name) == "listening" for name in PLATFORMS)
 
         await asyncio.to_thread(self._stack.until, listen, 90, "all three accounts listen")
 

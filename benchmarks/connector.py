@@ -55,28 +55,32 @@ WHY: Final = {
 
 def measure(effort: float = 1.0) -> list[Row]:
     """`connector.<name>.per_s` of every connector that receives from a platform or a service."""
-    return [asyncio.run(_measure(name, effort)) for name in sdks.PEERS]
+    return asyncio.run(measured(list(sdks.PEERS), effort))
 
 
-async def _measure(name: str, effort: float) -> Row:
+async def measured(names: Sequence[str], effort: float) -> list[Row]:
+    """The rows of these connectors."""
+    async with _Platform.process() as process:
+        return [await _measure(name, effort, process) for name in names]
+
+
+async def _measure(name: str, effort: float, process: asyncio.subprocess.Process) -> Row:
     events = scaled(EVENTS.get(name, USUAL_EVENTS), effort, least=LEAST)
     ours, theirs = list[_Block](), list[_Block]()
     peer, make_peer = sdks.PEERS[name]
     with watched() as conditions:
-        async with _Platform.started(name) as platform:
-            counter = _Counter()
-            # Uncounted: the first use of an SDK imports it.
+        platform, counter = await _Platform.started(name, process), _Counter()
+        if effort:  # uncounted: the first use of an SDK imports it
             await _block(platform, receivers.listening(name, platform.about, counter.accept), counter, LEAST)
             await _block(platform, make_peer(platform.about, counter.heard), counter, LEAST)
-            for _ in range(scaled(PAIRS, effort)):
-                mine = receivers.listening(name, platform.about, counter.accept)
-                ours.append(await _block(platform, mine, counter, events))
-                other = make_peer(platform.about, counter.heard)
-                theirs.append(await _block(platform, other, counter, events))
-            async with _inbox(counter) as accept:
-                stored = await _block(
-                    platform, receivers.listening(name, platform.about, accept), counter, events
-                )
+        for _ in range(scaled(PAIRS, effort)):
+            mine = receivers.listening(name, platform.about, counter.accept)
+            ours.append(await _block(platform, mine, counter, events))
+            other = make_peer(platform.about, counter.heard)
+            theirs.append(await _block(platform, other, counter, events))
+        async with _inbox(counter) as accept:
+            mine = receivers.listening(name, platform.about, accept)
+            stored = await _block(platform, mine, counter, events)
         conditions.update(_conditions(name, ours, theirs, stored))
     here, there = _median(ours), _median(theirs)
     pairs = [mine.per_s / other.per_s for mine, other in zip(ours, theirs, strict=True)]
@@ -199,7 +203,7 @@ async def _inbox(counter: _Counter) -> AsyncIterator[Accept]:
 
 
 class _Platform:
-    """The source in its own process."""
+    """The source, in the process of all sources."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
         self.name = name
@@ -208,21 +212,26 @@ class _Platform:
         self._asking = asyncio.Lock()
 
     @classmethod
+    async def started(cls, name: str, process: asyncio.subprocess.Process) -> _Platform:
+        """It runs, and the one before it does not any more."""
+        platform = cls(name, process)
+        platform.about = await platform._ask({"start": name})
+        return platform
+
+    @staticmethod
     @asynccontextmanager
-    async def started(cls, name: str) -> AsyncIterator[_Platform]:
-        """Running for the length of the block."""
+    async def process() -> AsyncIterator[asyncio.subprocess.Process]:
+        """The process, for the length of the block."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "benchmarks.sources", name),
+            *("-m", "benchmarks.sources"),
             env=plain_environment() | {"PYTHONPATH": str(ROOT)},
             cwd=ROOT,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
         try:
-            platform = cls(name, process)
-            platform.about = await platform._line()
-            yield platform
+            yield process
         finally:
             assert process.stdin
             process.stdin.close()
@@ -240,18 +249,15 @@ class _Platform:
         """People write so much."""
         await self._ask({"say": events})
 
-    async def _ask(self, what: Json) -> None:
-        async with self._asking:
-            assert self._process.stdin
-            self._process.stdin.write(json.dumps(what).encode() + b"\n")
-            _ = await self._line()
-
-    async def _line(self) -> Json:
+    async def _ask(self, what: Json) -> Json:
+        assert self._process.stdin
         assert self._process.stdout
-        line = await asyncio.wait_for(self._process.stdout.readline(), PATIENCE)
+        async with self._asking:
+            self._process.stdin.write(json.dumps(what).encode() + b"\n")
+            line = await asyncio.wait_for(self._process.stdout.readline(), PATIENCE)
         assert line, f"the platform {self.name} has ended"
-        said: Json = json.loads(line)
-        return said
+        told: Json = json.loads(line)
+        return told
 
 
 def _conditions(name: str, ours: Sequence[_Block], theirs: Sequence[_Block], stored: _Block) -> Json:

@@ -9,13 +9,12 @@ processes that are not ours: `file_mb` says how much of the sum that could touch
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import stock
+from benchmarks import stacks
 from benchmarks.machine import watched
 from benchmarks.rows import Row, scaled
 from benchmarks.runs import said
@@ -30,11 +29,11 @@ READINGS = 5
 def measure(effort: float = 1.0) -> list[Row]:
     """`memory.rest_mb`."""
     with watched() as conditions:
-        with Stack() as stack:
+        with stacks.stack(effort) as stack:
             asyncio.run(said(stack, scaled(AT_WORK, effort, least=8), "/order 1024"))
             time.sleep(REST_SECONDS * min(1.0, effort))
-            readings = [_reading(stack) for _ in range(READINGS)]
-        theirs = _stock(REST_SECONDS * min(1.0, effort))
+            readings = [_reading(stack) for _ in range(scaled(READINGS, min(1.0, effort)))]
+        theirs = _stock(effort)
         worst = max(readings, key=lambda reading: float(reading["mb"]))
         conditions |= {
             **worst,
@@ -82,13 +81,11 @@ def _of_files(pids: Sequence[int]) -> float:
     return total * 1024 / 1e6
 
 
-def _stock(rest: float) -> dict[str, float]:
-    with tempfile.TemporaryDirectory(prefix="stock-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        with stock.server(folder) as (server, environment), stock.serving(environment, folder) as serve:
-            serve.run_order()
-            time.sleep(rest)
-            return {"server": _family(server.pid), "serve": _family(serve.process.pid)}
+def _stock(effort: float) -> dict[str, float]:
+    with stacks.stock_alone(effort) as (server, serve):
+        serve.run_order()
+        time.sleep(REST_SECONDS * min(1.0, effort))
+        return {"server": _family(server.pid), "serve": _family(serve.process.pid)}
 
 
 def _family(pid: int) -> float:

@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 
+from benchmarks import stacks
 from benchmarks.machine import ProcessorTime, watched
 from benchmarks.rows import Row, scaled
 from tests.stack import ROOT, Stack
@@ -27,10 +28,6 @@ from tests.stack import ROOT, Stack
 AT_ONCE = 8
 PAIRS, BLOCK, WARM_UP = 7, 64, 40
 PEER = "await flow()"
-TOML = """
-[automations]
-modules = ["flows", "benchmarks.automations"]
-"""
 
 
 def measure(effort: float = 1.0) -> list[Row]:
@@ -38,7 +35,7 @@ def measure(effort: float = 1.0) -> list[Row]:
     pairs, block = scaled(PAIRS, effort), scaled(BLOCK, effort, least=AT_ONCE)
     warm_up = scaled(WARM_UP, effort, least=AT_ONCE)
     ours, theirs, spent = list[float](), list[float](), list[dict[str, float]]()
-    with watched() as conditions, Stack(toml=TOML) as stack, plain(stack) as peer:
+    with watched() as conditions, stacks.stack(effort, stacks.TOML) as stack, plain(stack) as peer:
         asyncio.run(said(stack, warm_up))
         peer.run(warm_up)
         for _ in range(pairs):

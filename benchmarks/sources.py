@@ -1,8 +1,8 @@
 """The platforms of `connector.*`, in a process of their own, so that what they cost is not in anybody's figure.
 
-Started as a program with a platform's name. One JSON object a line: first out what is needed to connect, then in
-`{"say": 200}` for so many messages of one person, out `{"said": 200}` once they are on their way. Calls of a hook are
-made before they are asked for, by `{"prepare": 200}`, and need `{"url": ...}` to go to.
+Started as a program. One JSON object a line: in `{"start": "slack"}`, out what is needed to connect, and the platform
+before it ends; in `{"say": 200}` for so many messages of one person, out `{}` once they are on their way. Calls of a
+hook are made before they are asked for, by `{"prepare": 200, "url": ...}`.
 """
 
 from __future__ import annotations
@@ -261,19 +261,22 @@ SOURCES: Final[dict[str, Callable[[], Source]]] = {
 }
 
 
-async def main(name: str) -> None:
+async def main() -> None:
     """Serve until the other side has gone."""
+    source: Source | None = None
     async with AsyncExitStack() as stack:
-        source = SOURCES[name]()
-        print(json.dumps(await source.start(stack)), flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
-            asked = json.loads(line)
-            if "prepare" in asked:
-                await source.prepare(asked["prepare"], asked.get("url", ""))
-            else:
+            asked, told = json.loads(line), Json()
+            if "start" in asked:
+                await stack.aclose()
+                source = SOURCES[asked["start"]]()
+                told = await source.start(stack)
+            elif source is not None and "prepare" in asked:
+                await source.prepare(asked["prepare"], asked["url"])
+            elif source is not None:
                 await source.say(asked["say"])
-            print(json.dumps({"said": asked.get("say", 0)}), flush=True)
+            print(json.dumps(told), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main())

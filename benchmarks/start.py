@@ -8,17 +8,14 @@ same flow once the server answers, and one run of it, created at once.
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
-from pathlib import Path
 
-from benchmarks import stock
+from benchmarks import stacks
 from benchmarks.machine import watched
 from benchmarks.rows import Row, scaled
-from tests.stack import READY_SECONDS, Stack
+from tests.stack import Stack
 
 STARTS = 3
-TEXT = "/order 1024"
 
 
 def measure(effort: float = 1.0) -> list[Row]:
@@ -26,10 +23,10 @@ def measure(effort: float = 1.0) -> list[Row]:
     first, ready, theirs = list[float](), list[float](), list[float]()
     with watched() as conditions:
         for _ in range(scaled(STARTS, effort)):
-            at_ready, at_answer = ours()
+            at_ready, at_answer = ours(effort)
             ready.append(at_ready)
             first.append(at_answer)
-            theirs.append(stock_start())
+            theirs.append(stock_start(effort))
         conditions |= {
             "ours_s": [round(one, 1) for one in first],
             "ready_s": [round(one, 1) for one in ready],
@@ -50,28 +47,24 @@ def measure(effort: float = 1.0) -> list[Row]:
     ]
 
 
-def ours() -> tuple[float, float]:
+def ours(effort: float) -> tuple[float, float]:
     """Seconds until every part is ready, and until the first answer."""
+    if dry := stacks.shared(effort):
+        _ = dry.stack
+        return dry.started
     stack = Stack()
     try:
-        start = time.perf_counter()
-        stack.launch()
-        stack.until(stack.ready, READY_SECONDS, "the stack is ready")
-        ready = time.perf_counter() - start
-        stack.log_in()
-        said = stack.say(TEXT)
-        answered = time.perf_counter() - start
+        return stacks.first_answer(stack)
     finally:
         stack.close()
-    assert said["state"] == "done", said
-    assert said["flow_run_id"], said
-    return ready, answered
 
 
-def stock_start() -> float:
+def stock_start(effort: float) -> float:
     """Seconds until the first completed run of a stock server with `flow.serve()`."""
-    with tempfile.TemporaryDirectory(prefix="stock-", ignore_cleanup_errors=True) as name:
-        folder, start = Path(name), time.perf_counter()
-        with stock.server(folder) as (_, environment), stock.serving(environment, folder) as peer:
-            peer.run_order()
-            return time.perf_counter() - start
+    if dry := stacks.shared(effort):
+        _ = dry.alone
+        return dry.stock_started
+    start = time.perf_counter()
+    with stacks.stock_alone(effort) as (_, peer):
+        peer.run_order()
+        return time.perf_counter() - start

@@ -1,0 +1,144 @@
+"""The stacks and the stock Prefect that benchmarks run on: each its own, or, in a dry run, one for all of them.
+
+A dry run (`--effort 0`) proves that every row is made and measures nothing that anybody should read: there a fresh
+stack for each benchmark would be most of its time.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from benchmarks import stock
+from tests.stack import READY_SECONDS, Stack
+
+TEXT: Final = "/order 1024"
+TOML: Final = """
+[automations]
+modules = ["flows", "benchmarks.automations"]
+"""
+_SOON: Final = {"PREFECT_RUNNER_POLL_FREQUENCY": "1"}
+
+
+class DryRun:
+    """What its benchmarks share, made when it is first asked for. Close it in the end."""
+
+    def __init__(self) -> None:
+        self._everything = ExitStack()
+        self._stack: Stack | None = None
+        self._serving: stock.Stock | None = None
+        self._alone: tuple[subprocess.Popen[bytes], stock.Stock] | None = None
+        self.started = (0.0, 0.0)
+        self.stock_started = 0.0
+
+    def close(self) -> None:
+        """End all of it."""
+        self._everything.close()
+
+    @property
+    def stack(self) -> Stack:
+        """The one stack; `started` says how long it took until it was ready, and until its first answer."""
+        if self._stack is None:
+            self._stack = made = Stack(toml=TOML)
+            self._everything.callback(made.close)
+            self.started = first_answer(made)
+        return self._stack
+
+    @property
+    def serving(self) -> stock.Stock:
+        """`flow.serve()` on that stack's Prefect."""
+        if self._serving is None:
+            environment = stock.stock_environment(self.stack.prefect_environment, self.stack.folder) | _SOON
+            self._serving = self._everything.enter_context(stock.serving(environment, self.stack.folder))
+        return self._serving
+
+    @property
+    def alone(self) -> tuple[subprocess.Popen[bytes], stock.Stock]:
+        """The stock server with one `flow.serve()`; `stock_started` says how long that took, with one run."""
+        if self._alone is None:
+            start = time.perf_counter()
+            self._alone = self._everything.enter_context(_stock_alone(_SOON))
+            _ = self._alone[1].run_order()
+            self.stock_started = time.perf_counter() - start
+        return self._alone
+
+
+_dry: DryRun | None = None
+
+
+@contextmanager
+def dry_run() -> Iterator[DryRun]:
+    """Within it, benchmarks without effort share what they run on."""
+    global _dry  # noqa: PLW0603 - the benchmarks of a program, one after another
+    _dry = DryRun()
+    try:
+        yield _dry
+    finally:
+        _dry.close()
+        _dry = None
+
+
+def shared(effort: float) -> DryRun | None:
+    """The dry run that this is, if it is one."""
+    return _dry if effort == 0 else None
+
+
+@contextmanager
+def stack(effort: float, toml: str = "") -> Iterator[Stack]:
+    """A stack that has started."""
+    if dry := shared(effort):
+        yield dry.stack
+    else:
+        with Stack(toml=toml) as own:
+            yield own
+
+
+@contextmanager
+def serving(effort: float, on: Stack) -> Iterator[stock.Stock]:
+    """`flow.serve()` with stock settings on this stack's Prefect."""
+    if dry := shared(effort):
+        yield dry.serving
+    else:
+        environment = stock.stock_environment(on.prefect_environment, on.folder)
+        with stock.serving(environment, on.folder) as peer:
+            yield peer
+
+
+@contextmanager
+def stock_alone(effort: float) -> Iterator[tuple[subprocess.Popen[bytes], stock.Stock]]:
+    """A stock Prefect server in a home of its own, and `flow.serve()` beside it."""
+    if dry := shared(effort):
+        yield dry.alone
+    else:
+        with _stock_alone({}) as both:
+            yield both
+
+
+@contextmanager
+def _stock_alone(extra: dict[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], stock.Stock]]:
+    with tempfile.TemporaryDirectory(prefix="stock-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        with (
+            stock.server(folder) as (server, environment),
+            stock.serving(environment | extra, folder) as serve,
+        ):
+            yield server, serve
+
+
+def first_answer(made: Stack) -> tuple[float, float]:
+    """Start it; returns the seconds until every part was ready, and until the first answer."""
+    start = time.perf_counter()
+    made.launch()
+    made.until(made.ready, READY_SECONDS, "the stack is ready")
+    ready = time.perf_counter() - start
+    made.log_in()
+    said = made.say(TEXT)
+    answered = time.perf_counter() - start
+    assert said["state"] == "done", said
+    assert said["flow_run_id"], said
+    return ready, answered
