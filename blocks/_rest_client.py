@@ -98,7 +98,7 @@ class RestClient:
                 await answer.aclose()
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise Unreachable(f"The API cannot be reached ({type(error).__name__}).") from None
-        except (httpx.TransportError, ssl.SSLError) as error:
+        except (httpx.RequestError, ssl.SSLError) as error:
             raise LostAnswer(
                 f"The API's answer was lost ({type(error).__name__}).", repeatable=repeatable
             ) from None

@@ -44,8 +44,15 @@ PRIVATE: Final = networks(
 )
 """This machine and one's own networks, those of carriers and overlays among them."""
 
-# Where clouds hand out credentials: link-local addresses, and two that are not. Never, whatever is allowed.
-_METADATA: Final = networks(("100.100.100.200/32", "fd00:ec2::254/128"))
+# Where clouds hand out credentials: link-local addresses, and some that are not (Alibaba, Azure, Oracle; AWS and Google
+# over IPv6). Never, whatever is allowed.
+_METADATA: Final = networks(
+    ("100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32", "fd00:ec2::254/128", "fd20:ce::254/128")
+)
+# All that is given out of IPv6's Internet (iana.org/assignments/ipv6-address-space), documentation left out. What lies
+# elsewhere is reserved, was given up, or leads to IPv4 by ways that only one's own network knows.
+_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+_DOCUMENTATION: Final = ipaddress.IPv6Network("3fff::/20")
 _TRANSLATED: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -56,7 +63,15 @@ def is_allowed(address: Address, also: Sequence[Network] = ()) -> bool:
         return is_allowed(inner, also)
     if address.is_link_local or address.is_multicast or address.is_unspecified or _within(address, _METADATA):
         return False
-    return _within(address, also) or (address.is_global and not _within(address, PRIVATE))
+    return _within(address, also) or (
+        address.is_global and _is_given_out(address) and not _within(address, PRIVATE)
+    )
+
+
+def _is_given_out(address: Address) -> bool:
+    if isinstance(address, ipaddress.IPv4Address):
+        return True
+    return address in _UNICAST and address not in _DOCUMENTATION
 
 
 def _inner(address: Address) -> Address | None:

@@ -213,6 +213,13 @@ async def test_an_answer_that_is_too_long_or_no_json_is_refused(company: Company
     await small.aclose()
 
 
+async def test_an_answer_that_does_not_unpack_is_a_lost_one(company: Company, client: RestClient) -> None:
+    company.answer = lambda: web.Response(body=b"no gzip", headers={"content-encoding": "gzip"})
+    with pytest.raises(LostAnswer) as lost:
+        await client.call("POST", "/orders", body={})
+    assert not lost.value.retryable
+
+
 def test_an_answer_of_another_shape_names_the_field_and_not_its_value() -> None:
     with pytest.raises(Rejected, match="number") as refused:
         validated({"number": "confidential", "state": "x"}, Order)

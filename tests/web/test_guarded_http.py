@@ -22,7 +22,8 @@ LOOPBACK = networks(["127.0.0.0/8"])
     [
         "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
         "255.255.255.255", "::1", "::", "fe80::1", "fd00::1", "::ffff:127.0.0.1", "::ffff:169.254.169.254",
-        "64:ff9b::7f00:1", "2002:7f00:1::", "ff02::1", "192.0.2.1", "198.18.0.1", "240.0.0.1",
+        "64:ff9b::7f00:1", "64:ff9b:1::7f00:1", "::7f00:1", "::ffff:0:127.0.0.1", "fec0::1", "3fff::1",
+        "2002:7f00:1::", "ff02::1", "192.0.2.1", "198.18.0.1", "240.0.0.1",
     ],
 )  # fmt: skip
 def test_what_is_not_public_is_refused(address: str) -> None:
@@ -42,8 +43,12 @@ def test_a_named_network_is_allowed_and_its_neighbour_is_not(address: ipaddress.
 
 
 @pytest.mark.parametrize(
-    "address", ["169.254.169.254", "100.100.100.200", "fd00:ec2::254", "fe80::1", "0.0.0.0"]
-)
+    "address",
+    [
+        "169.254.169.254", "100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254",
+        "fe80::1", "0.0.0.0", "::ffff:168.63.129.16",
+    ],
+)  # fmt: skip
 def test_where_clouds_keep_credentials_is_never_reached(address: str) -> None:
     assert not is_allowed(ipaddress.ip_address(address), (*PRIVATE, *networks(["0.0.0.0/0", "::/0"])))
 
