@@ -35,11 +35,8 @@ def connector(name: str, about: Json) -> Connector:
 async def listening(name: str, about: Json, accept: Accept) -> AsyncIterator[str]:
     """Our connector at work; yields the address that its service calls, if any."""
     made = connector(name, about)
-    task = asyncio.create_task(made.listen(accept))
     try:
-        if not made.capabilities.hooks or name in NO_HOOK:
-            yield ""
-        else:
+        if made.capabilities.hooks and name not in NO_HOOK:
 
             async def taken(request: HookRequest) -> tuple[int, bytes]:
                 answer = await made.handle_hook(request, accept)
@@ -47,12 +44,17 @@ async def listening(name: str, about: Json, accept: Accept) -> AsyncIterator[str
 
             async with called(taken) as url:
                 yield url
-        if task.done():
-            await task
+            return
+        task = asyncio.create_task(made.listen(accept))
+        try:
+            yield ""
+            if task.done():
+                await task
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
         await made.aclose()
 
 
