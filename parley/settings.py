@@ -27,7 +27,7 @@ from pydantic import (
 )
 
 from parley.errors import ConfigurationError
-from parley.messages.topics import Pattern
+from parley.messages.topics import Pattern, word
 from parley.runs.catalogue import Effect
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,9 @@ RUNNING: Final = "PARLEY_RUNNING"
 
 BUS: Final = "bus"
 """Whose rights an event has that came from no account: what a run or a program published, what became of a run."""
+
+OWN_TOPICS: Final = frozenset({"run", "alert", "message"})
+"""First words of topics that only the engine publishes."""
 
 KEPT: Final = "parley.toml"
 """In the run folder: the file as it is in force."""
@@ -317,6 +320,16 @@ class Containers(_Section):
     automations: Mapping[str, ContainerLimits] = Field(default_factory=dict)
 
 
+def check_account(name: str) -> None:
+    """Raises `ValueError` for what no account can be called."""
+    if ":" in name:
+        raise ValueError(
+            f"no account can be called {name!r}: the colon ends its name in account:conversation."
+        )
+    if word(name) in {BUS, *OWN_TOPICS}:
+        raise ValueError(f"no account can be called {name!r}: events of our own have that name.")
+
+
 def _checked_target(target: str) -> None:
     host, _, port = target.rpartition(":")
     if not 0 < int(port) < 65536:
@@ -349,8 +362,8 @@ class File(_Section):
     @field_validator("accounts")
     @classmethod
     def _not_ours(cls, accounts: Mapping[str, Account]) -> Mapping[str, Account]:
-        if BUS in accounts:
-            raise ValueError(f"no account can be called {BUS!r}: events of our own have that name.")
+        for name in accounts:
+            check_account(name)
         return accounts
 
     @field_validator("routes")

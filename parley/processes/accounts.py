@@ -16,7 +16,7 @@ from parley.messages import registry
 from parley.messages.connector import Connector
 from parley.messages.model import Capabilities, HookRequest, HookResponse, Receipt, now
 from parley.messages.outbox import Holder
-from parley.settings import BUS, File
+from parley.settings import File, check_account
 from parley.store import schema
 from parley.store.engine import Store
 from parley.store.ids import new_id
@@ -88,8 +88,10 @@ class Accounts:
         registry.connector_class(platform)
         if CONSOLE in (name, platform):
             raise ConfigurationError("the console is there already and needs no account of its own.")
-        if name == BUS:
-            raise ConfigurationError(f"no account can be called {BUS!r}: events of our own have that name.")
+        try:
+            check_account(name)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
 
         async def write(conn: AsyncConnection) -> None:
             await conn.execute(sa.delete(schema.account).where(schema.account.c.name == name))

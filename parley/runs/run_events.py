@@ -9,13 +9,10 @@ from parley.link.calls import PublishCall
 from parley.messages.published import Published
 from parley.messages.topics import is_topic, topic
 from parley.runs.failures import Notice, told
-from parley.settings import BUS
+from parley.settings import BUS, OWN_TOPICS
 
 MOST_REASON = 20_000
 """Characters of the reason of a failure that an event repeats."""
-
-RESERVED = frozenset({"run", "alert", "message"})
-"""First words of topics that only the engine publishes."""
 
 
 def ended_topic(automation: str, state: str) -> str:
@@ -92,7 +89,7 @@ def check_topic(name: str, accounts: frozenset[str]) -> None:
     if not is_topic(name):
         raise BadArguments(f"{name[:200]!r} is no topic: write lower-case words with dots between them.")
     first = name.partition(".")[0]
-    if first in RESERVED or first in accounts:
+    if first in OWN_TOPICS or first in accounts:
         raise BadArguments(
             f"topics that begin with {first!r} are not for programs: begin with a name of your own."
         )

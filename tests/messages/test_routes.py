@@ -110,6 +110,9 @@ def test_names_are_unique_and_derived_where_they_are_missing() -> None:
         ('[[bridges]]\nname = "x"\nrooms = ["a:1", "a:1"]', "named twice"),
         ('[[bridges]]\nname = "x"\nrooms = ["a:1", "a:2"]\n' * 2, "same name"),
         ('[accounts.bus]\nplatform = "slack"\nblock = "b/x"', "'bus'"),
+        ('[accounts.Run]\nplatform = "slack"\nblock = "b/x"', "'Run'"),
+        ('[accounts.message]\nplatform = "slack"\nblock = "b/x"', "'message'"),
+        ('[accounts."a:b"]\nplatform = "slack"\nblock = "b/x"', "'a:b'"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, toml: str, says: str) -> None:
