@@ -361,6 +361,18 @@ async def test_lists_are_json_for_programs(house: House) -> None:
     assert (await house.parley("runs", "--json")).data[0]["automation"] == "order_status"
 
 
+async def test_platforms_are_listed_with_what_they_can_do(stopped: House) -> None:
+    done = await stopped.parley("connectors")
+    heading, _, *lines = done.out.splitlines()
+    rows = {cells[0]: cells[1:] for cells in map(str.split, lines)}
+    assert heading.split()[:4] == ["NAME", "RECEIVES", "SENDS", "HOOKS"]
+    assert rows["github"] == ["yes", "no", "yes", "no", "no", "no", "0", "no"]
+    assert rows["slack"][-3:] == ["25", "26.2", "MB"]
+    assert {name for name, cells in rows.items() if cells[1] == "no"} >= {"alertmanager", "sentry"}
+    known = {row["name"]: row for row in (await stopped.parley("connectors", "--json")).data}
+    assert (known["github"]["sends"], known["slack"]["max_file"]) == (False, 26_214_400)
+
+
 async def test_the_doctor_looks_without_a_hub_too(stopped: House) -> None:
     stopped.home.chmod(0o755)
     done = await stopped.parley("doctor", "--json")

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from parley.cli import FAILED, UNABLE, people
-from parley.cli.terminal import complain, print_json, print_table, say
+from parley.cli.terminal import complain, print_json, print_table, say, size
 
 app = typer.Typer(
     help="Parley: a message becomes a Prefect flow run, its result the answer.",
@@ -150,11 +150,16 @@ def accounts(as_json: Json = False) -> None:
 
 @app.command()
 def connectors(as_json: Json = False) -> None:
-    """List the platforms that can be connected, and what each can show."""
+    """List the platforms that can be connected: what comes from each, what can be said there, and how it is shown.
+
+    With `hooks` the platform calls us: the hooks' port has to be reached from there.
+    """
     from parley.messages import registry
 
     rows = [{"name": name, **registry.capabilities(name).model_dump()} for name in registry.platforms()]
-    columns = ("name", "threads", "edits", "private", "max_buttons", "max_file", "hooks")
+    if not as_json:
+        rows = [{**row, "files": size(row["max_file"]) if row["max_file"] else False} for row in rows]
+    columns = ("name", "receives", "sends", "hooks", "threads", "edits", "private", "max_buttons", "files")
     _show(rows, columns, "no connectors.", as_json)
 
 

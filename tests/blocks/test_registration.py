@@ -16,7 +16,7 @@ import connectors
 from blocks._base import ConnectorBlock, SecretBlock
 from blocks.save import block_of
 
-SDKS = {"slack_sdk", "imapclient", "aiosmtplib", "lxml"}
+SDKS = {"slack_sdk", "imapclient", "aiosmtplib", "lxml", "slixmpp", "discord", "exchangelib", "aibot"}
 
 LOADED = """
 import json, sys
