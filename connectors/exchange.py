@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 from uuid import uuid4
 
 from connectors._exchange_calls import Threads
-from connectors._exchange_discover import discovered
 from connectors._exchange_parse import Mail, in_thread, parse, render
 from connectors._exchange_settings import ExchangeSettings
 from connectors._mail_render import Writer, own_id, recipient
@@ -279,6 +278,8 @@ class Exchange(Connector):
             if self._mailbox is None:
                 endpoint = self.settings.ews_url()
                 if self.settings.autodiscover:
+                    from connectors._exchange_discover import discovered
+
                     endpoint = await discovered(self.settings)
                 self._mailbox = await self._threads.call(partial(_made, self.settings, endpoint))
             return self._mailbox

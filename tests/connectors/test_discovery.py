@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from importlib.metadata import EntryPoint, EntryPoints
 
@@ -10,6 +12,17 @@ import pytest
 import connectors
 from connectors.slack import Slack
 from parley.errors import ConfigurationError
+
+# The SDKs of platforms, and what they and we speak through: each is paid for by those who use such an account.
+SDKS = {"slack_sdk", "imapclient", "aiosmtplib", "lxml", "slixmpp", "discord", "exchangelib", "aibot"}
+CLIENTS = {"httpx", "aiohttp", "requests", "websockets.asyncio", "cryptography"}
+LOADED = """
+import json, sys
+import connectors
+for name in connectors.names():
+    connectors.load(name)
+print(json.dumps(sorted(sys.modules)))
+"""
 
 
 def others(monkeypatch: pytest.MonkeyPatch, *points: tuple[str, str]) -> None:
@@ -27,6 +40,13 @@ def test_modules_are_connectors_and_private_modules_are_not() -> None:
 @pytest.mark.parametrize("name", connectors.names())
 def test_a_connector_is_called_as_its_module(name: str) -> None:
     assert connectors.load(name).name == name
+
+
+def test_loading_all_of_them_imports_no_sdk() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (SDKS | CLIENTS).isdisjoint(json.loads(done.stdout))
 
 
 def test_other_distributions_add_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
