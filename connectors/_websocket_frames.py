@@ -232,7 +232,11 @@ def _message(data: Json, protocol: Protocol, account: str, assurance: Assurance)
     return Message(
         account=account,
         native_id=native_id or f"frame:{uuid4().hex}",
-        sender=Sender(id=sender, name=text_of(value_at(data, protocol.name))[:200], assurance=assurance),
+        sender=Sender(
+            id=_person(sender, protocol),
+            name=text_of(value_at(data, protocol.name))[:200],
+            assurance=assurance,
+        ),
         route=Route(
             account=account,
             conversation=room or sender,
@@ -243,6 +247,11 @@ def _message(data: Json, protocol: Protocol, account: str, assurance: Assurance)
         ),
         text=_without_mention(text_of(text), protocol.mention),
     )
+
+
+def _person(sender: str, protocol: Protocol) -> str:
+    # Somebody there may call themselves what stands for the service itself, which may have rights of its own.
+    return f"person:{sender}" if protocol.sender and sender == SERVICE else sender
 
 
 def _without_mention(text: str, mention: str) -> str:

@@ -232,6 +232,15 @@ def test_numbers_are_ids_too() -> None:
     assert (found.native_id, found.sender.id) == ("7", "12")
 
 
+def test_nobody_there_is_the_service_itself() -> None:
+    found = parse('{"sender": "service", "text": "/order 1"}', Protocol(), "a")
+    assert found is not None
+    assert found.sender.id != "service"
+    alone = parse('{"text": "/order 1"}', Protocol(sender=""), "a")
+    assert alone is not None
+    assert alone.sender.id == "service"
+
+
 def test_without_ids_the_same_words_are_two_messages() -> None:
     one, two = (parse('{"sender": "alice", "text": "yes"}', Protocol(), "a") for _ in range(2))
     assert one is not None
