@@ -41,6 +41,10 @@ from parley.store.ids import new_id
 SERVICE = "service"
 """The user id of an account's own service principal; no platform's own ids matter for what services report."""
 
+SAID = "message:"
+"""Before an account's name, the account of the service that stands for what people say there: no account is called so,
+and whoever is `service` by name on a platform has none of its rights."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -76,13 +80,17 @@ class EventStarts:
         self._catalogue = catalogue
         self._limits = limits
 
-    async def service_of(self, conn: AsyncConnection, account: str) -> Principal:
-        """The service principal of an account, made when the account reports something for the first time."""
-        link = await principals.find_by_identity(conn, account, SERVICE)
+    async def service_of(self, conn: AsyncConnection, account: str, *, said: bool = False) -> Principal:
+        """The service principal of an account, made when the account reports something for the first time.
+
+        `said`: the one for what people say there.
+        """
+        place = f"{SAID}{account}" if said else account
+        link = await principals.find_by_identity(conn, place, SERVICE)
         if link is not None:
             return link.principal
         name, made = await _new_service(conn, account)
-        await principals.link_identity(conn, made, account, SERVICE, verified=True)
+        await principals.link_identity(conn, made, place, SERVICE, verified=True)
         await self._audit.append(
             conn,
             action="service-made",
@@ -104,7 +112,7 @@ class EventStarts:
 
         `before`: what the same event starts and offers already. It is not in the store yet.
         """
-        service = await self.service_of(conn, event.account)
+        service = await self.service_of(conn, event.account, said=event.topic.startswith("message."))
         spec = self._catalogue().find(start.automation)
         if spec is None:
             unknown = AutomationSpec(

@@ -258,6 +258,21 @@ async def test_ends_and_alerts_are_events(home: Path) -> None:
         assert [row.topic for row in await world.rows(schema.event)] == ["alert.change", "alert.change"]
 
 
+async def test_nobody_has_the_rights_of_what_people_say_by_their_name(home: Path) -> None:
+    route = {"from": "message.slack", "run": "change", "with": {"host": "web1"}}
+    async with world_in(home, routes=[route]) as world:
+        await world.platforms.say("slack:C1", "hello")
+        await world.settled()
+        await world.give_role("slack", Role.OPERATOR)
+        await world.platforms.say("slack:C1", "hello")
+        await world.platforms.say("slack:D1", "/change web2", person="service", addressed=True)
+        await world.settled()
+        states = [row.state for row in await world.rows(schema.request)]
+        assert states == ["refused", "queued", "queued"], "each by the route, none by the command"
+        values = [open_values(world.hub.keyring, row) for row in await world.rows(schema.request)]
+        assert values == [{"host": "web1"}] * 3
+
+
 @pytest.mark.parametrize("came", ["notice", "other account", "same account"])
 async def test_a_private_answer_is_for_who_asked_there_and_for_nobody_of_another_account(
     home: Path, came: str
