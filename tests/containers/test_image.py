@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import time
@@ -15,8 +14,8 @@ import docker  # type: ignore[import-untyped]
 import httpx
 import pytest
 
+from tests.containers.compose import COMPOSE, ComposeStack
 from tests.containers.engine import ContainerStack
-from tests.stack import ROOT
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(300)]
 
@@ -26,8 +25,6 @@ find /app/venv -user 10001 | head -1
 find / -xdev -perm -4000 -type f 2>/dev/null
 python -c 'import pytest' 2>&1 | tail -1
 """
-
-COMPOSE = ROOT / "deployments/docker/compose.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -178,55 +175,21 @@ def test_a_folder_of_somebody_else_is_refused_in_one_sentence(
 def test_compose_starts_it_as_documented(
     docker_client: docker.DockerClient, image: str, tmp_path: Path
 ) -> None:
-    from tests.stack import PORTS, free_ports
-
-    tmp_path.chmod(0o755)
-    ports = {name: str(port) for name, port in zip(PORTS, free_ports(4), strict=True)}
-    environment = os.environ | ports | {"PARLEY_IMAGE": image, "PARLEY_DIR": str(tmp_path)}
-    project = f"parley{os.getpid()}"
-    compose = [
-        *_compose(),
-        "--project-name",
-        project,
-        "--file",
-        str(COMPOSE),
-        "--project-directory",
-        str(tmp_path),
-    ]
-
-    def run(*command: str) -> str:
-        done = subprocess.run(
-            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    run("sh", str(COMPOSE.with_name("prepare.sh")))
-    assert (tmp_path / "secrets/parley_key").stat().st_mode & 0o777 == 0o400
-    try:
-        run(*compose, "up", "--detach")
-        (container,) = docker_client.containers.list(
-            filters={"label": f"com.docker.compose.project={project}"}
-        )
-        end = time.monotonic() + 120
-        while container.attrs["State"]["Health"]["Status"] != "healthy":
-            assert time.monotonic() < end, container.logs().decode()
-            time.sleep(0.5)
-            container.reload()
+    with ComposeStack(docker_client, image, tmp_path) as stack:
+        assert (tmp_path / "secrets/parley_key").stat().st_mode & 0o777 == 0o400
+        container = stack.container
         assert container.attrs["HostConfig"]["ReadonlyRootfs"]
         bindings = container.attrs["HostConfig"]["PortBindings"].values()
         assert {one["HostIp"] for binding in bindings for one in binding} == {"127.0.0.1"}
-        assert "Order 1024" in run(*compose, "exec", "-T", "parley", "parley", "say", "/order 1024")
-        run(*compose, "stop")
+        assert "Order 1024" in stack.run("exec", "-T", "parley", "parley", "say", "/order 1024")
+        stack.run("stop")
         container.reload()
         assert container.attrs["State"]["ExitCode"] == 0
-        run(*compose, "start")
+        stack.run("start")
         end = time.monotonic() + 120
-        while not _answers(ports["PARLEY_PORT"]):
+        while not _answers(stack.ports["PARLEY_PORT"]):
             assert time.monotonic() < end, container.logs().decode()
             time.sleep(0.5)
-    finally:
-        run(*compose, "down", "--volumes")
 
 
 def test_the_compose_file_is_valid_for_compose_of_today() -> None:
@@ -245,11 +208,6 @@ def test_the_compose_file_is_valid_for_compose_of_today() -> None:
     for name in file["services"].values():
         assert set(name.get("secrets", ())) <= set(file["secrets"])
         assert set(name["networks"]) <= set(file["networks"])
-
-
-def _compose() -> list[str]:
-    plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
-    return ["docker", "compose"] if plugin.returncode == 0 else ["docker-compose"]
 
 
 def _answers(port: str) -> bool:

@@ -55,9 +55,12 @@ _STYLES = {1: "primary", 2: "default", 4: "danger"}
 class DiscordFake(World):
     """The whole of it. `api` and `gateway` let things go wrong; `posts` are the messages from us, as they are now."""
 
-    def __init__(self, host: str = HOST, heartbeat: float = 0.05) -> None:
+    def __init__(
+        self, host: str = HOST, heartbeat: float = 0.05, listen: tuple[str, ...] = ("127.0.0.1",)
+    ) -> None:
+        """`listen`: this machine's addresses, one more than loopback where a container has to reach it."""
         super().__init__()
-        self.host = host
+        self.host, self._listen = host, listen
         self.gateway = GatewayFake(self, TOKEN, heartbeat)
         self.api = Api(self, self.gateway)
         self._runner: web.AppRunner | None = None
@@ -71,8 +74,10 @@ class DiscordFake(World):
         app.router.add_get("/elsewhere", self._elsewhere)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        port = self._runner.addresses[0][1]
+        port = 0
+        for address in self._listen:
+            await web.TCPSite(self._runner, address, port).start()
+            port = self._runner.addresses[0][1]
         self.root, self.gateway.url = f"http://{self.host}:{port}", f"ws://{self.host}:{port}"
         return self
 

@@ -83,9 +83,14 @@ class Stored:
 class SlackFake:
     """One workspace. `envelopes` holds what was sent to us, `posts` what we sent."""
 
-    def __init__(self, host: str = HOST, ack_within: float | None = None) -> None:
-        """`ack_within` turns on Slack's own redelivery: after so many seconds without an acknowledgement, thrice."""
-        self.host, self.ack_within = host, ack_within
+    def __init__(
+        self, host: str = HOST, ack_within: float | None = None, listen: tuple[str, ...] = ("127.0.0.1",)
+    ) -> None:
+        """`ack_within` turns on Slack's own redelivery: after so many seconds without an acknowledgement, thrice.
+
+        `listen`: this machine's addresses, one more than loopback where a container has to reach it.
+        """
+        self.host, self.ack_within, self._listen = host, ack_within, listen
         self.envelopes: list[Envelope] = []
         self.acks: Counter[str] = Counter()
         self._sent_as: dict[str, Envelope] = {}
@@ -121,9 +126,9 @@ class SlackFake:
         app.router.add_get("/login", self._login)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self._port = self._runner.addresses[0][1]
+        for address in self._listen:
+            await web.TCPSite(self._runner, address, self._port).start()
+            self._port = self._runner.addresses[0][1]
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from tests.fakes._driver import eventually
-from tests.fakes.discord import GENERAL, OTHER, TOKEN, DiscordDriver, DiscordFake
-from tests.fakes.gitlab import SIGNING
-from tests.scenarios.forges import GitHubRoom, GitLabRoom
+from tests.fakes.discord import DiscordDriver, DiscordFake
+from tests.scenarios import development
+from tests.scenarios.development import Places
+from tests.scenarios.forges import GitHubRoom
 from tests.scenarios.page import Page
 from tests.scenarios.rooms_discord import DiscordRoom
 from tests.stack import ROOT, Stack
@@ -35,10 +36,23 @@ class House:
 
     page: Page
     stack: Stack
-    discord: DiscordDriver
-    dev: DiscordRoom
-    announcements: DiscordRoom
-    github: GitHubRoom
+    places: Places
+
+    @property
+    def discord(self) -> DiscordDriver:
+        return self.places.discord
+
+    @property
+    def dev(self) -> DiscordRoom:
+        return self.places.dev
+
+    @property
+    def announcements(self) -> DiscordRoom:
+        return self.places.announcements
+
+    @property
+    def github(self) -> GitHubRoom:
+        return self.places.github
 
 
 @pytest.fixture
@@ -51,40 +65,22 @@ async def house() -> AsyncIterator[House]:
         await there.enter_async_context(discord)
         stack = Stack()
         there.callback(stack.close)
-        (stack.folder / "discord-token").write_text(f"{TOKEN}\n")
-        (stack.folder / "gitlab-signing-token").write_text(f"{SIGNING}\n")
-        hooks = f"http://127.0.0.1:{stack.environment['PARLEY_HOOKS_PORT']}/hooks"
-        dev, announcements = DiscordRoom(discord, GENERAL), DiscordRoom(discord, OTHER)
-        github = GitHubRoom(f"{hooks}/github", stack.folder / "github-secret")
+        for name, secret in development.SECRETS.items():
+            (stack.folder / name).write_text(f"{secret}\n")
         programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        page = Page(
-            ROOT / "docs" / "scenario-development.md",
-            stack.environment | {"PATH": programs},
-            folder=stack.folder,
-            rooms={
-                "Discord, #dev": dev,
-                "Discord, #announcements": announcements,
-                "GitHub, octo/App": github,
-                "GitLab, octo/sub/App": GitLabRoom(f"{hooks}/gitlab", stack.folder / "gitlab-signing-token"),
-            },
-            more={"parley connect discord": f"--field base_url={discord.fake.base_url}"},
-        )
+        environment = stack.environment | {"PATH": programs}
+        page = Page(ROOT / "docs" / development.NAME, environment, folder=stack.folder)
+        hooks = f"http://127.0.0.1:{stack.environment['PARLEY_HOOKS_PORT']}/hooks"
+        places = development.enter(page, discord, hooks)
         stack.configure(page.settings())
         await there.enter_async_context(stack)
-        yield House(page, stack, discord, dev, announcements, github)
+        yield House(page, stack, places)
 
 
 async def test_the_page_is_true(house: House) -> None:
     """And nothing is said that the page does not tell; a call made again says nothing new."""
     await house.page.follow()
-    for call in house.github.calls:
-        assert await house.github.post(call) in {200, 204}
-    await house.github.says("alice", "publishes release v1.1.0")
-    for room in (house.dev, house.announcements):
-        assert "v1.1.0" in (await room.next()).text
-        assert room.read_all
-    threads = [one["name"] for one in house.discord.fake.channels.values() if "thread_metadata" in one]
-    assert "octo/App #12 Fix login — open, by alice" in threads
+    await house.places.nothing_else_was_said()
 
 
 @pytest.mark.parametrize("how", ["rate_limited", "done_reset"])

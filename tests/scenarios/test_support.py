@@ -19,8 +19,9 @@ import sqlalchemy as sa
 
 from flows import _sample
 from tests.fakes._driver import eventually
-from tests.fakes.slack import APP_TOKEN, BOT_TOKEN, SlackDriver
+from tests.fakes.slack import SlackDriver
 from tests.postgres_fixture import PostgresServer, postgres_server, postgres_url
+from tests.scenarios import support
 from tests.scenarios.page import Page
 from tests.scenarios.rooms_slack import SlackRoom
 from tests.stack import ROOT, Stack
@@ -28,9 +29,6 @@ from tests.stack import ROOT, Stack
 __all__ = ["postgres_server", "postgres_url"]
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.servers, pytest.mark.timeout(900)]
-
-PEOPLE = {"ann": "U0ANN", "bea": "U0BEA", "lin": "U0LIN"}
-DOWN = "When the order database is down"
 
 
 @dataclass
@@ -56,22 +54,15 @@ async def house(tmp_path: Path, postgres_url: str) -> AsyncIterator[House]:
     async with SlackDriver() as slack, _running(Stack(extra=orders)) as (stack, page):
         # The listeners are another process: they find their way by the system's own names.
         slack.fake.host = "127.0.0.1"
-        page.more = {"parley connect slack": f"--field base_url={slack.fake.base_url}"}
-        support = SlackRoom(slack, "C0SUPPORT", PEOPLE)
-        page.rooms = {"Slack, #support": support} | {
-            f"Slack, {who} and parley": SlackRoom.alone_with(slack, who, PEOPLE) for who in PEOPLE
-        }
-        yield House(page, stack, slack, support)
+        yield House(page, stack, slack, support.enter(page, slack))
 
 
 @asynccontextmanager
 async def _running(stack: Stack) -> AsyncIterator[tuple[Stack, Page]]:
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    page = Page(
-        ROOT / "docs" / "scenario-support.md", stack.environment | {"PATH": programs}, folder=stack.folder
-    )
+    page = Page(ROOT / "docs" / support.NAME, stack.environment | {"PATH": programs}, folder=stack.folder)
     stack.configure(page.settings())
-    for name, secret in {"bot-token": BOT_TOKEN, "app-token": APP_TOKEN}.items():
+    for name, secret in support.SECRETS.items():
         (stack.folder / name).write_text(f"{secret}\n")
     async with stack:
         yield stack, page
@@ -94,16 +85,13 @@ async def _import(sample: Path, url: str) -> None:
 
 async def test_the_page_is_true(house: House, postgres_server: PostgresServer) -> None:
     """And nobody but who asked sees what is private; nothing is said that the page does not tell."""
-    await house.page.follow(until=DOWN)
+    await house.page.follow(until=support.DOWN)
     postgres_server.stop("immediate")
     try:
-        await house.page.follow(since=DOWN)
+        await house.page.follow(since=support.DOWN)
     finally:
         postgres_server.start()
-    private = [post for post in house.slack.fake.posts if "user_only" in post]
-    assert {post["user_only"] for post in private} == {PEOPLE["bea"], PEOPLE["lin"]}
-    assert house.slack.fake.unseen == []
-    assert house.support.read_all
+    support.nothing_else_was_said(house.slack, house.support)
 
 
 async def test_a_question_that_comes_twice_or_whose_hub_dies_is_answered_once(house: House) -> None:
