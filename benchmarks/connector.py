@@ -35,7 +35,7 @@ from tests.stack import ROOT, plain_environment
 
 Json = dict[str, Any]
 
-EVENTS: Final = {"mail": 200, "exchange": 60}
+EVENTS: Final = {"mail": 400, "exchange": 150}
 USUAL_EVENTS, PAIRS, LEAST = 1000, 5, 20
 WAITING: Final = frozenset({"mail", "exchange"})
 """What is written before anybody is connected: the reader's pace counts, not the writer's."""
@@ -280,4 +280,5 @@ def _median(blocks: Sequence[_Block]) -> float:
 
 
 def _processor(blocks: Sequence[_Block]) -> float:
-    return statistics.median(block.processor_us for block in blocks)
+    # The least: what else the machine does only adds to it.
+    return min(block.processor_us for block in blocks)

@@ -31,7 +31,6 @@ class DryRun:
     def __init__(self) -> None:
         self._everything = ExitStack()
         self._stack: Stack | None = None
-        self._serving: stock.Stock | None = None
         self._alone: tuple[subprocess.Popen[bytes], stock.Stock] | None = None
         self.started = (0.0, 0.0)
         self.stock_started = 0.0
@@ -48,14 +47,6 @@ class DryRun:
             self._everything.callback(made.close)
             self.started = first_answer(made)
         return self._stack
-
-    @property
-    def serving(self) -> stock.Stock:
-        """`flow.serve()` on that stack's Prefect."""
-        if self._serving is None:
-            environment = stock.stock_environment(self.stack.prefect_environment, self.stack.folder) | _SOON
-            self._serving = self._everything.enter_context(stock.serving(environment, self.stack.folder))
-        return self._serving
 
     @property
     def alone(self) -> tuple[subprocess.Popen[bytes], stock.Stock]:
@@ -100,9 +91,9 @@ def stack(effort: float, toml: str = "") -> Iterator[Stack]:
 
 @contextmanager
 def serving(effort: float, on: Stack) -> Iterator[stock.Stock]:
-    """`flow.serve()` with stock settings on this stack's Prefect."""
+    """`flow.serve()` with stock settings on this stack's Prefect; in a dry run on the stock server."""
     if dry := shared(effort):
-        yield dry.serving
+        yield dry.alone[1]
     else:
         environment = stock.stock_environment(on.prefect_environment, on.folder)
         with stock.serving(environment, on.folder) as peer:
