@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from connectors._waiting import pause
 from connectors._websocket_line import Line
 from parley.errors import AuthError, ConnectorError, StoreUnavailable, Superseded, Unreachable
 
@@ -17,17 +17,10 @@ if TYPE_CHECKING:
     from parley.messages import Accept, Event
 
 STEADY = 10.0  # seconds after which a connection counts as a good one
-LONGEST_PAUSE = 30.0
 IN_FLIGHT = 50  # frames that are handled at once
 GRACE = 5.0  # seconds that what is being stored gets when listening ends by itself
 
 log = logging.getLogger(__name__)
-
-
-def pause(failures: int) -> float:
-    """Seconds before the next connection: doubling, with jitter, so that many clients do not come back at once."""
-    longest: float = min(LONGEST_PAUSE, 0.25 * 2.0 ** min(failures, 10))
-    return longest * random.uniform(0.2, 1.0)  # noqa: S311 - no secret
 
 
 class SharedLine:

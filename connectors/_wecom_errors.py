@@ -6,19 +6,15 @@ address of ours WeCom saw when it refused it.
 
 from __future__ import annotations
 
-import math
 import re
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 
+from connectors import _waiting as waiting
 from parley.errors import AuthError, RateLimited, Rejected, Unknown, Unreachable
 
 REFUSED_TOKENS = {40014, 41001, 42001}
 """The access token is not, or no longer, valid: a new one may be."""
-
-LONGEST_WAIT = 3600.0
-DEFAULT_WAIT = 5.0
 
 _AUTH = {
     40001: "The secret is not this company's application's: copy it again.",
@@ -89,7 +85,8 @@ def raise_for_status(method: str, status: int, retry_after: str | None, *, seen:
         return
     if status == 429:
         raise RateLimited(
-            f"Something before WeCom wants us to wait ({method}).", wait(retry_after, datetime.now(UTC))
+            f"Something before WeCom wants us to wait ({method}).",
+            waiting.retry_after(retry_after, datetime.now(UTC)),
         )
     if status in _FROM_A_PROXY or 300 <= status < 400:
         raise Unreachable(f"Something before WeCom did not let the request through ({method}: {status}).")
@@ -103,20 +100,3 @@ def raise_lost(method: str, why: str, *, seen: bool) -> NoReturn:
     if seen:
         raise Unknown(f"WeCom's answer was lost ({method}: {why}); whether it was done is not known.")
     raise Unreachable(f"WeCom did not answer ({method}: {why}).")
-
-
-def wait(header: str | None, now: datetime) -> float:
-    """Seconds by a Retry-After header: a number, a date, or nothing that can be read. Always finite."""
-    try:
-        seconds = float(header or "")
-    except ValueError:
-        seconds = _until(header, now)
-    return min(max(seconds, 0.0), LONGEST_WAIT) if math.isfinite(seconds) else DEFAULT_WAIT
-
-
-def _until(header: str | None, now: datetime) -> float:
-    try:
-        moment = parsedate_to_datetime(header or "")
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return math.nan
-    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now).total_seconds()

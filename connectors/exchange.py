@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from contextlib import suppress
 from functools import partial
@@ -32,6 +31,7 @@ from connectors._exchange_calls import Threads
 from connectors._exchange_parse import Mail, in_thread, parse, render
 from connectors._exchange_settings import ExchangeSettings
 from connectors._mail_render import Writer, own_id, recipient
+from connectors._waiting import pause
 from parley.errors import ConfigurationError, ParleyError, RateLimited, Rejected, Unreachable, Unsupported
 from parley.messages import (
     Accept,
@@ -302,8 +302,7 @@ def _reading(work: Callable[[], _T]) -> _T:
 
 def _pause(failures: int, error: ParleyError) -> float:
     asked = error.retry_after if isinstance(error, RateLimited) else 0.0
-    pause = min(MOST_WAIT, 0.5 * float(2 ** min(failures, 10))) * secrets.SystemRandom().uniform(0.5, 1)
-    return max(asked, pause)
+    return max(asked, pause(failures, longest=MOST_WAIT))
 
 
 CONNECTOR = Exchange

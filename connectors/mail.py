@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
@@ -26,6 +25,7 @@ from connectors._mail_parse import Arrival, parse
 from connectors._mail_render import Writer, own_id, recipient, render
 from connectors._mail_settings import MailSettings
 from connectors._mail_smtp import Outgoing
+from connectors._waiting import pause
 from parley.errors import ConfigurationError, ParleyError, Rejected, Unreachable, Unsupported
 from parley.messages import (
     Accept,
@@ -86,7 +86,7 @@ class Mail(Connector):
             except Unreachable as error:
                 failures += 1
                 logger.warning("mail account %s: %s", self.account, error)
-                await asyncio.sleep(_pause(failures))
+                await asyncio.sleep(pause(failures, longest=MOST_WAIT))
 
     async def send_message(self, reply: Reply, route: Route, *, token: str = "") -> Receipt:
         """Send one mail to the person of this route, as an answer to their mail."""
@@ -125,7 +125,7 @@ class Mail(Connector):
                 # Not stored, so not flagged: the same mail is the next one again.
                 failures += 1
                 logger.warning("mail account %s: a mail could not be stored: %s", self.account, error)
-                await asyncio.sleep(_pause(failures))
+                await asyncio.sleep(pause(failures, longest=MOST_WAIT))
                 await inbox.call(inbox.probe)
                 continue
             failures = 0
@@ -178,10 +178,6 @@ class Mail(Connector):
 
 def _written(reply: Reply, route: Route, writer: Writer, token: str) -> Callable[[], bytes]:
     return lambda: render(reply, route, writer, token=token).as_bytes()
-
-
-def _pause(failures: int) -> float:
-    return min(MOST_WAIT, 0.5 * float(2 ** min(failures, 10))) * secrets.SystemRandom().uniform(0.5, 1)
 
 
 CONNECTOR = Mail

@@ -19,8 +19,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import math
-import random
 import re
 import time
 from collections import OrderedDict
@@ -28,7 +26,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeVar
 from urllib.parse import urlsplit
@@ -51,6 +48,7 @@ from connectors._slack_read import (
     verify,
 )
 from connectors._slack_write import MAX_BUTTONS, render
+from connectors._waiting import pause, retry_after
 from parley.errors import (
     AuthError,
     ConfigurationError,
@@ -83,7 +81,7 @@ if TYPE_CHECKING:
     import aiohttp
     from slack_sdk.web.async_client import AsyncWebClient
 
-__all__ = ["API", "CONNECTOR", "DELIVERY", "Slack", "parse", "render", "retry_after"]
+__all__ = ["API", "CONNECTOR", "DELIVERY", "Slack", "parse", "render"]
 
 API = "https://slack.com/api/"
 
@@ -98,9 +96,6 @@ STEADY = 10.0  # seconds after which a connection counts as a good one
 IN_FLIGHT = 200  # envelopes being stored at once
 ROOM_WITHIN = 2.0  # of Slack's three seconds: one more waits so long, then it is left to Slack's redelivery
 REMEMBERED = 10_000  # threads, conversations, uploads
-LONGEST_WAIT = 30.0
-DEFAULT_RETRY_AFTER = 5.0  # where Slack's header is missing or not readable
-LONGEST_RETRY_AFTER = 3600.0
 LOOK_BACK = timedelta(days=1)  # how far a look-up for a lost receipt reads
 PAGES = 10
 
@@ -125,23 +120,6 @@ _NOT_BEGUN = {"request_timeout", "team_added_to_org"}
 _FROM_A_PROXY = {401, 403, 407, 408, 421, 425}
 # By Slack's own words some of the work may have been done before these were raised.
 _PERHAPS_DONE = {"internal_error", "fatal_error", "service_unavailable", "accesslimited"}
-
-
-def retry_after(header: str | None, now: datetime) -> float:
-    """Seconds to wait by a Retry-After header: a number, a date, or nothing that can be read."""
-    try:
-        seconds = float(header or "")
-    except ValueError:
-        seconds = _until(header, now)
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER) if math.isfinite(seconds) else DEFAULT_RETRY_AFTER
-
-
-def _until(header: str | None, now: datetime) -> float:
-    try:
-        moment = parsedate_to_datetime(header or "")
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return math.nan
-    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now).total_seconds()
 
 
 def _raise_for(method: str, status: int, error: str, header: str | None) -> NoReturn:
@@ -259,7 +237,7 @@ class Slack(Connector):
             except ConnectorError as error:
                 log.warning("slack %s: %s", self.account, error)
                 wait, failures = getattr(error, "retry_after", 0.0), failures + 1
-            await asyncio.sleep(max(wait, _pause(failures)))
+            await asyncio.sleep(max(wait, pause(failures)))
 
     async def _hooks_alone(self, _: Accept) -> None:
         await self.check()
@@ -735,12 +713,6 @@ def _name_of(about: Json) -> str:
 
 def _attempt(value: object) -> int:
     return int(value) if isinstance(value, int | str) and re.fullmatch(r"\d{1,3}", str(value)) else 0
-
-
-def _pause(failures: int) -> float:
-    """Seconds before the next connection: doubling, with jitter, so that many listeners do not come back at once."""
-    longest: float = min(LONGEST_WAIT, 0.25 * 2.0 ** min(failures, 10))
-    return longest * random.uniform(0.2, 1.0)  # noqa: S311 - no secret
 
 
 async def _finish(tasks: set[asyncio.Task[None]], grace: float) -> None:

@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import random
 import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import ClassVar, NoReturn
 from uuid import uuid4
 
@@ -26,6 +23,7 @@ from connectors._hook_json import json_body
 from connectors._hook_post import Poster, Reach, target_of
 from connectors._hook_proofs import prove_standard_webhook, standard_key, standard_signature
 from connectors._hook_source import HookSource, required
+from connectors._waiting import pause, retry_after
 from connectors._webhook_form import MAX_FILES, Spoken, parse, render
 from parley.errors import (
     AuthError,
@@ -50,9 +48,7 @@ from parley.messages import (
 
 __all__ = ["CONNECTOR", "Webhook", "parse", "render"]
 
-DEFAULT_RETRY_AFTER = 5.0
-LONGEST_RETRY_AFTER = 3600.0
-LONGEST_WAIT = 60.0
+LONGEST_PAUSE = 60.0
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _FROM_A_PROXY = {407, 408, 421, 425}
@@ -128,8 +124,7 @@ class Webhook(HookSource):
             except ConnectorError as error:
                 failures += 1
                 log.warning("webhook %s: %s", self.account, error)
-            pause = min(LONGEST_WAIT, 2.0 ** min(failures, 10)) * random.uniform(0.5, 1)  # noqa: S311 - no secret
-            await asyncio.sleep(pause)
+            await asyncio.sleep(pause(failures, first=1.0, longest=LONGEST_PAUSE))
         await asyncio.Event().wait()
 
     # -- sending
@@ -195,25 +190,11 @@ class Webhook(HookSource):
         return await self._poster.post(body, headers)
 
 
-def retry_after(header: str | None, now: float) -> float:
-    """Seconds to wait by a Retry-After header: a number, a date, or nothing that can be read."""
-    try:
-        seconds = float(header or "")
-    except ValueError:
-        try:
-            moment = parsedate_to_datetime(header or "")
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-            seconds = (moment - datetime.fromtimestamp(now, UTC)).total_seconds()
-        except (ValueError, TypeError, IndexError, OverflowError):
-            return DEFAULT_RETRY_AFTER
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER) if math.isfinite(seconds) else DEFAULT_RETRY_AFTER
-
-
 def _raise_for(status: int, headers: Mapping[str, str]) -> NoReturn:
     """Raise what an answer that is not 2xx means."""
     wait = headers.get("retry-after")
     if status == 429 or (status == 503 and wait):
-        raise RateLimited(f"The address asks us to wait ({status}).", retry_after(wait, time.time()))
+        raise RateLimited(f"The address asks us to wait ({status}).", retry_after(wait, datetime.now(UTC)))
     if status in (401, 403):
         raise AuthError(f"The address refuses our signature ({status}): is it the same secret there?")
     if status == 503 or status in _FROM_A_PROXY:

@@ -10,12 +10,12 @@ Whether senders are who they say is the service's to vouch for: unless the accou
 from __future__ import annotations
 
 import ipaddress
-import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from connectors._waiting import bounded
 from connectors._websocket_frames import (
     Protocol,
     ack_frame,
@@ -53,7 +53,6 @@ ANSWER_WITHIN = 10.0
 REFUSED_WITHIN = 1.0
 MAX_FRAME = 1024 * 1024
 REMEMBERED = 10_000  # threads in which we have answered
-DEFAULT_WAIT, LONGEST_WAIT = 5.0, 3600.0
 _LOGIN = "\x00login"
 
 
@@ -191,7 +190,7 @@ class WebSocket(Connector):
         answer = loaded(raw)
         wait = value_at(answer, self._protocol.answer_wait)
         if wait is not None:
-            raise RateLimited("The service wants us to wait.", _seconds(wait))
+            raise RateLimited("The service wants us to wait.", bounded(wait))
         if self._protocol.answer_error and holds(answer, self._protocol.answer_error):
             raise Rejected("The service refuses it.")
         return key_of(value_at(answer, self._protocol.answer_id))
@@ -248,14 +247,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _seconds(value: object) -> float:
-    try:
-        seconds = float(value) if isinstance(value, str | int | float) else math.nan
-    except (ValueError, OverflowError):
-        seconds = math.nan
-    return min(max(seconds, 0.0), LONGEST_WAIT) if math.isfinite(seconds) else DEFAULT_WAIT
 
 
 CONNECTOR = WebSocket

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import secrets
 import time
 from collections import OrderedDict
@@ -28,6 +27,7 @@ from typing import ClassVar
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
+from connectors._waiting import pause
 from connectors._wecom_api import Api, FileTooLarge, Json
 from connectors._wecom_crypto import MAX_CIPHER, Envelope
 from connectors._wecom_pace import OF_A_ROBOT, TO_A_GROUP, TO_A_PERSON, Pace
@@ -59,7 +59,7 @@ FETCH_WITHIN = 3.0
 _MAX_BODY = MAX_CIPHER + 4096
 _LIMITS = {"chatid": TO_A_GROUP, "robot": OF_A_ROBOT}
 _REMEMBERED = 2000
-_LONGEST_PAUSE = 60.0
+LONGEST_PAUSE = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -118,15 +118,15 @@ class Wecom(Connector):
             try:
                 if not proven:
                     await self.check()
-                pause = await self._api.keep_token()
+                wait = await self._api.keep_token()
                 proven, failures = True, 0
             except AuthError:
                 raise
             except ConnectorError as error:
                 log.warning("wecom %s: %s", self.account, error)
                 failures += 1
-                pause = max(getattr(error, "retry_after", 0.0), _pause(failures))
-            await asyncio.sleep(pause)
+                wait = max(getattr(error, "retry_after", 0.0), pause(failures, longest=LONGEST_PAUSE))
+            await asyncio.sleep(wait)
 
     async def handle_hook(self, request: HookRequest, accept: Accept) -> HookResponse:
         """One call of WeCom: the challenge that proves the address, a message, or an event."""
@@ -273,10 +273,6 @@ def _query(raw: str) -> dict[str, str]:
     if len(query) != len(pairs):  # which of two would count is anybody's guess
         raise BadSignature("WeCom sends no such request.")
     return query
-
-
-def _pause(failures: int) -> float:
-    return min(_LONGEST_PAUSE, 0.5 * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1)  # noqa: S311 - jitter
 
 
 CONNECTOR = Wecom

@@ -9,7 +9,6 @@ import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from hypothesis import strategies as st
 from connectors._hook_json import Unreadable
 from connectors._hook_post import Poster, Reach, target_of
 from connectors._webhook_form import MAX_DATA, Spoken, parse, render
-from connectors.webhook import Webhook, retry_after
+from connectors.webhook import Webhook
 from parley.errors import (
     AuthError,
     BadSignature,
@@ -395,26 +394,6 @@ def test_what_a_webhook_cannot_carry_is_refused() -> None:
         render(Reply(text="x", private=True), channel, "message", "1")
     with pytest.raises(Rejected):
         render(Reply(), ROUTE, "message", "1")
-
-
-NOW = datetime(2025, 10, 9, 8, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        ("7", 7),
-        ("-1", 0),
-        ("99999", 3600),
-        ("nan", 5),
-        ("inf", 5),
-        ("soon", 5),
-        (None, 5),
-        (format_datetime(NOW + timedelta(seconds=20), usegmt=True), 20),
-    ],
-)
-def test_a_wait_is_always_a_usable_number(header: str | None, seconds: float) -> None:
-    assert retry_after(header, NOW.timestamp()) == seconds
 
 
 # --- where it may post to --------------------------------------------------------------------------------------------

@@ -16,8 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors._websocket_frames import ack_frame, filled, holds, login_frame, mentions, value_at
-from connectors._websocket_shared import pause
-from connectors.websocket import Protocol, WebSocket, _seconds, parse, render
+from connectors.websocket import Protocol, WebSocket, parse, render
 from parley.errors import (
     AuthError,
     ConfigurationError,
@@ -309,21 +308,6 @@ def test_an_answer_may_quote_what_it_answers() -> None:
         "re": "m1",
         "thread": "t1",
     }
-
-
-@pytest.mark.parametrize(
-    ("said", "seconds"),
-    [(7, 7.0), ("7.5", 7.5), (-1, 0.0), (1e9, 3600.0), ("nan", 5.0), ([], 5.0), (10**400, 5.0)],
-)
-def test_a_wait_is_bounded(said: Any, seconds: float) -> None:
-    assert _seconds(said) == seconds
-
-
-def test_pauses_grow_and_differ() -> None:
-    assert max(pause(0) for _ in range(100)) <= 0.25
-    assert max(pause(10**6) for _ in range(100)) <= 30
-    assert len({pause(5) for _ in range(20)}) > 1
-    assert min(pause(20) for _ in range(100)) >= 6
 
 
 # --- the account -----------------------------------------------------------------------------------------------------
