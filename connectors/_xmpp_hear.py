@@ -63,6 +63,7 @@ class Hearing:
         self._searches: dict[str, tuple[str, list[tuple[str, ET.Element]]]] = {}
         self._catching: dict[str, Place] = {}
         self._waiting: asyncio.Queue[Heard | asyncio.Future[None]] = asyncio.Queue()
+        self._held: dict[str, list[Heard]] = {}
         self.listening = False
 
     # -- what comes in, at once
@@ -108,7 +109,14 @@ class Hearing:
         event = None if read is None else self._event(read)
         if event is None and not id_:
             return
-        self._waiting.put_nowait(Heard(stream.take_ticket(), event, read, place, id_, archived))
+        heard = Heard(stream.take_ticket(), event, read, place, id_, archived)
+        if place is not None and place.vouched and place.holds and not archived:
+            held = self._held.setdefault(place.jid, [])
+            held.append(heard)
+            if len(held) >= MOST_WAITING:  # rather out of order than in memory
+                self.release(place)
+            return
+        self._waiting.put_nowait(heard)
         if self._waiting.qsize() >= MOST_WAITING:
             stream.pause(reading=False)
 
@@ -187,6 +195,7 @@ class Hearing:
 
     def forget_waiting(self) -> None:
         """The connection broke: what was not stored comes again."""
+        self._held.clear()
         while not self._waiting.empty():
             left = self._waiting.get_nowait()
             if isinstance(left, asyncio.Future):
@@ -209,6 +218,12 @@ class Hearing:
         results: list[tuple[str, ET.Element]] = []
         self._searches[query] = (archive, results)
         return results
+
+    def release(self, place: Place) -> None:
+        """This archive was read, or cannot be now: what came live meanwhile goes its way."""
+        place.holds = False
+        for heard in self._held.pop(place.jid, ()):
+            self._waiting.put_nowait(heard)
 
     def done(self, query: str) -> None:
         """No more results are expected."""

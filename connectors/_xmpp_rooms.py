@@ -24,6 +24,8 @@ class Place:
         self.last: str | None = None
         self.caught_up = False
         self.vouched = False
+        self.holds = True
+        """What comes live waits: what is still to be read from the archive was said before it."""
         self._ahead: str | None = None
 
     def stored(self, id_: str, *, archived: bool) -> None:
@@ -43,7 +45,7 @@ class Place:
 
     def broken(self) -> None:
         """A new session has begun: something may have been missed."""
-        self.caught_up, self._ahead = False, None
+        self.caught_up, self._ahead, self.holds = False, None, True
 
     def forgotten(self) -> None:
         """The archive no longer has the last message that we know."""

@@ -165,6 +165,7 @@ class Session:
                     if not stream.connected:
                         raise Unreachable("The connection to the XMPP server broke.") from None
                     log.warning("xmpp %s: not in %s now (%s)", self._account, room.jid, error)
+                    self.hearing.release(room.place)
             try:
                 async with asyncio.timeout(self._until_next_look()):
                     await self._changed.wait()
@@ -261,10 +262,12 @@ class Session:
                 return
             log.warning("xmpp %s: the archive of %s cannot be read (%s)", self._account, place.jid, error)
             if error.condition not in _NEVER:
+                self.hearing.release(place)
                 return
         finally:
             self.hearing.done(query)
         place.read()
+        self.hearing.release(place)
 
     async def _read_pages(self, stream: Stream, place: Place, query: str) -> None:
         after = place.last

@@ -24,7 +24,7 @@ from connectors.xmpp import XMPP, XMPPSettings
 from parley.errors import AuthError, Rejected, StoreUnavailable, Unknown, Unreachable
 from parley.messages import Accepted, Assurance, ConversationKind, Edit, Event, File, Message, Reply, Route
 from tests.fakes._driver import eventually
-from tests.fakes.xmpp import BOT, HIDDEN_ROOM, NICK, PASSWORD, ROOM, Person, XMPPDriver
+from tests.fakes.xmpp import BOT, HIDDEN_ROOM, NICK, PASSWORD, ROOM, Gate, Person, XMPPDriver
 from tests.servers.prosody import DOMAIN, Prosody
 
 pytestmark = pytest.mark.servers
@@ -200,6 +200,24 @@ async def test_what_was_said_while_we_were_away_is_read_from_the_archives(
     assert heard.one("to all").native_id == in_room
     assert heard.one("to all").sender.id == ALICE
     assert heard.one("to all").sender.assurance is Assurance.VERIFIED
+
+
+async def test_what_is_said_while_an_archive_is_read_comes_behind_it(
+    driver: XMPPDriver, xmpp: XMPP, heard: Heard, alice: Person
+) -> None:
+    """The archive's older words are on their way when a newer one comes live: people are heard in their order."""
+    gate = Gate((ROOM.encode(), b"queryid="))
+    driver.wire.gates.append(gate)
+    await alice.say(ROOM, f"{NICK}: one", kind="groupchat")
+    async with listening(xmpp, heard):
+        await there(driver, ROOM)
+        await eventually(lambda: gate.reached, "the question for the archive")
+        await alice.say(ROOM, f"{NICK}: two", kind="groupchat")
+        await driver.person_says("meanwhile")
+        await heard.hears("meanwhile")  # it came behind "two", over the same stream
+        gate.opened.set()
+        await heard.hears("one", "two")
+    assert heard.texts == ["meanwhile", "one", "two"]
 
 
 async def test_an_archive_that_cannot_be_read_now_is_read_later(

@@ -9,6 +9,7 @@ import re
 import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, cast
 
@@ -34,6 +35,21 @@ Passed = Literal["on", "swallowed", "lost", "last"]
 _HEADER = re.compile(rb"<\?xml|<stream:stream")
 
 
+@dataclass
+class Gate:
+    """What passes the wire with all of these in it waits until the gate is opened."""
+
+    marks: tuple[bytes, ...]
+    reached: bool = False
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def pass_(self, data: bytes) -> None:
+        """Return at once, or once it is open."""
+        if all(mark in data for mark in self.marks):
+            self.reached = True
+            await self.opened.wait()
+
+
 class Wire:
     """What lies between us and the server: TCP in clear, looked at, that can be cut, closed and made to lose things.
 
@@ -49,6 +65,7 @@ class Wire:
         self.muting = False
         self.swallowing = False
         self.refuse_after = 0
+        self.gates: list[Gate] = []
         self.given: dict[str, set[tuple[str, int]]] = {}
         self.acked: dict[str, int] = {}
         self.out = bytearray()
@@ -115,6 +132,8 @@ class Wire:
         look: Callable[[bytes], Passed],
     ) -> None:
         while data := await source.read(65536):
+            for gate in self.gates:
+                await gate.pass_(data)
             passed = look(data)
             if passed in {"on", "last"}:
                 to.write(data)
