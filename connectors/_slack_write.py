@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from connectors._markup import CODE, SPANS, without_language
 from parley.errors import Rejected, Unsupported
 from parley.messages import Button, Reply, Route
 
@@ -14,14 +15,7 @@ MAX_SECTION = 3000  # characters of one section block
 MAX_BUTTONS = 25
 BUTTONS_A_ROW = 5
 
-_CODE = re.compile(r"(```.*?```|`[^`\n]+`)", re.DOTALL)
-_SPAN = re.compile(
-    r"\[(?P<label>[^\[\]\n]+)\]\((?P<url>(?:https?://|mailto:)[^\s()<>]+(?:\([^\s()<>]*\)[^\s()<>]*)*)\)"
-    r"|\*\*(?P<bold>[^\s*](?:[^*\n]*[^\s*])?)\*\*"
-    r"|(?<![\w*])\*(?P<italic>[^\s*](?:[^*\n]*[^\s*])?)\*(?![\w*])"
-    r"|^(?P<indent>[ \t]*)[-*+][ \t]+",
-    re.MULTILINE,
-)
+_SPAN = re.compile(SPANS + r"|^(?P<indent>[ \t]*)[-*+][ \t]+", re.MULTILINE)
 
 
 def render(reply: Reply, route: Route) -> dict[str, Any]:
@@ -48,13 +42,12 @@ def render(reply: Reply, route: Route) -> dict[str, Any]:
 
 def mrkdwn(text: str) -> str:
     """Our markup in Slack's. All else is escaped, so that no text can ping a channel."""
-    pieces = _CODE.split(text)
+    pieces = CODE.split(text)
     return "".join(_code(piece) if odd % 2 else _spans(piece) for odd, piece in enumerate(pieces))
 
 
 def _code(piece: str) -> str:
-    # Slack would show the language's name as the first line of the code.
-    return _escape(re.sub(r"\A```[\w+#.-]+\n", "```\n", piece))
+    return _escape(without_language(piece))
 
 
 def _spans(piece: str) -> str:

@@ -10,15 +10,12 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from connectors._markup import SPAN
+
 MAX_TEXT = 2048
 """Bytes of a text or a markdown message: what is longer, WeCom cuts off."""
 
 _CODE = re.compile(r"(^```[^\n`]*\n.*?\n?```[ \t]*$|`[^`\n]+`)", re.DOTALL | re.MULTILINE)
-_SPAN = re.compile(
-    r"\[(?P<label>[^\[\]\n]+)\]\((?P<url>(?:https?://|mailto:)[^\s()<>]+(?:\([^\s()<>]*\)[^\s()<>]*)*)\)"
-    r"|\*\*(?P<bold>[^\s*](?:[^*\n]*[^\s*])?)\*\*"
-    r"|(?<![\w*])\*(?P<italic>[^\s*](?:[^*\n]*[^\s*])?)\*(?![\w*])"
-)
 _TAKEN_FOR_MARKUP = re.compile(
     r"[`~]|\*(?=\S)|(?<=\S)\*|<(?=[\w/!@])|&(?=#?\w+;)|\\(?=[^\w\s])|\]\(|__|^[ \t]{0,3}(?:#{1,6}[ \t]|>)",
     re.MULTILINE,
@@ -30,7 +27,7 @@ Kind = Literal["text", "markdown"]
 
 def shown(text: str) -> tuple[Kind, str]:
     """How a text is sent: as which kind of message, and its content, which plain text may still have to be cut."""
-    if not plain(text).strip() or not (_CODE.search(text) or _SPAN.search(text)):
+    if not plain(text).strip() or not (_CODE.search(text) or SPAN.search(text)):
         return "text", _without_anchors(text)
     marked = _markdown(text)
     if marked is not None and len(marked.encode("utf-8", "replace")) <= MAX_TEXT:
@@ -42,7 +39,7 @@ def plain(text: str) -> str:
     """The words alone: no marks, the addresses of links behind their names."""
     pieces = _CODE.split(text)
     return "".join(
-        _bare_code(piece) if odd % 2 else _SPAN.sub(_words, piece) for odd, piece in enumerate(pieces)
+        _bare_code(piece) if odd % 2 else SPAN.sub(_words, piece) for odd, piece in enumerate(pieces)
     )
 
 
@@ -74,7 +71,7 @@ def _bare_code(piece: str) -> str:
 
 def _spans(piece: str) -> str | None:
     at, out = 0, []
-    for found in _SPAN.finditer(piece):
+    for found in SPAN.finditer(piece):
         span = _span(found)
         if span is None or _TAKEN_FOR_MARKUP.search(piece[at : found.start()]):
             return None
@@ -85,7 +82,7 @@ def _spans(piece: str) -> str | None:
 
 def _span(found: re.Match[str]) -> str | None:
     words = found["label"] or found["bold"] or found["italic"]
-    if _TAKEN_FOR_MARKUP.search(words) or _SPAN.search(words):
+    if _TAKEN_FOR_MARKUP.search(words) or SPAN.search(words):
         return None
     if found["url"]:
         return f"[{words}]({found['url'].replace('(', '%28').replace(')', '%29')})"

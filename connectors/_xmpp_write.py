@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from datetime import datetime
 
+from connectors._markup import CODE, SPAN, without_language
 from parley.errors import Rejected, Unsupported
 from parley.messages import ConversationKind, Reply, Route
 
@@ -35,12 +36,6 @@ FEATURES = (DISCO_INFO, PING, CORRECT, STATES, RECEIPTS, SID, REPLY, OOB, MUC)
 MAX_TEXT = 8000
 """Bytes. A server must take stanzas of 10,000 (RFC 6120, 13.12); all that are known take many times that."""
 
-_CODE = re.compile(r"(```.*?```|`[^`\n]+`)", re.DOTALL)
-_SPAN = re.compile(
-    r"\[(?P<label>[^\[\]\n]+)\]\((?P<url>(?:https?://|mailto:)[^\s()<>]+(?:\([^\s()<>]*\)[^\s()<>]*)*)\)"
-    r"|\*\*(?P<bold>[^\s*](?:[^*\n]*[^\s*])?)\*\*"
-    r"|(?<![\w*])\*(?P<italic>[^\s*](?:[^*\n]*[^\s*])?)\*(?![\w*])"
-)
 # What XML 1.0 cannot carry: a server ends the stream of who sends it.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -110,13 +105,10 @@ def id_of(token: str) -> str:
 
 def styled(text: str) -> str:
     """Our markup as XEP-0393 message styling."""
-    pieces = _CODE.split(text)
-    return "".join(_code(piece) if odd % 2 else _SPAN.sub(_span, piece) for odd, piece in enumerate(pieces))
-
-
-def _code(piece: str) -> str:
-    # A fence's language would show as text of its own.
-    return re.sub(r"\A```[\w+#.-]+\n", "```\n", piece)
+    pieces = CODE.split(text)
+    return "".join(
+        without_language(piece) if odd % 2 else SPAN.sub(_span, piece) for odd, piece in enumerate(pieces)
+    )
 
 
 def _span(found: re.Match[str]) -> str:
