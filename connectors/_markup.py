@@ -1,4 +1,4 @@
-"""Where our markup (`parley.messages.model`) stands in a text: what platforms with a markup of their own translate. Pure."""
+"""Where our markup (`parley.messages.model`) stands in a text, for platforms with a markup of their own. Pure."""
 
 from __future__ import annotations
 
