@@ -35,6 +35,9 @@ from parley.store.ids import new_id
 LONGEST: Final = timedelta(days=365)
 """A standing approval ends: whoever gave it looks at it again at least once a year."""
 
+LONGEST_RATE: Final = timedelta(days=90)
+"""Starts are counted as long as requests are kept, which is no less than this (`[retention] keys_days`)."""
+
 _RESERVED: Final = ("for", "rate", "until")
 _DURATION: Final = re.compile(r"(\d{1,4})?\s*(m|h|d)", re.ASCII)
 _UNITS: Final[Mapping[str, timedelta]] = {
@@ -93,7 +96,14 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
         "{name}：请指定 {choices} 之一。批准与其版本绑定，因此不能使用模式。",
     ),
     "parameter": ("/{command} has no parameter {name}.", "/{command} 没有参数 {name}。"),
-    "bad-rate": ("`{text}` is no rate: write 3/h or 10/2d.", "`{text}` 不是频率：请写 3/h 或 10/2d。"),
+    "sealed": (
+        "{name} is a secret, and a pattern is kept readable: `{name}=*` or nothing.",
+        "{name} 是机密，而模式会以明文保存：请写 `{name}=*` 或不写。",
+    ),
+    "bad-rate": (
+        "`{text}` is no rate: write 3/h or 10/2d, at most 90 days.",
+        "`{text}` 不是频率：请写 3/h 或 10/2d，最长 90 天。",
+    ),
     "bad-until": (
         "`{text}` is no time: write 12h or 30d, at most a year.",
         "`{text}` 不是时长：请写 12h 或 30d，最长一年。",
@@ -244,6 +254,8 @@ def _check_patterns(spec: AutomationSpec, patterns: Mapping[str, str], language:
         pattern = patterns.get(parameter.name)
         if pattern is None and parameter.required:
             raise BadArguments(_text("pattern", language, name=parameter.name))
+        if parameter.sealed and pattern not in (None, standing.ANYTHING):
+            raise BadArguments(_text("sealed", language, name=parameter.name))
         choices = [str(choice) for choice in parameter.choices]
         if pattern and choices and not any(fnmatchcase(choice, pattern) for choice in choices):
             raise BadArguments(_text("unmatched", language, name=parameter.name, pattern=pattern))
@@ -252,9 +264,11 @@ def _check_patterns(spec: AutomationSpec, patterns: Mapping[str, str], language:
 def _read_rate(text: str, language: Language) -> tuple[int, timedelta]:
     most, _, per = text.strip().partition("/")
     found = _DURATION.fullmatch(per.strip())
-    if not (most.isascii() and most.isdigit() and 0 < int(most) <= 10_000 and found):
+    length = _UNITS[found[2]] * max(1, int(found[1] or 1)) if found else timedelta(0)
+    times = int(most) if most.isascii() and most.isdigit() and len(most) < 6 else 0
+    if not (0 < times <= 10_000 and timedelta(0) < length <= LONGEST_RATE):
         raise BadArguments(_text("bad-rate", language, text=text[:20]))
-    return int(most), _UNITS[found[2]] * max(1, int(found[1] or 1))
+    return times, length
 
 
 def _read_until(text: str, language: Language) -> timedelta:
