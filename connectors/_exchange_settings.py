@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
 from connectors._mail_headers import is_address
-from connectors._mail_settings import UNREAD_FOR, _is_loopback
+from connectors._mail_settings import UNREAD_FOR
+from connectors._tls import is_loopback, verified
 from parley.errors import ConfigurationError
 
 Auth = Literal["oauth2", "ntlm", "basic"]
@@ -97,12 +98,7 @@ class ExchangeSettings(BaseModel):
 
     def tls(self) -> ssl.SSLContext:
         """Verified TLS, 1.2 at least: an Exchange on old Windows has no 1.3."""
-        try:
-            context = ssl.create_default_context(cadata=self.ca_certificates or None)
-        except ssl.SSLError:
-            raise ConfigurationError("ca_certificates: no certificate in PEM form could be read.") from None
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        return context
+        return verified("ca_certificates", data=self.ca_certificates)
 
     def not_before(self, moment: datetime) -> datetime:
         """Mail received before this is left alone: from before the account was connected, or too old."""
@@ -134,7 +130,7 @@ def _checked_url(name: str, url: str) -> str:
         good = False
     if not good:
         raise ConfigurationError(f"{name}: write it as https://..., or name the server.")
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(str(parts.hostname))):
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(str(parts.hostname))):
         raise ConfigurationError(f"{name}: only https is used; http is for a server on this machine.")
     return url
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ssl
 from datetime import datetime
-from ipaddress import ip_address
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
 from connectors._mail_headers import is_address
+from connectors._tls import is_loopback, verified
 from parley.errors import ConfigurationError
 
 UNREAD_FOR = 86400.0
@@ -55,7 +55,7 @@ class MailSettings(BaseModel):
         ):
             raise ConfigurationError("username and either password or access_token are needed to log in.")
         for protocol, host, security in self._ends():
-            if security == "none" and not _is_loopback(host):
+            if security == "none" and not is_loopback(host):
                 raise ConfigurationError(
                     f"{protocol}_security: 'none' is for a server on this machine; for {host} use 'tls' or 'starttls'."
                 )
@@ -64,12 +64,7 @@ class MailSettings(BaseModel):
 
     def tls(self) -> ssl.SSLContext:
         """Verified TLS, 1.2 at least: some mail servers that people must use have no 1.3."""
-        try:
-            context = ssl.create_default_context(cadata=self.ca_certificates or None)
-        except ssl.SSLError:
-            raise ConfigurationError("ca_certificates: no certificate in PEM form could be read.") from None
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        return context
+        return verified("ca_certificates", data=self.ca_certificates)
 
     def not_before(self, moment: datetime) -> datetime:
         """Mail received before this is left alone: from before the account was connected, or too old."""
@@ -80,10 +75,3 @@ class MailSettings(BaseModel):
 
     def _ends(self) -> tuple[tuple[str, str, Security], ...]:
         return (("imap", self.imap_host, self.imap_security), ("smtp", self.smtp_host, self.smtp_security))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

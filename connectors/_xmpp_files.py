@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from connectors._tls import is_loopback
 from connectors._xmpp_read import StanzaError
-from connectors._xmpp_settings import XMPPSettings, is_loopback
+from connectors._xmpp_settings import XMPPSettings
 from connectors._xmpp_write import DATA, DISCO_INFO, DISCO_ITEMS, UPLOAD, disco, slot
 from parley.errors import Rejected, Unreachable
 from parley.messages import MAX_FILE, File

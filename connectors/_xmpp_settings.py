@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import ssl
-from ipaddress import ip_address
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from connectors._tls import is_loopback, verified
 from parley.errors import ConfigurationError
 
 Hear = Literal["mentions", "along", "all"]
@@ -89,22 +89,7 @@ class XMPPSettings(BaseModel):
 
     def tls(self) -> ssl.SSLContext:
         """Verified TLS, 1.2 at least. Raises `ConfigurationError`."""
-        try:
-            context = ssl.create_default_context(cafile=self.ca_file or None)
-        except (OSError, ssl.SSLError):
-            raise ConfigurationError(
-                f"ca_file: no certificate in PEM form could be read from {self.ca_file!r}."
-            ) from None
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        return context
-
-
-def is_loopback(host: str) -> bool:
-    """Whether this host is this machine."""
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
+        return verified("ca_file", file=self.ca_file)
 
 
 def _domain(jid: str) -> str:

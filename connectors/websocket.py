@@ -9,12 +9,12 @@ Whether senders are who they say is the service's to vouch for: unless the accou
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from connectors._tls import is_loopback
 from connectors._waiting import bounded
 from connectors._websocket_frames import (
     Protocol,
@@ -236,17 +236,10 @@ def _check_url(url: str, *, allow_plain: bool) -> None:
         raise ConfigurationError("url is no address like wss://host/path.") from None
     if parts.scheme not in {"ws", "wss"} or not host or parts.username is not None:
         raise ConfigurationError("url is no address like wss://host/path, without a name or password in it.")
-    if parts.scheme == "ws" and not (allow_plain or _is_loopback(host)):
+    if parts.scheme == "ws" and not (allow_plain or is_loopback(host)):
         raise ConfigurationError(
             "url is not encrypted: use wss://, or allow plain connections for this account."
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 CONNECTOR = WebSocket
