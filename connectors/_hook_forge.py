@@ -7,7 +7,7 @@ Topics: `push`, `tag.created|deleted`, `pull_request.opened|updated|ready|review
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from connectors._hook_json import Json, Unreadable, objects_of, text_of, url_of
@@ -30,8 +30,8 @@ class Happening:
 
     topic: str
     repository: str
-    title: str
     text: str
+    title: str = ""
     actor: str = ""
     action: str = ""
     number: int | None = None
@@ -81,6 +81,34 @@ def head(repository: str, mark: str, subject: str, state: str, author: str) -> s
     """The title of a pull request's or issue's thread: what it is and how it stands now."""
     by = f", by {line(author, 80)}" if author else ""
     return f"{line(repository, 120)} {mark} {line(subject)} — {state}{by}"
+
+
+def discussed(found: Happening, kind: str, mark: str, state: str, author: str = "") -> Happening:
+    """The same, as something about a pull request or an issue; `mark` stands before its number, `state` is now."""
+    number = f"{mark}{found.number}"
+    return replace(
+        found,
+        topic=f"{kind}.{found.topic}",
+        title=head(found.repository, number, found.subject, state, author),
+        key=f"{found.repository}{number}",
+        more={"state": state, **found.more},
+    )
+
+
+def opened(actor: str, body: str, where: str = "") -> str:
+    """That somebody opened it, and what they wrote."""
+    return with_words(f"{someone(actor)} opened it{where}", ".", body)
+
+
+def commented(actor: str, url: str, body: str) -> str:
+    """That somebody wrote a comment, and what they wrote."""
+    return with_words(f"{someone(actor)} {link('commented', url)}", ":", body)
+
+
+def with_words(said: str, mark: str, body: str) -> str:
+    """A sentence, and the beginning of what somebody wrote, after `mark`; without that it ends with a full stop."""
+    quoted = passage(body, EXCERPT)
+    return f"{said}{mark}\n\n{quoted}" if quoted else f"{said}."
 
 
 def someone(actor: str) -> str:
@@ -179,13 +207,11 @@ def release(
     """A release was published; `early` marks what is no final one."""
     shown = line(name or tag_name, 120)
     kind = "pre-release" if early else "release"
-    said = f"{someone(actor)} published the {kind} {link(shown, url)}."
-    body = passage(notes, EXCERPT)
     return Happening(
         topic="release.published",
         repository=repository,
         title=f"{line(repository, 120)} {kind} {shown}",
-        text=f"{said}\n\n{body}" if body else said,
+        text=with_words(f"{someone(actor)} published the {kind} {link(shown, url)}", ".", notes),
         actor=actor,
         action="published",
         subject=name or tag_name,

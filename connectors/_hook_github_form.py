@@ -7,20 +7,22 @@ from __future__ import annotations
 
 from typing import Literal
 
+from connectors import _hook_forge as forge
 from connectors._hook_forge import (
-    EXCERPT,
     Happening,
     Outcome,
-    head,
+    discussed,
+    opened,
     pipeline,
     push,
     release,
     short,
     someone,
     tag,
+    with_words,
 )
 from connectors._hook_json import Json, id_of, integer_of, object_of, objects_of, text_of, url_of
-from connectors._hook_text import line, link, passage
+from connectors._hook_text import line, link
 
 _PULL_REQUEST = {
     "opened": "opened",
@@ -98,9 +100,8 @@ def _pull_request_text(payload: Json, about: Json, action: str, topic: str) -> s
     into = line(_branch(about, "base"), 120)
     match action:
         case "opened":
-            said = f"{who} opened it, from {line(_branch(about, 'head'), 120)} into {into}."
-            body = passage(text_of(about.get("body"), 5000), EXCERPT)
-            return f"{said}\n\n{body}" if body else said
+            where = f", from {line(_branch(about, 'head'), 120)} into {into}"
+            return opened(login(payload.get("sender")), text_of(about.get("body"), 5000), where)
         case "closed":
             return (
                 f"{who} merged it into {into}." if topic == "merged" else f"{who} closed it without merging."
@@ -138,12 +139,11 @@ def reviewed(payload: Json, review: Review, body: str, url: str) -> Happening:
     """A review of a pull request: what it came to, and its words."""
     about = object_of(payload.get("pull_request"))
     said = f"{someone(login(payload.get('sender')))} {link(_REVIEWED[review], url)}"
-    quoted = passage(body, EXCERPT)
     return about_pull_request(
         payload,
         about,
         topic="reviewed",
-        text=f"{said}:\n\n{quoted}" if quoted else f"{said}.",
+        text=with_words(said, ":", body),
         action=text_of(payload.get("action"), 40),
         more={"review": review, "comment": text_of(body, 2000)},
     )
@@ -156,9 +156,7 @@ def commented(payload: Json) -> Happening | None:
         return None
     comment, issue = object_of(payload.get("comment")), object_of(payload.get("issue"))
     url, body = url_of(comment.get("html_url")), text_of(comment.get("body"), 5000)
-    said = f"{someone(login(payload.get('sender')))} {link('commented', url)}"
-    quoted = passage(body, EXCERPT)
-    text = f"{said}:\n\n{quoted}" if quoted else f"{said}."
+    text = forge.commented(login(payload.get("sender")), url, body)
     more = {"comment": text_of(body, 2000), "comment_url": url}
     about = object_of(payload.get("pull_request"))
     if about or issue.get("pull_request") or payload.get("is_pull") is True:
@@ -175,9 +173,10 @@ def issue(payload: Json) -> Happening | None:
     if topic is None:
         return None
     about = object_of(payload.get("issue"))
-    said = f"{someone(login(payload.get('sender')))} {topic} it."
-    body = passage(text_of(about.get("body"), 5000), EXCERPT) if topic == "opened" else ""
-    text = f"{said}\n\n{body}" if body else said
+    actor = login(payload.get("sender"))
+    text = f"{someone(actor)} {topic} it."
+    if topic == "opened":
+        text = opened(actor, text_of(about.get("body"), 5000))
     return about_issue(payload, about, topic=topic, text=text, action=action, closes=topic == "closed")
 
 
@@ -251,31 +250,22 @@ def about_pull_request(
     more: Json | None = None,
 ) -> Happening:
     """Something about a pull request, with how it stands now."""
-    repository, number = repository_of(payload), _number(payload, about)
-    author, subject = login(about.get("user")), text_of(about.get("title"), 500)
-    state = _state(about)
-    return Happening(
-        topic=f"pull_request.{topic}",
-        repository=repository,
-        title=head(repository, f"#{number}", subject, state, author),
-        text=text,
+    author = login(about.get("user"))
+    found = Happening(
+        repository=repository_of(payload),
+        number=_number(payload, about),
+        subject=text_of(about.get("title"), 500),
         actor=login(payload.get("sender")),
-        action=action,
-        number=number,
-        subject=subject,
+        url=url_of(about.get("html_url")),
         branch=_branch(about, "head"),
         sha=text_of(object_of(about.get("head")).get("sha"), 64),
-        url=url_of(about.get("html_url")),
-        key=f"{repository}#{number}",
+        topic=topic,
+        text=text,
+        action=action,
         closes=closes,
-        more={
-            "state": state,
-            "author": author,
-            "base": _branch(about, "base"),
-            "labels": _labels(about),
-            **(more or {}),
-        },
+        more={"author": author, "base": _branch(about, "base"), "labels": _labels(about), **(more or {})},
     )
+    return discussed(found, "pull_request", "#", _state(about), author)
 
 
 def about_issue(
@@ -289,23 +279,20 @@ def about_issue(
     more: Json | None = None,
 ) -> Happening:
     """Something about an issue, with how it stands now."""
-    repository, number = repository_of(payload), _number(payload, about)
-    author, subject = login(about.get("user")), text_of(about.get("title"), 500)
-    state = "closed" if about.get("state") == "closed" else "open"
-    return Happening(
-        topic=f"issue.{topic}",
-        repository=repository,
-        title=head(repository, f"#{number}", subject, state, author),
-        text=text,
+    author = login(about.get("user"))
+    found = Happening(
+        repository=repository_of(payload),
+        number=_number(payload, about),
+        subject=text_of(about.get("title"), 500),
         actor=login(payload.get("sender")),
-        action=action,
-        number=number,
-        subject=subject,
         url=url_of(about.get("html_url")),
-        key=f"{repository}#{number}",
+        topic=topic,
+        text=text,
+        action=action,
         closes=closes,
-        more={"state": state, "author": author, "labels": _labels(about), **(more or {})},
+        more={"author": author, "labels": _labels(about), **(more or {})},
     )
+    return discussed(found, "issue", "#", "closed" if about.get("state") == "closed" else "open", author)
 
 
 def _number(payload: Json, about: Json) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from connectors._hook_forge import (
-    EXCERPT,
     Happening,
     Outcome,
-    head,
+    commented,
+    discussed,
+    opened,
     pipeline,
     push,
     release,
@@ -17,7 +18,7 @@ from connectors._hook_forge import (
     tag,
 )
 from connectors._hook_json import Json, id_of, integer_of, object_of, objects_of, text_of, url_of
-from connectors._hook_text import line, link, passage
+from connectors._hook_text import line
 
 _MERGE_REQUEST = {
     "open": "opened",
@@ -93,9 +94,8 @@ def _merge_request(payload: Json) -> Happening | None:
         case "update":
             topic, text = _merge_request_update(payload, about, who)
         case "open":
-            body = passage(text_of(about.get("description"), 5000), EXCERPT)
-            said = f"{who} opened it, from {line(text_of(about.get('source_branch'), 300), 120)} into {into}."
-            text = f"{said}\n\n{body}" if body else said
+            where = f", from {line(text_of(about.get('source_branch'), 300), 120)} into {into}"
+            text = opened(_user(payload), text_of(about.get("description"), 5000), where)
         case "merge":
             text = f"{who} merged it into {into}."
         case "close":
@@ -149,9 +149,9 @@ def _issue(payload: Json) -> Happening | None:
     topic = _ISSUE.get(action)
     if topic is None:
         return None
-    said = f"{someone(_user(payload))} {topic} it."
-    body = passage(text_of(about.get("description"), 5000), EXCERPT) if topic == "opened" else ""
-    text = f"{said}\n\n{body}" if body else said
+    text = f"{someone(_user(payload))} {topic} it."
+    if topic == "opened":
+        text = opened(_user(payload), text_of(about.get("description"), 5000))
     return _about_issue(payload, about, topic=topic, text=text, action=action, closes=topic == "closed")
 
 
@@ -162,9 +162,7 @@ def _note(payload: Json) -> Happening | None:
     if action != "create" or note.get("system") is True:
         return None
     url, body = url_of(note.get("url")), text_of(note.get("note"), 5000)
-    said = f"{someone(_user(payload))} {link('commented', url)}"
-    quoted = passage(body, EXCERPT)
-    text = f"{said}:\n\n{quoted}" if quoted else f"{said}."
+    text = commented(_user(payload), url, body)
     more = {"comment": text_of(body, 2000), "comment_url": url}
     if merge_request := object_of(payload.get("merge_request")):
         about = {"url": url.partition("#")[0], **merge_request}
@@ -244,29 +242,25 @@ def _about_merge_request(
     closes: bool = False,
     more: Json | None = None,
 ) -> Happening:
-    project, number = _project(payload), integer_of(about.get("iid")) or 0
-    subject, state = text_of(about.get("title"), 500), _merge_request_state(about)
-    return Happening(
-        topic=f"pull_request.{topic}",
-        repository=project,
-        title=head(project, f"!{number}", subject, state, ""),
-        text=text,
+    found = Happening(
+        repository=_project(payload),
+        number=integer_of(about.get("iid")) or 0,
+        subject=text_of(about.get("title"), 500),
         actor=_user(payload),
-        action=action,
-        number=number,
-        subject=subject,
+        url=url_of(about.get("url")),
         branch=text_of(about.get("source_branch"), 300),
         sha=text_of(object_of(about.get("last_commit")).get("id"), 64),
-        url=url_of(about.get("url")),
-        key=f"{project}!{number}",
+        topic=topic,
+        text=text,
+        action=action,
         closes=closes,
         more={
-            "state": state,
             "base": text_of(about.get("target_branch"), 300),
             "labels": _labels(about) or _labels(payload),
             **(more or {}),
         },
     )
+    return discussed(found, "pull_request", "!", _merge_request_state(about))
 
 
 def _merge_request_state(about: Json) -> str:
@@ -286,23 +280,19 @@ def _about_issue(
     closes: bool = False,
     more: Json | None = None,
 ) -> Happening:
-    project, number = _project(payload), integer_of(about.get("iid")) or 0
-    subject = text_of(about.get("title"), 500)
-    state = "closed" if about.get("state") == "closed" else "open"
-    return Happening(
-        topic=f"issue.{topic}",
-        repository=project,
-        title=head(project, f"#{number}", subject, state, ""),
-        text=text,
+    found = Happening(
+        repository=_project(payload),
+        number=integer_of(about.get("iid")) or 0,
+        subject=text_of(about.get("title"), 500),
         actor=_user(payload),
-        action=action,
-        number=number,
-        subject=subject,
         url=url_of(about.get("url")),
-        key=f"{project}#{number}",
+        topic=topic,
+        text=text,
+        action=action,
         closes=closes,
-        more={"state": state, "labels": _labels(about) or _labels(payload), **(more or {})},
+        more={"labels": _labels(about) or _labels(payload), **(more or {})},
     )
+    return discussed(found, "issue", "#", "closed" if about.get("state") == "closed" else "open")
 
 
 def _project(payload: Json) -> str:
