@@ -160,12 +160,6 @@ print(json.dumps([made.env, made.time_limit_seconds, made.command]))
     assert json.loads(_run(prefect_server, program)) == [{"A": "b"}, pool.TIME_LIMIT_SECONDS, None]
 
 
-def test_files_are_for_this_user_only(prefect_server: PrefectServer) -> None:
-    folder = prefect_server.home / "prefect"
-    for path in [folder, *folder.glob("*")]:
-        assert path.stat().st_mode & 0o077 == 0, path
-
-
 def test_blocks_are_sealed_with_the_key_from_the_file(prefect_server: PrefectServer) -> None:
     """The secret is not in the database in clear, and neither is the key that opens it."""
     program = """
@@ -257,6 +251,7 @@ def _slots(client: httpx.Client) -> int:
     return slots
 
 
+@pytest.mark.serial
 def test_pages_and_flows_share_the_connection_without_errors(prefect_server: PrefectServer) -> None:
     said = _run(prefect_server, "tests/deployments/dags_under_pages.py", "10")
     result = json.loads(said.splitlines()[-1])
@@ -441,10 +436,19 @@ def test_disk_that_fills_during_the_start_is_named(text: str) -> None:
     assert "free some space" in launcher._why_no_database(sqlite3.OperationalError(text))
 
 
+def files_are_for_this_user_only(home: Path) -> bool:
+    """Whether nobody else may look at what the server has made."""
+    folder = home / "prefect"
+    made = [folder, *folder.glob("*")]
+    assert len(made) > 3
+    return not [path for path in made if path.stat().st_mode & 0o077]
+
+
 @pytest.mark.slow
 def test_start_on_the_same_home_finds_everything_and_stop_is_quick(tmp_path: Path) -> None:
     """SIGTERM ends the server in a few seconds, also with a page's subscription open; a kill -9 loses no row."""
     with running_server(tmp_path, fresh=True) as server, server.client() as client:
+        assert files_are_for_this_user_only(tmp_path)
         client.post("/flows/", json={"name": "kept"}).raise_for_status()
         server.process.kill()
         server.process.wait()

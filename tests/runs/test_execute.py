@@ -43,6 +43,7 @@ def test_run_is_whole_in_the_ui(prefect_server: PrefectServer) -> None:
     assert set(seen["sync"]["tasks"]) == {"double_here"}
 
 
+@pytest.mark.serial
 def test_warm_run_makes_no_tls_context_and_no_thread_but_its_heartbeat(prefect_server: PrefectServer) -> None:
     spent = _warm(prefect_server, "costs")
 

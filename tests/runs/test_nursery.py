@@ -32,6 +32,7 @@ class Family:
     def __init__(self, crew: Crew, catalogues: asyncio.Queue[Catalogue]) -> None:
         self.crew = crew
         self.catalogues = catalogues
+        self._others = psutil.Process().children()
 
     async def ready(self, count: int) -> list[psutil.Process]:
         """Wait until so many children are ready."""
@@ -39,6 +40,11 @@ class Family:
             while self.crew.warm < count:  # noqa: ASYNC110 - other processes get ready
                 await asyncio.sleep(0.05)
         return [psutil.Process(pid) for pid in self.crew.pids()]
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that the crew has started and that lives; this process may have started others before."""
+        started = [process for process in psutil.Process().children() if process not in self._others]
+        return [*started, *(one for process in started for one in process.children(recursive=True))]
 
 
 @pytest.fixture
@@ -56,8 +62,9 @@ async def family(
         monkeypatch.setenv(name, value)
     catalogues: asyncio.Queue[Catalogue] = asyncio.Queue()
     crew = Crew(Worker(children=4, warm=3), on_catalogue=catalogues.put_nowait)
+    started = Family(crew, catalogues)
     crew.start()
-    yield Family(crew, catalogues)
+    yield started
     await crew.stop(1)
 
 
@@ -84,8 +91,7 @@ async def test_warm_children_share_their_pages(family: Family) -> None:
 async def test_nothing_is_left_when_the_crew_stops(family: Family) -> None:
     """Children, nursery and stem are gone when `stop` returns."""
     await family.ready(3)
-    everyone = psutil.Process().children(recursive=True)
-    family_of_crew = [process for process in everyone if "parley.runs" in " ".join(process.cmdline())]
+    family_of_crew = family.processes()
     assert len(family_of_crew) >= 5
     await family.crew.stop(1)
     assert not [process for process in family_of_crew if _lives(process)]

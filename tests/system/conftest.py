@@ -17,14 +17,14 @@ modules = ["flows", "tests.system.effects"]
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack() -> Iterator[Stack]:
     """A whole stack with the automations of `tests.system.effects`; it must be well after each test."""
     with tempfile.TemporaryDirectory(prefix="parley-") as folder, made(Path(folder)) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def effects_file(stack: Stack) -> Path:
     """Where the shared stack's automations leave their effects."""
     return Path(stack.environment[effects.FILE])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,14 +14,17 @@ import pytest
 
 from tests.stack import COMMAND, Stack
 from tests.system.conftest import TOML, made
-from tests.system.effects import FILE, effects
+from tests.system.effects import FILE, effects, gate
 from tests.system.history import History, Sent, violations
 from tests.system.load import People, open_flow_runs
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(900)]
 
 RUNNING, WAITING = 20, 10
-LASTS, TOO_LONG = 10.0, 600.0
+TOO_LONG = 600.0
+OPENED_AFTER = 3.0
+"""So many seconds after SIGTERM the runs that wait at the gate can end: within what they get."""
+
 GRACE = 45.0
 """The longest grace of each stage, one after another: runs get 20 s to finish, and hub and Prefect end after them."""
 
@@ -41,11 +45,16 @@ def test_stopped_in_the_middle_of_running_runs(stack: Stack) -> None:
     history = History()
     file = Path(stack.environment[FILE])
     with People(stack, history) as people:
-        for number in range(RUNNING + WAITING):
-            _linger(people, number, TOO_LONG if number == 0 else LASTS)
+        _linger(people, 0, TOO_LONG)
+        for number in range(1, RUNNING + WAITING):
+            key = f"graceful-{number:02}"
+            people.send(key, f"/hold {key}", key)
         stack.until(lambda: len(effects(file)) >= RUNNING, 60, f"{RUNNING} runs are running")
         began = time.monotonic()
+        opening = threading.Timer(OPENED_AFTER, gate(file).touch)
+        opening.start()
         assert stack.stop() == 0, stack.logs()
+        opening.join()
         assert time.monotonic() - began < GRACE
     assert len(effects(file)) == RUNNING
     _second_start(stack, history, file)
