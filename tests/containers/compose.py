@@ -126,8 +126,14 @@ def documented_command(folder: Path) -> Mapping[str, str]:
 
 
 def command_in(container: Container, folder: Path) -> Mapping[str, str]:
-    """Environment in which `parley` is the one inside this container; `folder` is where its files are written."""
-    return as_program(folder, ["#!/bin/sh", f'exec docker exec -i {shlex.quote(container.name)} parley "$@"'])
+    """Environment in which `parley` is the one inside this container; `folder` is where its program is written.
+
+    Files that root has made beside it just now, for nobody else to read, are given to the container's user first, as
+    docs/containers.md tells root to do by hand.
+    """
+    give = f"find . -maxdepth 1 -type f -user 0 -perm 600 -exec chown {USER} {{}} +"
+    run = f'exec docker exec -i {shlex.quote(container.name)} parley "$@"'
+    return as_program(folder, ["#!/bin/sh", give, run])
 
 
 def as_program(folder: Path, lines: Sequence[str]) -> Mapping[str, str]:

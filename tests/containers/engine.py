@@ -85,7 +85,7 @@ class ContainerStack:
         with ContainerStack(client, image, toml="...") as stack:
             stack.say("/order 1024")
 
-    `network` joins an existing network of Docker's, where a fake of a platform may be; `files` are put beside
+    `network` joins an existing network of Docker's, where a fake of a platform may be, or is `host`; `files` are put beside
     parley.toml, so that automations and certificates of a test are found.
     """
 
@@ -139,7 +139,7 @@ class ContainerStack:
             environment={name: str(port) for name, port in self.ports.items()}
             | {"PARLEY_KEY_FILE": "/run/secrets/parley_key"}
             | self._extra,
-            ports={f"{port}/tcp": ("127.0.0.1", port) for port in self.ports.values()},
+            ports=self._published,
             volumes=[
                 f"{self.folder / 'data'}:/app/data",
                 f"{self.folder / 'config'}:/app/config:ro",
@@ -160,6 +160,12 @@ class ContainerStack:
             assert self.container.status in ("created", "running"), self.logs()
             assert time.monotonic() < end, self.logs()
             time.sleep(0.2)
+
+    @property
+    def _published(self) -> dict[str, tuple[str, int]]:
+        if self._network == "host":  # it listens on this machine's own loopback
+            return {}
+        return {f"{port}/tcp": ("127.0.0.1", port) for port in self.ports.values()}
 
     def ready(self) -> bool:
         """Whether every part is there now."""
