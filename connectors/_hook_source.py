@@ -92,6 +92,22 @@ class HookSource(Connector):
         return HookResponse(status=200 if found else 204)
 
 
+class SignedSource(HookSource):
+    """One whose calls are signed with a secret, which may be changed while calls come in."""
+
+    def __init__(
+        self,
+        account: str,
+        *,
+        secret: str,
+        old_secret: str = "",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`old_secret` is still taken while the secret is being changed. Raises `ConfigurationError`."""
+        super().__init__(account, clock=clock)
+        self._secrets = required(secret=secret, old_secret=old_secret)
+
+
 def answer(status: int, text: str, **headers: str) -> HookResponse:
     """An answer in plain words."""
     headers = {"content-type": "text/plain; charset=utf-8"} | headers

@@ -8,7 +8,6 @@ delivery sent again by hand has a new id, so that it is told again.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import ClassVar
@@ -26,7 +25,7 @@ from connectors._hook_json import (
     url_of,
 )
 from connectors._hook_proofs import prove_hex_hmac
-from connectors._hook_source import HookSource, delivery_id, required
+from connectors._hook_source import SignedSource, delivery_id
 from parley.errors import BadSignature
 from parley.messages import HookRequest, Notice
 
@@ -109,23 +108,11 @@ _EVENTS: dict[str, Callable[[Json], Happening | None]] = {
 }
 
 
-class Gitea(HookSource):
+class Gitea(SignedSource):
     """One webhook secret on a Gitea, Forgejo or Gogs server, of as many repositories as use it."""
 
     name: ClassVar[str] = "gitea"
     service: ClassVar[str] = "Gitea"
-
-    def __init__(
-        self,
-        account: str,
-        *,
-        secret: str,
-        old_secret: str = "",
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        """`old_secret` is still taken while the secret is being changed. Raises `ConfigurationError`."""
-        super().__init__(account, clock=clock)
-        self._secrets = required(secret=secret, old_secret=old_secret)
 
     def prove(self, request: HookRequest, now: float) -> None:
         """The signature, under whichever name it comes, over the payload."""

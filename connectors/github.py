@@ -7,7 +7,6 @@ nothing again by itself, and waits ten seconds for an answer.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import ClassVar
@@ -16,7 +15,7 @@ from connectors import _hook_github_form as form
 from connectors._hook_forge import Happening
 from connectors._hook_json import Json, json_body, object_of, text_of, url_of
 from connectors._hook_proofs import prove_hex_hmac
-from connectors._hook_source import HookSource, delivery_id, required
+from connectors._hook_source import SignedSource, delivery_id
 from parley.messages import HookRequest, Notice
 
 __all__ = ["CONNECTOR", "GitHub", "parse"]
@@ -61,23 +60,11 @@ _EVENTS: dict[str, Callable[[Json], Happening | None]] = {
 }
 
 
-class GitHub(HookSource):
+class GitHub(SignedSource):
     """One webhook secret on GitHub, of as many repositories as use it."""
 
     name: ClassVar[str] = "github"
     service: ClassVar[str] = "GitHub"
-
-    def __init__(
-        self,
-        account: str,
-        *,
-        secret: str,
-        old_secret: str = "",
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        """`old_secret` is still taken while the secret is being changed. Raises `ConfigurationError`."""
-        super().__init__(account, clock=clock)
-        self._secrets = required(secret=secret, old_secret=old_secret)
 
     def prove(self, request: HookRequest, now: float) -> None:
         """X-Hub-Signature-256 over the body."""
