@@ -243,12 +243,8 @@ def _heard_once_in_order(history: PlatformHistory) -> Iterator[str]:
     for one in history.said:
         if one.key not in turns and (_answers(history, one.key) or not _may_be_lost(history, one)):
             yield f"{one.key} was never heard of"
-    by_conversation: dict[tuple[str, str], list[Said]] = defaultdict(list)
-    for one in sorted(history.said, key=lambda one: one.at):
-        if one.key in turns:
-            by_conversation[one.platform, one.conversation].append(one)
-    for several in by_conversation.values():
-        for first, second in pairwise(several):
+    for several in _by_place(one for one in history.said if one.key in turns).values():
+        for first, second in pairwise(sorted(several, key=lambda one: one.at)):
             taken = first.acknowledged is not None and first.acknowledged < second.at
             if (taken or not first.promise.swapped) and turns[first.key] > turns[second.key]:
                 yield f"{second.key} was handled before {first.key}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -278,7 +277,6 @@ class Xmpp:
 
     def __init__(self) -> None:
         self.driver = xmpp.XMPPDriver()
-        self._said = itertools.count(1)
 
     async def __aenter__(self) -> None:
         await self.driver.__aenter__()
@@ -299,8 +297,7 @@ class Xmpp:
         ]
 
     async def _in_room(self, text: str) -> Spoken:
-        thread = f"thread-{next(self._said)}"
-        person = await self.driver.person("bob")
+        person, thread = await self.driver.person("bob"), "the-thread-of-bob"
         element = xmpp._element("jabber:client", "thread", thread)
         await person.say(xmpp.ROOM, f"{xmpp.NICK}: {text}", element, kind="groupchat")
         return Spoken("taken", f"{xmpp.ROOM}:{thread}")
