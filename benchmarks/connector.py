@@ -236,7 +236,7 @@ class _Platform:
             assert process.stdin
             process.stdin.close()
             try:
-                await asyncio.wait_for(process.wait(), 10)
+                await asyncio.wait_for(process.wait(), 60)  # killed, it would leave its servers
             except TimeoutError:
                 process.kill()
                 await process.wait()
