@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from tests import prepared
@@ -28,6 +29,11 @@ def pytest_configure(config: pytest.Config) -> None:
         kept = ExitStack()
         kept.enter_context(prepared.folder())
         config.add_cleanup(kept.close)
+    # How long an example takes says how busy this machine is: what must be fast is measured where it is the matter.
+    hypothesis.settings.register_profile(
+        "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("tests")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Units:
