@@ -221,7 +221,7 @@ class ContainerWorker(DockerWorker):  # type: ignore[misc]
         container, asked = self._held.get(flow_run_id), self._asked.get(flow_run_id)
         ended, killed = Ended(how="failed"), False
         if container is not None:
-            with suppress(DockerException, ValidationError, ValueError):
+            with suppress(DockerException, ValidationError, ValueError, RecursionError):
                 container.reload()
                 killed = bool(container.attrs["State"].get("OOMKilled"))
                 ended = _said(container.logs(tail=20))

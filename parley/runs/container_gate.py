@@ -91,7 +91,7 @@ class PrefectGate:
             if len(body) > MOST_BODY:
                 return JSONResponse({"detail": "The request is too large."}, 413)
         if not self._rules.allow(request.method, path, bytes(body)):
-            logger.warning("flow run %s may not %s %s", self._rules.flow_run_id, request.method, path)
+            logger.warning("flow run %s may not %s %r", self._rules.flow_run_id, request.method, path[:500])
             return JSONResponse({"detail": "A run in a container may not ask this."}, 403)
         headers = {name: value for name, value in request.headers.items() if name in _TO_SERVER}
         try:

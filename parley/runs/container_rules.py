@@ -33,6 +33,9 @@ _FOR_ALL: Final = tuple(
     )
 )
 
+_MAY_CHANGE: Final = frozenset({"name", "tags", "flow_version", "empirical_policy"})
+"""What the engine changes of its own run. Its job variables would be another container's: see `_container_worker`."""
+
 MOST_BODY: Final = 4 * 1024 * 1024
 """Largest request, in bytes; Prefect's own limit for one batch of logs is 1 MB."""
 
@@ -52,7 +55,7 @@ class Rules:
         wanted = f"{method} {path}"
         if any(rule.fullmatch(wanted) for rule in _FOR_ALL):
             return path not in ("/logs/", "/artifacts/") or self._is_own(body)
-        return wanted in self._own()
+        return wanted in self._own() and (method != "PATCH" or _changes_only(body, _MAY_CHANGE))
 
     def allow_event(self, event: dict[str, Any]) -> bool:
         """Whether this event speaks of this run: of its task runs, or of itself."""
@@ -88,7 +91,15 @@ class Rules:
         """Whether every log line, or the artifact, is this run's."""
         try:
             said = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
         entries = said if isinstance(said, list) else [said]
         return all(isinstance(one, dict) and one.get("flow_run_id") == self.flow_run_id for one in entries)
+
+
+def _changes_only(body: bytes, names: frozenset[str]) -> bool:
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and said.keys() <= names

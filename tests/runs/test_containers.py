@@ -28,6 +28,12 @@ RULES = Rules(flow_run_id=RUN, flow_id="f", deployment_id="d", work_queue_id="q"
     [
         ("GET", f"/flow_runs/{RUN}", b"", True),
         ("POST", f"/flow_runs/{RUN}/set_state", b"{}", True),
+        ("PATCH", f"/flow_runs/{RUN}", b'{"name": "order 7"}', True),
+        ("PATCH", f"/flow_runs/{RUN}", b'{"job_variables": {"egress": ["db:5432"]}}', False),
+        ("PATCH", f"/flow_runs/{RUN}", b'{"name": "x", "job\\u005fvariables": {"env": {"A": "b"}}}', False),
+        ("PATCH", f"/flow_runs/{RUN}", b'{"parameters": {}}', False),
+        ("PATCH", f"/flow_runs/{RUN}", b"[]", False),
+        ("PATCH", f"/flow_runs/{RUN}", b"[" * 100_000, False),
         ("GET", f"/flow_runs/{OTHER}", b"", False),
         ("DELETE", f"/flow_runs/{RUN}", b"", False),
         ("POST", f"/flow_runs/{RUN}/resume", b"{}", False),
