@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from prefect.blocks.core import Block
 from pydantic import SecretStr
 
+from parley.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from parley.messages import Connector
 
@@ -47,6 +49,17 @@ class SecretBlock(Block):
             if (value := self._clear(name)).startswith(SEALED_PREFIX)
         }
         return self.model_copy(update=changed)
+
+    def _in_clear(self, name: str) -> str:
+        """The value of a secret field. Raises `ConfigurationError` while it is sealed."""
+        value = self._clear(name)
+        if value.startswith(SEALED_PREFIX):
+            raise ConfigurationError(f"{name} of this account is sealed: open the Block first.")
+        return value
+
+    def _stripped(self, name: str) -> str:
+        """The same without blanks around it, as they come with what is copied."""
+        return self._in_clear(name).strip()
 
     def _clear(self, name: str) -> str:
         value = getattr(self, name)

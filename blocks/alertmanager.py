@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, HttpUrl, SecretStr
 
 from blocks._base import ConnectorBlock
-from blocks._hook import clear
 
 if TYPE_CHECKING:
     from parley.messages import Connector
@@ -71,9 +70,9 @@ class AlertmanagerAccount(ConnectorBlock):
 
         return Alertmanager(
             account,
-            token=clear(self, "token"),
-            old_token=clear(self, "old_token"),
-            password=clear(self, "password"),
+            token=self._stripped("token"),
+            old_token=self._stripped("old_token"),
+            password=self._stripped("password"),
             username=self.username,
             language=self.language,
         )

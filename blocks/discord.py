@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, HttpUrl, SecretStr
 
-from blocks._base import SEALED_PREFIX, ConnectorBlock
+from blocks._base import ConnectorBlock
 from parley.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -88,9 +88,7 @@ class DiscordAccount(ConnectorBlock):
         )
 
     def _token(self) -> str:
-        token = self._clear("bot_token").strip().removeprefix("Bot ")
-        if token.startswith(SEALED_PREFIX):
-            raise ConfigurationError("bot_token of this Discord account is sealed: open the Block first.")
+        token = self._stripped("bot_token").removeprefix("Bot ")
         # Three parts of base64 with dots between them; a client secret or a public key has none.
         if token.count(".") != 2 or not token.isascii() or any(c.isspace() for c in token):
             raise ConfigurationError(f"bot_token of this Discord account is no bot's token. {_MEND}")

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AwareDatetime, Field, HttpUrl, SecretStr
 
-from blocks._base import SEALED_PREFIX, ConnectorBlock
-from parley.errors import ConfigurationError
+from blocks._base import ConnectorBlock
 
 if TYPE_CHECKING:
     from parley.messages import Connector
@@ -124,14 +123,8 @@ class ExchangeMailbox(ConnectorBlock):
             "username": self.username.strip(),
             "server": self.server.strip(),
             "endpoint": self.endpoint.strip(),
-            "password": self._opened_field("password"),
-            "client_secret": self._opened_field("client_secret").strip(),
+            "password": self._in_clear("password"),
+            "client_secret": self._stripped("client_secret"),
             "max_age": self.max_age_hours * 3600,
         }
         return Exchange(account, ExchangeSettings.model_validate(values))
-
-    def _opened_field(self, name: str) -> str:
-        value = self._clear(name)
-        if value.startswith(SEALED_PREFIX):
-            raise ConfigurationError(f"{name} of this mailbox is sealed: open the Block first.")
-        return value

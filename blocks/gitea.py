@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field, HttpUrl, SecretStr
 
 from blocks._base import ConnectorBlock
-from blocks._hook import clear
 
 if TYPE_CHECKING:
     from parley.messages import Connector
@@ -51,4 +50,4 @@ class GiteaAccount(ConnectorBlock):
         """The connector of this account. Opens no connection. Raises `ConfigurationError`."""
         from connectors.gitea import Gitea
 
-        return Gitea(account, secret=clear(self, "secret"), old_secret=clear(self, "old_secret"))
+        return Gitea(account, secret=self._stripped("secret"), old_secret=self._stripped("old_secret"))

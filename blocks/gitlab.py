@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field, HttpUrl, SecretStr
 
 from blocks._base import ConnectorBlock
-from blocks._hook import clear
 
 if TYPE_CHECKING:
     from parley.messages import Connector
@@ -70,8 +69,8 @@ class GitLabAccount(ConnectorBlock):
 
         return GitLab(
             account,
-            signing_token=clear(self, "signing_token"),
-            old_signing_token=clear(self, "old_signing_token"),
-            token=clear(self, "token"),
-            old_token=clear(self, "old_token"),
+            signing_token=self._stripped("signing_token"),
+            old_signing_token=self._stripped("old_signing_token"),
+            token=self._stripped("token"),
+            old_token=self._stripped("old_token"),
         )

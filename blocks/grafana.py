@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, HttpUrl, SecretStr
 
 from blocks._base import ConnectorBlock
-from blocks._hook import clear
 
 if TYPE_CHECKING:
     from parley.messages import Connector
@@ -93,10 +92,10 @@ class GrafanaAccount(ConnectorBlock):
 
         return Grafana(
             account,
-            secret=clear(self, "secret"),
-            old_secret=clear(self, "old_secret"),
-            token=clear(self, "token"),
-            password=clear(self, "password"),
+            secret=self._stripped("secret"),
+            old_secret=self._stripped("old_secret"),
+            token=self._stripped("token"),
+            password=self._stripped("password"),
             signature_header=self.signature_header,
             timestamp_header=self.timestamp_header,
             username=self.username,

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AwareDatetime, Field, HttpUrl, SecretStr
 
-from blocks._base import SEALED_PREFIX, ConnectorBlock
-from parley.errors import ConfigurationError
+from blocks._base import ConnectorBlock
 
 if TYPE_CHECKING:
     from parley.messages import Connector
@@ -92,14 +91,8 @@ class MailAccount(ConnectorBlock):
         values = {name: getattr(self, name) for name in MailSettings.model_fields if hasattr(self, name)}
         values |= {
             "username": self.username.strip() or self.address,
-            "password": self._opened_field("password"),
-            "access_token": self._opened_field("access_token").strip(),
+            "password": self._in_clear("password"),
+            "access_token": self._stripped("access_token"),
             "max_age": self.max_age_hours * 3600,
         }
         return Mail(account, MailSettings.model_validate(values))
-
-    def _opened_field(self, name: str) -> str:
-        value = self._clear(name)
-        if value.startswith(SEALED_PREFIX):
-            raise ConfigurationError(f"{name} of this mail account is sealed: open the Block first.")
-        return value

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field, HttpUrl, SecretStr
 
 from blocks._base import ConnectorBlock
-from blocks._hook import clear
 
 if TYPE_CHECKING:
     from parley.messages import Connector
@@ -54,6 +53,6 @@ class SentryAccount(ConnectorBlock):
 
         return Sentry(
             account,
-            client_secret=clear(self, "client_secret"),
-            old_client_secret=clear(self, "old_client_secret"),
+            client_secret=self._stripped("client_secret"),
+            old_client_secret=self._stripped("old_client_secret"),
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, HttpUrl, SecretStr
 
-from blocks._base import SEALED_PREFIX, ConnectorBlock
+from blocks._base import ConnectorBlock
 from parley.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -80,15 +80,17 @@ class SlackAccount(ConnectorBlock):
         """The connector of this app. Opens no connection. Raises `ConfigurationError`."""
         from connectors.slack import Slack
 
-        bot, app, secret = self._token("bot_token"), self._token("app_token"), self._clear("signing_secret")
+        bot, app, secret = (
+            self._token("bot_token"),
+            self._token("app_token"),
+            self._in_clear("signing_secret"),
+        )
         if not bot:
             raise ConfigurationError(f"bot_token of this Slack account is empty. {_MEND['bot_token']}")
         if not (app or secret):
             raise ConfigurationError(
                 f"This Slack account has neither app_token nor signing_secret. {_MEND['app_token']}"
             )
-        if secret.startswith(SEALED_PREFIX):
-            raise ConfigurationError("signing_secret of this Slack account is sealed: open the Block first.")
         return Slack(
             account,
             bot_token=bot,
@@ -99,9 +101,7 @@ class SlackAccount(ConnectorBlock):
         )
 
     def _token(self, name: str) -> str:
-        token = self._clear(name).strip()
-        if token.startswith(SEALED_PREFIX):
-            raise ConfigurationError(f"{name} of this Slack account is sealed: open the Block first.")
+        token = self._stripped(name)
         if token and not token.startswith(_PREFIXES[name]):
             raise ConfigurationError(
                 f"{name} of this Slack account does not begin with {_PREFIXES[name]}. {_MEND[name]}"

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, HttpUrl, SecretStr
 
 from blocks._base import ConnectorBlock
-from blocks._hook import clear
 
 if TYPE_CHECKING:
     from parley.messages import Connector
@@ -79,8 +78,8 @@ class WebhookAccount(ConnectorBlock):
 
         return Webhook(
             account,
-            secret=clear(self, "secret"),
-            old_secret=clear(self, "old_secret"),
+            secret=self._stripped("secret"),
+            old_secret=self._stripped("old_secret"),
             service=self.service,
             speaks=self.speaks,
             url=self.url,

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, HttpUrl, SecretStr
 
-from blocks._base import SEALED_PREFIX, ConnectorBlock
-from parley.errors import ConfigurationError
+from blocks._base import ConnectorBlock
 
 if TYPE_CHECKING:
     from parley.messages import Connector
@@ -176,9 +175,6 @@ class WebSocketAccount(ConnectorBlock):
         """The connector of this login. Opens no connection. Raises `ConfigurationError`."""
         from connectors.websocket import Protocol, WebSocket
 
-        secret = self._clear("secret")
-        if secret.startswith(SEALED_PREFIX):
-            raise ConfigurationError("secret of this WebSocket account is sealed: open the Block first.")
         protocol = Protocol(
             frames=self.frames,
             login=self.login,
@@ -204,7 +200,7 @@ class WebSocketAccount(ConnectorBlock):
             account,
             url=self.url.strip(),
             protocol=protocol,
-            secret=secret,
+            secret=self._in_clear("secret"),
             login_by=self.login_by,
             hear=self.hear,
             trusted_senders=self.trusted_senders,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, HttpUrl, SecretStr
 
-from blocks._base import SEALED_PREFIX, ConnectorBlock
+from blocks._base import ConnectorBlock
 from parley.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -101,9 +101,7 @@ class WecomApp(ConnectorBlock):
         )
 
     def _robots(self) -> dict[str, str]:
-        lines = self._clear("robots").split()
-        if any(line.startswith(SEALED_PREFIX) for line in lines):
-            raise ConfigurationError("robots of this WeCom application is sealed: open the Block first.")
+        lines = self._in_clear("robots").split()
         found = [_ROBOT.fullmatch(line) for line in lines]
         if not all(found):
             at = found.index(None) + 1
@@ -113,9 +111,7 @@ class WecomApp(ConnectorBlock):
         return {robot[1]: robot[2] for robot in found if robot}
 
     def _secret(self, name: str) -> str:
-        value = self._clear(name).strip()
-        if value.startswith(SEALED_PREFIX):
-            raise ConfigurationError(f"{name} of this WeCom application is sealed: open the Block first.")
+        value = self._stripped(name)
         if not value:
             raise ConfigurationError(f"{name} of this WeCom application is empty. {_MEND[name]}")
         return value

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, HttpUrl, SecretStr
 
-from blocks._base import SEALED_PREFIX, ConnectorBlock
+from blocks._base import ConnectorBlock
 from parley.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class WecomBotAccount(ConnectorBlock):
         """The connector of this robot. Opens no connection. Raises `ConfigurationError`."""
         from connectors.wecom_bot import WecomBot
 
-        bot_id, secret = self.bot_id.strip(), self._clear("secret").strip()
+        bot_id, secret = self.bot_id.strip(), self._stripped("secret")
         if not bot_id:
             raise ConfigurationError(
                 "bot_id of this WeCom bot account is empty: copy it from the robot's page."
@@ -80,8 +80,6 @@ class WecomBotAccount(ConnectorBlock):
             raise ConfigurationError(
                 "secret of this WeCom bot account is empty: copy it from the robot's page."
             )
-        if secret.startswith(SEALED_PREFIX):
-            raise ConfigurationError("secret of this WeCom bot account is sealed: open the Block first.")
         if urlsplit(self.url).scheme != "wss":
             raise ConfigurationError("url of this WeCom bot account does not begin with wss://.")
         return WecomBot(

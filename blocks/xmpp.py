@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, HttpUrl, SecretStr, field_validator
 
-from blocks._base import SEALED_PREFIX, ConnectorBlock
-from parley.errors import ConfigurationError
+from blocks._base import ConnectorBlock
 
 if TYPE_CHECKING:
     from parley.messages import Connector
@@ -103,8 +102,6 @@ class XMPPAccount(ConnectorBlock):
         """The connector of this account. Opens no connection. Raises `ConfigurationError`."""
         from connectors.xmpp import XMPP, XMPPSettings
 
-        password = self._clear("password")
-        if password.startswith(SEALED_PREFIX):
-            raise ConfigurationError("password of this XMPP account is sealed: open the Block first.")
+        self._in_clear("password")  # raises while it is sealed
         values = {name: getattr(self, name) for name in XMPPSettings.model_fields if hasattr(self, name)}
         return XMPP(account, XMPPSettings.model_validate(values))
