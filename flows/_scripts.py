@@ -152,10 +152,12 @@ def revision(scripts: Mapping[str, Script]) -> str:
     digest = hashlib.sha256()
     for name, script in sorted(scripts.items()):
         digest.update(f"{name}\0{script.model_dump_json()}\0".encode())
-        for argument in script.argv[:3]:
+        for argument in script.argv:
             path = Path(script.cwd or "/", argument)
-            with suppress(OSError):
-                digest.update(path.read_bytes() if path.is_file() and path.stat().st_size < 2**20 else b"")
+            with suppress(OSError, ValueError):
+                if path.is_file():
+                    with path.open("rb") as content:
+                        digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()
 
 

@@ -143,6 +143,15 @@ def test_another_script_file_is_another_revision(tmp_path: Path) -> None:
     assert revision(scripts) != before
 
 
+def test_a_large_file_far_behind_counts_too(tmp_path: Path) -> None:
+    path = tmp_path / "rules.bin"
+    path.write_bytes(b"0" * 3 * 2**20)
+    scripts = {"fix": Script(argv=("/bin/sh", "-c", "true", "x", "y", str(path)))}
+    before = revision(scripts)
+    path.write_bytes(b"0" * (3 * 2**20 - 1) + b"1")
+    assert revision(scripts) != before
+
+
 def test_a_script_is_approved_together_with_its_fallback_and_without_its_neighbours(tmp_path: Path) -> None:
     paths = {name: tmp_path / f"{name}.sh" for name in ("mend", "reboot", "other")}
     for path in paths.values():
