@@ -41,7 +41,7 @@ test-servers:
 	@sh tests/servers/install.sh
 
 # An engine of its own is started where none answers, and ended again; nothing comes from an image registry.
-test-containers: $(SET_UP)
+test-containers: $(SET_UP) test-servers
 	@sh tests/servers/docker.sh run $(BIN)/pytest tests/containers $(ARGS)
 
 bench: $(SET_UP)

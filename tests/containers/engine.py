@@ -85,8 +85,8 @@ class ContainerStack:
         with ContainerStack(client, image, toml="...") as stack:
             stack.say("/order 1024")
 
-    `network` joins an existing network of Docker's, where a fake of a platform may be, or is `host`; `files` are put beside
-    parley.toml, so that automations and certificates of a test are found.
+    `network` joins an existing network of Docker's, where a fake of a platform may be, or is `host`; `files` are put
+    beside parley.toml, so that automations and certificates of a test are found.
     """
 
     def __init__(

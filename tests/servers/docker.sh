@@ -6,7 +6,8 @@
 #
 # An engine that answers already is used and left as it is. Otherwise one of our own is started: its data, its socket,
 # its containerd and its bridge are all under $PARLEY_TEST_DOCKER (by default build/docker), so that it meets no other.
-# The base image is Debian's own Python, from the mirror that apt is configured with. Exit code 75: no engine can run here.
+# The base image is Debian's own Python, from the mirror that apt is configured with. Exit code 75: no engine can run here;
+# with PARLEY_CONTAINERS=optional that is said, and no failure of `run`.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -20,6 +21,10 @@ say() { echo "docker.sh: $*" >&2; }
 
 unable() {
     say "$*"
+    if [ "$command" = run ] && [ "$PARLEY_CONTAINERS" = optional ]; then
+        say "NOT RUN, because no container engine can run here: $wanted"
+        exit 0
+    fi
     exit 75
 }
 
@@ -54,12 +59,15 @@ need() {
 # An engine whose containers can be written down here: root, and a kernel that lets namespaces and bridges be made.
 start_engine() {
     need /usr/sbin/dockerd=docker.io /usr/sbin/iptables=iptables
-    mkdir -p "$HOME_OF_ENGINE"
+    mkdir -p "$HOME_OF_ENGINE" 2>/dev/null || unable "$HOME_OF_ENGINE cannot be made"
     # Sockets have short paths, whatever the clone's is.
     run=$(mktemp -d /tmp/parley-docker.XXXXXX)
     bridge=prl$(od -An -N3 -tx1 /dev/urandom | tr -d ' \n')
     forward=$(iptables -S FORWARD 2>/dev/null | sed -n 's/^-P FORWARD //p')
-    ip link add "$bridge" type bridge 2>/dev/null || unable "this machine does not let a bridge be made"
+    ip link add "$bridge" type bridge 2>/dev/null || {
+        rmdir "$run"
+        unable "this machine does not let a bridge be made"
+    }
     ip addr add 10.213.77.1/24 dev "$bridge" && ip link set "$bridge" up
     export DOCKER_HOST="unix://$run/docker.sock"
     dockerd --data-root "$HOME_OF_ENGINE" --exec-root "$run/exec" --pidfile "$run/pid" --host "$DOCKER_HOST" \
@@ -129,6 +137,14 @@ make_base() {
 
 command=${1:-}
 [ -n "$command" ] && shift
+wanted=$*
+case ${PARLEY_CONTAINERS:=required} in
+required | optional) ;;
+*)
+    say "PARLEY_CONTAINERS=$PARLEY_CONTAINERS is neither required nor optional"
+    exit 2
+    ;;
+esac
 docker version >/dev/null 2>&1 || { [ "$command" != base ] || unable "no engine answers"; start_engine; }
 make_base
 export PARLEY_TEST_BASE="$BASE"
@@ -141,5 +157,5 @@ run)
     trap 'kill -TERM $child 2>/dev/null; wait $child; exit 143' TERM INT
     wait $child
     ;;
-*) sed -n '2,9p' "$0" >&2; exit 2 ;;
+*) sed -n '2,10p' "$0" >&2; exit 2 ;;
 esac
