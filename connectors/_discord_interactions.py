@@ -63,7 +63,9 @@ class Interactions:
         failures = 0
         while True:
             try:
-                await self._accept(event)
+                # What cannot be handed on now must not be stored when nobody waits for it any more.
+                async with asyncio.timeout(max(0.1, ANSWERS_WITHIN - (time.monotonic() - began))):
+                    await self._accept(event)
                 return True
             except Exception as error:  # noqa: BLE001 - whatever it was, it is not stored
                 failures += 1

@@ -54,9 +54,17 @@ class _Draft:
 class Messages:
     """What people write to one account."""
 
-    def __init__(self, account: str, rest: Rest, known: Known, accept: Accept, hear: Hear) -> None:
+    def __init__(
+        self,
+        account: str,
+        rest: Rest,
+        known: Known,
+        accept: Accept,
+        hear: Hear,
+        longest_pause: float = LONGEST_PAUSE,
+    ) -> None:
         self._account, self._rest, self._known, self._accept = account, rest, known, accept
-        self._hear = hear
+        self._hear, self._longest_pause = hear, longest_pause
 
     async def take(self, name: str, data: Json, me: Me) -> None:
         """Store one MESSAGE_CREATE or MESSAGE_UPDATE, however long it takes; nothing where it does not concern us."""
@@ -114,7 +122,7 @@ class Messages:
             tries += 1
             if tries == 1:
                 log.warning("discord %s: an event waits to be stored (%s)", self._account, reason)
-            await asyncio.sleep(max(wait, pause(tries, LONGEST_PAUSE)))
+            await asyncio.sleep(max(wait, pause(tries, self._longest_pause)))
 
     async def _files(self, data: Json, *, final: bool) -> tuple[tuple[File, ...], tuple[str, ...]]:
         files: list[File] = []

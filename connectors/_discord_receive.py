@@ -21,7 +21,7 @@ from connectors._discord_commands import Choices
 from connectors._discord_gateway import Session, pause
 from connectors._discord_interactions import Interactions
 from connectors._discord_known import Known
-from connectors._discord_messages import FAULTS, LONGEST_PAUSE, Hear, Messages
+from connectors._discord_messages import GIVES_UP_AFTER, LONGEST_PAUSE, Hear, Messages
 from connectors._discord_read import FORUMS, Json, Me, id_of, is_own, objects_of, snowflake_at, text_of
 from connectors._discord_rest import Rest
 from parley.errors import ConnectorError
@@ -51,9 +51,11 @@ class Receiver:
         hear: Hear,
         catch_up: timedelta,
         choices: Callable[[], Choices],
+        longest_pause: float = LONGEST_PAUSE,
     ) -> None:
         self._account, self._rest, self._known, self._catch_up = account, rest, known, catch_up
-        self._messages = Messages(account, rest, known, accept, hear)
+        self._longest_pause = longest_pause
+        self._messages = Messages(account, rest, known, accept, hear, longest_pause)
         self._interactions = Interactions(account, rest, known, accept, choices)
         self._tasks: set[asyncio.Task[None]] = set()
         self._lanes: dict[str, asyncio.Task[None]] = {}
@@ -219,7 +221,8 @@ class Receiver:
         self._caught_up()
 
     async def _page(self, channel: str, after: int) -> list[Json]:
-        failures = 0
+        """Up to `PAGE` messages, oldest first; none where they may not be read. Asked for until Discord answers."""
+        began, failures = time.monotonic(), 0
         while True:
             try:
                 params = {"after": str(after), "limit": str(PAGE)}
@@ -230,9 +233,11 @@ class Receiver:
                 break
             except ConnectorError as error:
                 failures += 1
-                if failures > FAULTS:
+                if time.monotonic() - began > GIVES_UP_AFTER:
                     log.warning("discord %s: a history cannot be read: %s", self._account, error)
                     return []
-                await asyncio.sleep(pause(failures, LONGEST_PAUSE))
+                if failures == 1:
+                    log.warning("discord %s: a history waits to be read: %s", self._account, error)
+                await asyncio.sleep(pause(failures, self._longest_pause))
         messages = [said for said in objects_of(answer.data) if id_of(said.get("id"))] if answer.ok else []
         return sorted(messages, key=lambda said: int(said["id"]))

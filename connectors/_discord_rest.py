@@ -148,7 +148,7 @@ class Rest:
         bucket = f"{what} {ids[0] if ids else ''}"
         self._wait_for(bucket, what)
         headers = {} if by_token else {"Authorization": f"Bot {self._token}"}
-        headers["User-Agent"] = "DiscordBot (https://pypi.org/project/prefect-parley/, 1)"
+        headers["User-Agent"] = "DiscordBot (prefect-parley, 1)"
         status, answered, content = await self._exchange(
             method,
             self.base_url + path.format(*ids),

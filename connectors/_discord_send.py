@@ -163,8 +163,8 @@ class Sender:
 
     async def _thread(self, channel: str, head: str, body: Body) -> str | None:
         """The thread of this message, begun if there is none; None where there can be none."""
-        me = await self._known.who(self._rest)
         try:
+            me = await self._known.who(self._rest)
             place = await self._known.find(self._rest, me, head)
         except Unknown as error:
             raise Unreachable(str(error)) from error
@@ -180,10 +180,10 @@ class Sender:
             self._known.note_place(begun.taken(), me)
         return head
 
-    async def _prepare(self, method: str, path: str, *ids: str, body: Body) -> Answer:
+    async def _prepare(self, method: str, path: str, *ids: str, **request: Any) -> Answer:
         """A request before the message itself: whatever became of it, the message was not sent."""
         try:
-            return await self._rest.ask(method, path, *ids, body=body)
+            return await self._rest.ask(method, path, *ids, **request)
         except Unknown as error:
             raise Unreachable(str(error)) from error
 
@@ -235,7 +235,7 @@ class Sender:
             attempt.original = None  # somebody has deleted it
         elif waiting is not None:
             # Everybody sees that an answer is being made, and this one is not for everybody.
-            await self._rest.ask("DELETE", ORIGINAL, *ids, by_token=True)
+            await self._prepare("DELETE", ORIGINAL, *ids, by_token=True)
         self._known.waiting.pop(interaction.token, None)
         if hidden:
             said = {**said, "flags": said["flags"] | EPHEMERAL}

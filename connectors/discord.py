@@ -28,7 +28,7 @@ from connectors._discord_commands import Choices, menu, offered, same
 from connectors._discord_find import Finder
 from connectors._discord_gateway import Gateway, Session, pause
 from connectors._discord_known import Known
-from connectors._discord_messages import Hear
+from connectors._discord_messages import LONGEST_PAUSE, Hear
 from connectors._discord_read import Json, parse
 from connectors._discord_receive import Receiver
 from connectors._discord_rest import API, Rest
@@ -83,17 +83,20 @@ class Discord(Connector):
         catch_up: timedelta = timedelta(minutes=15),
         base_url: str = API,
         identify_every: float = 5.0,
+        longest_pause: float = LONGEST_PAUSE,
         session: Callable[[], aiohttp.ClientSession] | None = None,
     ) -> None:
         """Open nothing yet. Slash commands are registered in `guild_ids`, or everywhere.
 
         `catch_up`: how far back channels are read when listening begins. `identify_every`: seconds between two new
-        sessions, five by Discord's rules. `session` makes the HTTP client; the connector closes it. Raises
+        sessions, five by Discord's rules. `longest_pause`: seconds between two attempts to store something, or to read
+        it. `session` makes the HTTP client; the connector closes it. Raises
         `ConfigurationError`.
         """
         super().__init__(account)
         _require_sdk()
         self._hear, self._guild_ids, self._catch_up = hear, guild_ids, catch_up
+        self._longest_pause = longest_pause
         self._rest = Rest(bot_token, base_url, session)
         self._known = Known()
         self._sender = Sender(account, self._rest, self._known)
@@ -117,6 +120,7 @@ class Discord(Connector):
             hear=self._hear,
             catch_up=self._catch_up,
             choices=lambda: self._choices,
+            longest_pause=self._longest_pause,
         )
         try:
             await self._connections(self._receiver.room)

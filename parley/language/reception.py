@@ -144,7 +144,9 @@ class Reception:
         if isinstance(event, Notice):
             return [of_notice(received.id, event)]
         # By far the most of what is said no route wants: that is known before an event is made of it.
-        if isinstance(event, Message) and (crossing.rooms or self._bus.may_take(message_topic(event.account))):
+        if isinstance(event, Message) and (
+            crossing.rooms or self._bus.may_take(message_topic(event.account))
+        ):
             said = of_message(received.id, event)
             return [said] if crossing.rooms or self._bus.takes(said) else []
         return []

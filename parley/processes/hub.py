@@ -529,7 +529,9 @@ class Hub:
     def _warn_of_lost_routes(self) -> None:
         for place, where in places_of(self.file):
             if not self.accounts.knows(place.partition(":")[0]):
-                logger.warning("parley.toml, %s: there is no account for %s; nothing is sent there.", where, place)
+                logger.warning(
+                    "parley.toml, %s: there is no account for %s; nothing is sent there.", where, place
+                )
 
     async def _file_refused(self, reason: str) -> None:
         await self._audit_file("configuration-refused", {"reason": reason[:500]})

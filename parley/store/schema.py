@@ -323,7 +323,7 @@ standing_approval = sa.Table(
     _text("automation", False),
     _text("automation_version", False),
     sa.Column("principal_id", sa.ForeignKey("principal.id"), nullable=False),
-    # {parameter: glob}
+    # A glob for each parameter, by its name.
     sa.Column("patterns", sa.JSON(), nullable=False),
     sa.Column("most", sa.Integer(), nullable=False),
     sa.Column("per_seconds", sa.Integer(), nullable=False),

@@ -540,6 +540,17 @@ async def test_reading_up_is_tried_again(
     assert fake.count("history") == 2
 
 
+async def test_nothing_is_passed_over_because_reading_it_fails_for_a_while(
+    driver: DiscordDriver, fake: DiscordFake, inbox: Inbox
+) -> None:
+    fake.say(f"<@{BOT}> news", channel=GENERAL)
+    for _ in range(12):
+        fake.fail_next("status", "history", status=503)
+    async with listening(driver, inbox, longest_pause=0.01):
+        await inbox.holds("news")
+    assert fake.count("history") == 13
+
+
 async def test_a_post_of_a_forum_is_read_up(driver: DiscordDriver, fake: DiscordFake, inbox: Inbox) -> None:
     id_ = fake.snowflake()
     fake.channels[FORUM]["last_message_id"] = id_

@@ -24,7 +24,7 @@ UNDER_WAY = 2
 MOSTLY = 0.6
 """The share of messages that is answered on every platform, whatever dies."""
 
-_REPORT = re.compile(r"`?/(mark|look)`? (was interrupted|failed)")
+_REPORT = re.compile(r"`?/(look|mark|linger)`? (was interrupted|failed)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +222,7 @@ def _duty_knows(history: PlatformHistory, platform: str) -> bool:
 
 
 def _effects(history: PlatformHistory) -> Iterator[str]:
-    marks = {one.key for one in history.said if one.command == "mark"}
+    marks = {one.key for one in history.said if one.command != "look"}
     counts = Counter(history.effects)
     for key, count in counts.items():
         if count > 1:

@@ -55,6 +55,9 @@ EACH, NOTICES = 11, 10
 """Messages of each of the eleven conversations, and alerts of a service."""
 
 ROLES = ("listeners", "hub", "child", "worker", "listeners")
+COMMANDS = {"look": "/look {}", "mark": "/mark {}", "linger": "/linger {} 1"}
+"""A read, an effect, and one after which the run takes its time, to be killed in it."""
+
 AHEAD, PATIENCE = 2, 10.0
 """People are up to two messages ahead of the answers, and wait no longer than so many seconds before they go on."""
 
@@ -101,9 +104,9 @@ class Town:
         """One person says all they have to say."""
         keys: list[str] = []
         for number in range(EACH):
-            key, command = f"{prefix}m{number:02}", chance.choice(("mark", "look"))
+            key, command = f"{prefix}m{number:02}", chance.choice([*COMMANDS])
             moment = time.monotonic()
-            spoken = await who.say(f"/{command} {key}")
+            spoken = await who.say(COMMANDS[command].format(key))
             self.history.said.append(
                 Said(
                     key=key,
@@ -301,7 +304,7 @@ async def test_killed_while_people_write(tmp_path: Path, seed: int) -> None:
         history.open_runs = await asyncio.to_thread(open_flow_runs, stack, 30)
         history.duty = await asyncio.to_thread(heard_on_duty, stack)
         _, texts = await asyncio.to_thread(program, stack, after)
-        history.heard = [text.split()[-1] for text in texts]
+        history.heard = [text.split()[1] for text in texts]
         history.crowding = crowding()
         print(json.dumps({"seconds": round(seconds, 1), **figures(history)}))
         assert {kill.role for kill in history.kills} == set(ROLES)
