@@ -22,6 +22,7 @@ from parley.errors import (
     Unreachable,
 )
 from parley.messages import (
+    Accepted,
     Action,
     Button,
     CommandEntry,
@@ -283,6 +284,19 @@ async def test_a_private_answer_to_an_open_question_is_not_shown_to_all(
     assert not fake.messages.get(GENERAL)  # nor does everybody see that an answer is being made
 
 
+async def test_what_comes_before_a_private_answer_may_be_tried_again(
+    driver: DiscordDriver, fake: DiscordFake, bot: Discord, inbox: Inbox
+) -> None:
+    """Taking back what all see is not the answer: that surely did not leave yet."""
+    event = await event_of(driver, bot, inbox, lambda: fake.slash("order"))
+    private = event.route.model_copy(update={"private_to": event.sender.id})
+    fake.fail_next("status", "take_back", status=502)
+    with pytest.raises(Unreachable):
+        await bot.send_message(Reply(text="only you", private=True), private, token="t")
+    await bot.send_message(Reply(text="only you", private=True), private, token="t")
+    assert [(post["content"], post["seen_by"]) for post in fake.posts] == [("only you", event.sender.id)]
+
+
 async def test_a_private_answer_for_somebody_else_goes_to_them(
     driver: DiscordDriver, fake: DiscordFake, bot: Discord, inbox: Inbox
 ) -> None:
@@ -353,6 +367,28 @@ async def test_what_is_not_stored_in_time_is_refused_at_once(
         fake.say("after")
         await inbox.holds("after")
     assert inbox.texts() == ["after"]  # nothing is carried out later behind the person's back
+
+
+async def test_a_store_that_says_nothing_does_not_carry_it_out_later(
+    driver: DiscordDriver, fake: DiscordFake, bot: Discord, inbox: Inbox
+) -> None:
+    """As while the hub restarts: the call waits for it, for longer than Discord and the person do."""
+    back = asyncio.Event()
+
+    class Slow(Inbox):
+        async def accept(self, event: Event) -> Accepted:
+            await back.wait()
+            return await super().accept(event)
+
+    slow = Slow()
+    async with listening(driver, slow, bot):
+        made = fake.slash("order")
+        await eventually(lambda: made.answered, "the refusal", within=4)
+        assert made.answered is not None
+        assert made.answered["type"] == 4
+        back.set()
+        fake.say("after")
+        await slow.holds("after")
 
 
 async def test_an_answer_comes_though_the_acknowledgement_was_too_late(
