@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from connectors._discord_rest import Rest, same_host, seconds
+from connectors._discord_rest import Rest, same_host
+from connectors._waiting import bounded
 from parley.errors import AuthError, Unreachable
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Gateway:
         limit = limit if isinstance(limit, dict) else {}
         if limit.get("remaining") == 0:
             # Beyond its number of sessions a day Discord resets a bot's token.
-            wait = seconds(_thousandth(limit.get("reset_after")))
+            wait = bounded(_thousandth(limit.get("reset_after")))
             raise _Exhausted(wait)
         self.session = Session()
         self.session.url = self._checked(stated.get("url"))
@@ -288,12 +288,6 @@ async def _close(socket: DiscordWebSocket | None) -> None:
 
 def _thousandth(value: object) -> float | None:
     return value / 1000 if isinstance(value, int | float) else None
-
-
-def pause(failures: int, longest: float) -> float:
-    """Seconds before the next connection: doubling, with jitter, so that many listeners do not come back at once."""
-    wait: float = min(longest, 0.25 * 2.0 ** min(failures, 16))
-    return wait * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 
 def _quiet() -> None:

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 
 from connectors._discord_commands import INTERACTION_AUTOCOMPLETE, Choices, suggestions
-from connectors._discord_gateway import pause
 from connectors._discord_known import Known
 from connectors._discord_read import Json, Me, Place, id_of, moment_of, object_of, parse, text_of, token_of
 from connectors._discord_rest import Rest
 from connectors._discord_write import EPHEMERAL
+from connectors._waiting import pause
 from parley.errors import ConnectorError
 from parley.messages import Accept, Event, Message
 
@@ -69,7 +69,7 @@ class Interactions:
                 return True
             except Exception as error:  # noqa: BLE001 - whatever it was, it is not stored
                 failures += 1
-                wait = pause(failures, ANSWERS_WITHIN)
+                wait = pause(failures, longest=ANSWERS_WITHIN)
                 if time.monotonic() + wait - began > ANSWERS_WITHIN:
                     log.warning(
                         "discord %s: a command was not stored in time (%s)",

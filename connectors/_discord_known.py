@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass, field, replace
 
 from connectors._discord_read import DM, Json, Me, Place, id_of, object_of, objects_of, place_of
-from connectors._discord_rest import Memory, Rest
+from connectors._discord_rest import Rest
+from connectors._memory import Memory
 from parley.errors import AuthError, Rejected
 
 # Bits of an application's flags: it may read what people write, in a hundred servers or more, and in fewer.

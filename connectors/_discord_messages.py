@@ -11,7 +11,6 @@ from pathlib import PurePosixPath
 from typing import Literal
 from urllib.parse import urlsplit
 
-from connectors._discord_gateway import pause
 from connectors._discord_known import Known
 from connectors._discord_read import (
     Json,
@@ -24,6 +23,7 @@ from connectors._discord_read import (
     text_of,
 )
 from connectors._discord_rest import API, Rest, bounded, file_name, same_host
+from connectors._waiting import pause
 from parley.errors import ConnectorError, RateLimited, Rejected, StoreUnavailable, Unreachable
 from parley.messages import MAX_FILE, Accept, Edit, Event, File, Message
 
@@ -122,7 +122,7 @@ class Messages:
             tries += 1
             if tries == 1:
                 log.warning("discord %s: an event waits to be stored (%s)", self._account, reason)
-            await asyncio.sleep(max(wait, pause(tries, self._longest_pause)))
+            await asyncio.sleep(max(wait, pause(tries, longest=self._longest_pause)))
 
     async def _files(self, data: Json, *, final: bool) -> tuple[tuple[File, ...], tuple[str, ...]]:
         files: list[File] = []

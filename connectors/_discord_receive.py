@@ -18,12 +18,13 @@ from datetime import timedelta
 from typing import Any
 
 from connectors._discord_commands import Choices
-from connectors._discord_gateway import Session, pause
+from connectors._discord_gateway import Session
 from connectors._discord_interactions import Interactions
 from connectors._discord_known import Known
 from connectors._discord_messages import GIVES_UP_AFTER, LONGEST_PAUSE, Hear, Messages
 from connectors._discord_read import FORUMS, Json, Me, id_of, is_own, objects_of, snowflake_at, text_of
 from connectors._discord_rest import Rest
+from connectors._waiting import pause
 from parley.errors import ConnectorError
 from parley.messages import Accept
 
@@ -238,6 +239,6 @@ class Receiver:
                     return []
                 if failures == 1:
                     log.warning("discord %s: a history waits to be read: %s", self._account, error)
-                await asyncio.sleep(pause(failures, self._longest_pause))
+                await asyncio.sleep(pause(failures, longest=self._longest_pause))
         messages = [said for said in objects_of(answer.data) if id_of(said.get("id"))] if answer.ok else []
         return sorted(messages, key=lambda said: int(said["id"]))

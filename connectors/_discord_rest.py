@@ -11,15 +11,15 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import math
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from connectors import _waiting
+from connectors._memory import Memory
 from parley.errors import AuthError, ConnectorError, RateLimited, Rejected, Unknown, Unreachable
 from parley.messages import File
 
@@ -28,11 +28,8 @@ if TYPE_CHECKING:
 
 API = "https://discord.com/api/v10"
 
-DEFAULT_RETRY_AFTER = 5.0  # where neither body nor header can be read
-LONGEST_RETRY_AFTER = 3600.0
 LARGEST_ANSWER = 16 * 1024 * 1024
 PATIENT_TRIES = 4
-REMEMBERED = 10_000
 
 # Codes of Discord's documentation (Opcodes and Status Codes, JSON error codes) that mean something to us.
 UNKNOWN_CHANNEL = 10003
@@ -46,30 +43,6 @@ THREAD_EXISTS = 160004
 # Cloudflare stands before Discord: with these (its documentation of 5xx errors) the request got no further than there.
 _STOPPED_ON_THE_WAY = {521, 522, 523, 525, 526, 530}
 _FROM_A_PROXY = {401, 403, 407, 408, 421, 425}
-
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-class Memory(OrderedDict[K, V], Generic[K, V]):
-    """A dict that forgets what was used longest ago."""
-
-    def __init__(self, most: int = REMEMBERED) -> None:
-        super().__init__()
-        self.most = most
-
-    def __setitem__(self, key: K, value: V) -> None:
-        super().__setitem__(key, value)
-        self.move_to_end(key)
-        if len(self) > self.most:
-            self.popitem(last=False)
-
-    def recall(self, key: K) -> V | None:
-        """The value, which is thereby used; None where it is not known."""
-        if key not in self:
-            return None
-        self.move_to_end(key)
-        return self[key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,19 +167,7 @@ class Rest:
     def _note(self, bucket: str, headers: Mapping[str, str]) -> None:
         self._exhausted.pop(bucket, None)
         if headers.get("X-RateLimit-Remaining") == "0" and (reset := headers.get("X-RateLimit-Reset-After")):
-            self._exhausted[bucket] = time.monotonic() + seconds(reset)
-
-
-def seconds(*stated: object) -> float:
-    """A wait in seconds, from the first of these that can be read; finite, not negative, an hour at most."""
-    for value in stated:
-        try:
-            wait = float(value) if isinstance(value, str | int | float) else math.nan
-        except (ValueError, OverflowError):
-            continue
-        if math.isfinite(wait):
-            return min(max(wait, 0.0), LONGEST_RETRY_AFTER)
-    return DEFAULT_RETRY_AFTER
+            self._exhausted[bucket] = time.monotonic() + _waiting.bounded(reset)
 
 
 async def bounded(content: aiohttp.StreamReader, most: int) -> bytes:
@@ -276,7 +237,7 @@ def _failure(
 ) -> ConnectorError | None:
     """What an answer means that is neither taken nor refused for a reason of the request's own."""
     if status == 429:
-        wait = seconds(stated.get("retry_after"), headers.get("Retry-After"))
+        wait = _waiting.bounded(stated.get("retry_after"), headers.get("Retry-After"))
         return RateLimited(f"Discord wants us to wait ({what}).", wait)
     if status in _STOPPED_ON_THE_WAY or (status in _FROM_A_PROXY and "code" not in stated):
         return Unreachable(f"Something on the way to Discord stopped the request ({what}: {status}).")

@@ -6,7 +6,6 @@ the read position and lives on the server; and `ParleyDelivery`, a delivery's to
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
@@ -25,6 +24,7 @@ from exchangelib.services import GetStreamingEvents, SubscribeToStreaming
 
 from connectors._exchange_calls import current
 from connectors._exchange_protocol import account
+from connectors._memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,9 +36,6 @@ MOST_MAIL = 40_000_000
 
 MOST_FOUND = 500
 """Mails that one look finds; the next look finds the next ones."""
-
-MOST_REMEMBERED = 10_000
-"""Mails that this process remembers to have dealt with."""
 
 OUR_PROPERTIES = "2f6d7ad0-6d0c-4e0e-9a43-5b1f3a0c7e92"
 """The set that our properties are named in: any fixed GUID, so that nobody else's can be meant."""
@@ -99,7 +96,7 @@ class Mailbox:
         self._settings = settings
         self._account = account(settings, endpoint)
         self._folder: Any = None
-        self._done: OrderedDict[str, None] = OrderedDict()
+        self._done: Memory[str, None] = Memory()
 
     def probe(self) -> None:
         """Log in and open the folder."""
@@ -232,8 +229,6 @@ class Mailbox:
     def _finished(self, found: Found) -> None:
         # The mark is what counts. This is for a server that takes the mark and does not show it: no mail in a circle.
         self._done[found.id] = None
-        if len(self._done) > MOST_REMEMBERED:
-            self._done.popitem(last=False)
 
     def _get(self, found: Found, fields: list[str]) -> Any:
         for item in self._account.fetch(ids=[(found.id, None)], only_fields=fields):

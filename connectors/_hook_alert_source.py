@@ -9,16 +9,13 @@ this process such a one counts as a reminder.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 
 from connectors._hook_alerts import Language, Occurrence, alerts, occurrence_of
 from connectors._hook_json import json_body
 from connectors._hook_source import HookSource
+from connectors._memory import Memory
 from parley.messages import Event, HookRequest, Notice
-
-REMEMBERED = 10_000
-"""Alerts that were told as over."""
 
 
 class AlertSource(HookSource):
@@ -29,7 +26,7 @@ class AlertSource(HookSource):
     ) -> None:
         super().__init__(account, clock=clock)
         self._language = language
-        self._over: OrderedDict[Occurrence, str] = OrderedDict()
+        self._over: Memory[Occurrence, str] = Memory()
 
     def events(self, request: HookRequest) -> tuple[Notice, ...]:
         """The alerts of a call."""
@@ -37,9 +34,5 @@ class AlertSource(HookSource):
 
     def stored(self, event: Event) -> None:
         """Remember what is over."""
-        if not (isinstance(event, Notice) and event.closes):
-            return
-        self._over[occurrence_of(event)] = event.native_id
-        self._over.move_to_end(occurrence_of(event))
-        if len(self._over) > REMEMBERED:
-            self._over.popitem(last=False)
+        if isinstance(event, Notice) and event.closes:
+            self._over[occurrence_of(event)] = event.native_id

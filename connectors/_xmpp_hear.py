@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from connectors._xmpp_memory import Memory
+from connectors._memory import Memory
 from connectors._xmpp_read import Said, forwarded, from_archive, mentions, parse, said, stanza_error
 from connectors._xmpp_rooms import Place, RoomState
 from connectors._xmpp_settings import XMPPSettings

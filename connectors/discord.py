@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from connectors._discord_commands import Choices, menu, offered, same
 from connectors._discord_find import Finder
-from connectors._discord_gateway import Gateway, Session, pause
+from connectors._discord_gateway import Gateway, Session
 from connectors._discord_known import Known
 from connectors._discord_messages import LONGEST_PAUSE, Hear
 from connectors._discord_read import Json, parse
@@ -34,6 +34,7 @@ from connectors._discord_receive import Receiver
 from connectors._discord_rest import API, Rest
 from connectors._discord_send import Sender
 from connectors._discord_write import MAX_BUTTONS, MAX_FILE, MAX_FILES, MAX_TEXT, render
+from connectors._waiting import pause
 from parley.errors import AuthError, ConfigurationError, ConnectorError, RateLimited, Unknown, Unreachable
 from parley.messages import Accept, Capabilities, CommandEntry, Connector, Receipt, Reply, Route
 
@@ -147,7 +148,7 @@ class Discord(Connector):
             if failures >= TRIES_TO_RESUME:
                 self._gateway.session = Session()
             longest = LONGEST_WAIT if self._gateway.session.id else LONGEST_WAIT_FOR_SESSION
-            await asyncio.sleep(max(wait, pause(failures, longest)))
+            await asyncio.sleep(max(wait, pause(failures, longest=longest)))
 
     async def _connection(self, room: asyncio.Event) -> None:
         await self._known.who(self._rest)

@@ -21,15 +21,15 @@ import json
 import logging
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 from urllib.parse import urlsplit
 
+from connectors._memory import Memory
 from connectors._slack_read import (
     SPOKEN,
     Json,
@@ -95,7 +95,6 @@ HELLO_WITHIN = 10.0
 STEADY = 10.0  # seconds after which a connection counts as a good one
 IN_FLIGHT = 200  # envelopes being stored at once
 ROOM_WITHIN = 2.0  # of Slack's three seconds: one more waits so long, then it is left to Slack's redelivery
-REMEMBERED = 10_000  # threads, conversations, uploads
 LOOK_BACK = timedelta(days=1)  # how far a look-up for a lost receipt reads
 PAGES = 10
 
@@ -141,25 +140,6 @@ def _raise_for(method: str, status: int, error: str, header: str | None) -> NoRe
 
 
 # --- the connector ---------------------------------------------------------------------------------------------------
-
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-class _Memory(OrderedDict[K, V], Generic[K, V]):
-    """A dict that forgets what was used longest ago."""
-
-    def __setitem__(self, key: K, value: V) -> None:
-        super().__setitem__(key, value)
-        self.move_to_end(key)
-        if len(self) > REMEMBERED:
-            self.popitem(last=False)
-
-    def recall(self, key: K) -> V | None:
-        if key not in self:
-            return None
-        self.move_to_end(key)
-        return self[key]
 
 
 @dataclass(slots=True)
@@ -213,10 +193,10 @@ class Slack(Connector):
         self._make_session = session or _session
         self._http: aiohttp.ClientSession | None = None
         self._me: Me | None = None
-        self._threads: _Memory[tuple[str, str], bool] = _Memory()
-        self._types: _Memory[str, str] = _Memory()
-        self._uploads: _Memory[str, _Upload] = _Memory()
-        self._texts: _Memory[str, bool] = _Memory()
+        self._threads: Memory[tuple[str, str], bool] = Memory()
+        self._types: Memory[str, str] = Memory()
+        self._uploads: Memory[str, _Upload] = Memory()
+        self._texts: Memory[str, bool] = Memory()
 
     def __repr__(self) -> str:
         return f"Slack(account={self.account!r})"

@@ -9,11 +9,11 @@ Whether senders are who they say is the service's to vouch for: unless the accou
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from connectors._memory import Memory
 from connectors._tls import is_loopback
 from connectors._waiting import bounded
 from connectors._websocket_frames import (
@@ -52,7 +52,6 @@ PING_EVERY = 20.0
 ANSWER_WITHIN = 10.0
 REFUSED_WITHIN = 1.0
 MAX_FRAME = 1024 * 1024
-REMEMBERED = 10_000  # threads in which we have answered
 _LOGIN = "\x00login"
 
 
@@ -99,7 +98,7 @@ class WebSocket(Connector):
         self._hear, self._trusted = hear, trusted_senders
         self._max_frame, self._ping_every, self._ssl = max_frame, ping_every, ssl_context
         self._line = SharedLine(self._open)
-        self._threads: OrderedDict[tuple[str, str | None], bool] = OrderedDict()
+        self._threads: Memory[tuple[str, str | None], bool] = Memory()
 
     def __repr__(self) -> str:
         return f"WebSocket(account={self.account!r})"
@@ -181,8 +180,6 @@ class WebSocket(Connector):
             await line.tell(frame)
         if route.thread:
             self._threads[route.conversation, route.thread] = True
-            if len(self._threads) > REMEMBERED:
-                self._threads.popitem(last=False)
         return Receipt(native_ids=(native_id,))
 
     def _taken(self, raw: Raw) -> str:

@@ -21,12 +21,12 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
+from connectors._memory import Memory
 from connectors._waiting import pause
 from connectors._wecom_api import Api, FileTooLarge, Json
 from connectors._wecom_crypto import MAX_CIPHER, Envelope
@@ -104,7 +104,7 @@ class Wecom(Connector):
         self._envelope = Envelope(token, encoding_aes_key, corp_id)
         self._api = Api(corp_id, secret, base_url, clock)
         self._pace = Pace(clock)
-        self._begun: OrderedDict[str, _Progress] = OrderedDict()
+        self._begun: Memory[str, _Progress] = Memory(_REMEMBERED)
 
     def __repr__(self) -> str:
         return f"Wecom(account={self.account!r})"
@@ -240,10 +240,7 @@ class Wecom(Connector):
             log.warning("wecom %s: some did not get a message, WeCom wants licences for them", self.account)
 
     def _progress(self, token: str) -> _Progress:
-        progress = self._begun.setdefault(token, _Progress())
-        self._begun.move_to_end(token)
-        if len(self._begun) > _REMEMBERED:
-            self._begun.popitem(last=False)
+        progress = self._begun[token] = self._begun.get(token) or _Progress()
         return progress
 
     async def check(self) -> None:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 from connectors import _wecom_bot_media as media
+from connectors._memory import Memory
 from connectors._websocket_line import Json, Line, dial
 from connectors._websocket_shared import SharedLine
 from connectors._wecom_bot_read import card_event, event_type, media_of, parse, req_id_of, user_of
@@ -92,9 +93,9 @@ class WecomBot(Connector):
         self._line = SharedLine(self._open)
         self._http: httpx.AsyncClient | None = None
         self._turns: OrderedDict[str, asyncio.Lock] = OrderedDict()
-        self._cards: OrderedDict[str, dict[str, Any]] = OrderedDict()
-        self._sent: OrderedDict[str, list[str]] = OrderedDict()
-        self._unanswered: OrderedDict[str, bool] = OrderedDict()
+        self._cards: Memory[str, dict[str, Any]] = Memory(REMEMBERED)
+        self._sent: Memory[str, list[str]] = Memory(REMEMBERED)
+        self._unanswered: Memory[str, bool] = Memory(REMEMBERED)
 
     def __repr__(self) -> str:
         return f"WecomBot(account={self.account!r})"
@@ -187,8 +188,7 @@ class WecomBot(Connector):
         if route.account != self.account:
             raise Rejected("This answer belongs to another account.")
         bodies = render(reply, route)
-        sent = self._sent.setdefault(token, []) if token else []
-        _forget_old(self._sent)
+        sent = self._progress(token)
         for body in bodies[len(sent) :]:
             sent.append(await self._send(body, route))
         for file in reply.files[max(0, len(sent) - len(bodies)) :]:
@@ -197,6 +197,12 @@ class WecomBot(Connector):
             sent.append(await self._send({"msgtype": kind, kind: {"media_id": media_id}}, route))
         self._sent.pop(token, None)
         return Receipt(native_ids=tuple(sent))
+
+    def _progress(self, token: str) -> list[str]:
+        sent = self._sent.get(token, []) if token else []
+        if token:
+            self._sent[token] = sent
+        return sent
 
     async def _send(self, body: dict[str, Any], route: Route) -> str:
         line = await self._connected()
@@ -216,7 +222,6 @@ class WecomBot(Connector):
             return stream_id
         task = str(card["task_id"])
         self._cards[task] = card
-        _forget_old(self._cards)
         return task
 
     async def _respond(self, line: Line, req_id: str, body: dict[str, Any]) -> Json:
@@ -227,7 +232,6 @@ class WecomBot(Connector):
         except Unknown:
             # Its answer may still come, and would be taken for the next one's.
             self._unanswered[req_id] = True
-            _forget_old(self._unanswered)
             raise
 
     async def _upload_step(self, cmd: str, body: dict[str, Any]) -> Any:
@@ -278,11 +282,6 @@ class WecomBot(Connector):
         http, self._http = self._http, None
         if http is not None:
             await http.aclose()
-
-
-def _forget_old(memory: OrderedDict[str, Any]) -> None:
-    while len(memory) > REMEMBERED:
-        memory.popitem(last=False)
 
 
 CONNECTOR = WecomBot

@@ -26,10 +26,10 @@ from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import ClassVar, TypeVar
 
+from connectors._memory import Memory
 from connectors._xmpp_errors import meaning
 from connectors._xmpp_files import Uploads
 from connectors._xmpp_hear import Ours
-from connectors._xmpp_memory import Memory
 from connectors._xmpp_read import StanzaError, parse, said
 from connectors._xmpp_rooms import RoomState
 from connectors._xmpp_session import Session

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from connectors._discord_commands import PRIVATE, menu, offered, same, suggestions, typed, written
 from connectors._discord_read import Me, Place, concerns_us, moment_of, parse, place_of, plain, snowflake_at
-from connectors._discord_rest import LONGEST_RETRY_AFTER, same_host, seconds
+from connectors._discord_rest import same_host
 from connectors._discord_write import (
     MAX_FILE,
     MAX_SENT,
@@ -576,15 +576,6 @@ def test_a_thread_is_named_after_what_is_said(text: str, name: str) -> None:
 
 
 # --- the rest --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("stated", "wait"),
-    [((7, "9"), 7.0), (("soon", "9"), 9.0), ((None, "0.5"), 0.5), (("nan", "inf"), 5.0), ((-5,), 0.0),
-     ((1e9,), LONGEST_RETRY_AFTER), ((10**400,), 5.0), ((), 5.0)],
-)  # fmt: skip
-def test_a_wait_is_a_bounded_number(stated: tuple[object, ...], wait: float) -> None:
-    assert seconds(*stated) == wait
 
 
 @pytest.mark.parametrize(

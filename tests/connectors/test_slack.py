@@ -1246,14 +1246,3 @@ def test_importing_it_does_not_import_the_sdk() -> None:
         "assert not {'slack_sdk', 'aiohttp'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
-
-
-def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slack, "REMEMBERED", 3)
-    memory: slack._Memory[int, bool] = slack._Memory()
-    for number in range(3):
-        memory[number] = True
-    assert memory.recall(0)
-    memory[3] = True
-    assert list(memory) == [2, 0, 3]
-    assert memory.recall(1) is None

@@ -52,6 +52,23 @@ def test_a_wait_is_bounded(said: Any, seconds: float) -> None:
     assert bounded(said) == seconds
 
 
+@pytest.mark.parametrize(
+    ("stated", "wait"),
+    [
+        ((7, "9"), 7.0),
+        (("soon", "9"), 9.0),
+        ((None, "0.5"), 0.5),
+        (("nan", "inf"), 5.0),
+        ((-5,), 0.0),
+        ((1e9,), 3600.0),
+        ((10**400,), 5.0),
+        ((), 5.0),
+    ],
+)
+def test_the_first_that_can_be_read_counts(stated: tuple[object, ...], wait: float) -> None:
+    assert bounded(*stated) == wait
+
+
 def test_pauses_grow_and_differ() -> None:
     assert max(pause(0) for _ in range(100)) <= 0.25
     assert max(pause(10**6) for _ in range(100)) <= 30
