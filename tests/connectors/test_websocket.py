@@ -556,10 +556,10 @@ async def test_a_thread_that_we_answered_in_is_ours(driver: WebSocketDriver, inb
 
 
 class Wire:
-    """A way to the service that can go dead: nothing comes through any more, not even an end."""
+    """A way to the service on which what there is can go dead: nothing comes through any more, not even an end."""
 
     def __init__(self, port: int) -> None:
-        self.dead = asyncio.Event()
+        self._dead = asyncio.Event()
         self._port = port
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -572,22 +572,32 @@ class Wire:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def die(self) -> None:
+        """The connections that there are go dead; new ones do not."""
+        self._dead.set()
+        self._dead = asyncio.Event()
+
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        dead = self._dead
         their_reader, their_writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
-            await asyncio.gather(self._pump(reader, their_writer), self._pump(their_reader, writer))
+            await asyncio.gather(
+                self._pump(reader, their_writer, dead), self._pump(their_reader, writer, dead)
+            )
         except asyncio.CancelledError:
             pass  # the server calls a cancelled one an error
         finally:
             for end in (writer, their_writer):
                 end.transport.abort()
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, dead: asyncio.Event
+    ) -> None:
         while data := await source.read(65536):
-            if self.dead.is_set():
+            if dead.is_set():
                 await asyncio.Event().wait()
             sink.write(data)
         sink.close()
@@ -600,11 +610,9 @@ async def test_a_dead_connection_is_noticed(driver: WebSocketDriver, inbox: Inbo
         made = WebSocket("a", url=f"ws://127.0.0.1:{port}/desk", **options)
         async with hearing(made, inbox):
             await eventually(lambda: driver.fake.logins >= 1, "the login")
-            wire.dead.set()
-            before = driver.fake.logins
-            line = await made._line.get()
+            before, line = driver.fake.logins, await made._line.get()
+            wire.die()
             await eventually(lambda: line.ended is not None, "the end of the dead connection")
-            wire.dead.clear()
             await eventually(lambda: driver.fake.logins > before, "a new connection")
 
 
