@@ -51,7 +51,7 @@ def test_settings_are_taken(toml: str) -> None:
 @pytest.mark.parametrize("session", list(blocks("console")))
 def test_commands_exist(session: str) -> None:
     """Every `parley ...` line names a command and options that there are."""
-    for line in session.splitlines():
+    for line in session.replace("\\\n", " ").splitlines():
         words = shlex.split(line.partition("  #")[0].removeprefix("$ ")) if line.startswith("$ ") else []
         if words and Path(words[0]).name == "parley":
             _exists(words[1:])
