@@ -1,6 +1,6 @@
 """Bodies of hooks: read within bounds, and looked into without trusting their form. Pure.
 
-The hooks' port bounds a body to 1 MiB, the parser its nesting to about 200. What is not there or of another type than
+The hooks' port bounds a body to 5 MiB, the parser its nesting to about 200. What is not there or of another type than
 the service documents is the empty value of the type asked for; only what makes a request unreadable raises.
 """
 
