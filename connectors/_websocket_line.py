@@ -186,6 +186,7 @@ class Line:
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(Unknown("The connection ended before the answer came."))
+                answer.exception()  # who asked may still be sending, and learns of it there
 
     async def close(self) -> None:
         """Leave no task and no socket."""
