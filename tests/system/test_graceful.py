@@ -16,7 +16,7 @@ from tests.stack import COMMAND, Stack
 from tests.system.conftest import TOML, made
 from tests.system.effects import FILE, effects, gate
 from tests.system.history import History, Sent, violations
-from tests.system.load import People, open_flow_runs
+from tests.system.load import People, crowding, open_flow_runs
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -24,6 +24,9 @@ RUNNING, WAITING = 20, 10
 TOO_LONG = 600.0
 OPENED_AFTER = 3.0
 """So many seconds after SIGTERM the runs that wait at the gate can end: within what they get."""
+
+QUIET_SECONDS = 75.0
+"""A run that the worker had no time left to tell of ends when its lease does, 60 s after the hub's next start."""
 
 GRACE = 45.0
 """The longest grace of each stage, one after another: runs get 20 s to finish, and hub and Prefect end after them."""
@@ -69,7 +72,7 @@ def _linger(people: People, number: int, seconds: float) -> Sent:
 def _second_start(stack: Stack, history: History, file: Path) -> None:
     stack.start()
     with People(stack, history) as people:
-        people.outcomes(60)
+        people.outcomes(QUIET_SECONDS * crowding())
         _linger(people, 99, 0)
         people.outcomes(30)
     history.effects, history.open_runs = effects(file), open_flow_runs(stack, 30)
