@@ -25,7 +25,7 @@ from parley.messages.inbox import Received
 from parley.messages.model import Assurance, Reply, Table, now
 from parley.people import standing
 from parley.people.audit import Audit, Phase
-from parley.people.principals import Role
+from parley.people.principals import PrincipalKind, Role
 from parley.runs.catalogue import AutomationSpec, Catalogue
 from parley.runs.requests import QueuedRun, short
 from parley.store import schema
@@ -80,8 +80,8 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
         "请写 `/standing`、`/standing allow 命令 参数=模式 … for=名称 rate=3/h until=30d` 或 `/standing revoke 编号`。",
     ),
     "for": (
-        "Say for whom: `for=NAME`. There is nobody called {name}.",
-        "请说明对象：`for=名称`。没有名为 {name} 的成员。",
+        "Say for which service: `for=NAME`, as its account is called. There is no service {name}.",
+        "请说明对象服务：`for=名称`（即其账号名）。没有名为 {name} 的服务。",
     ),
     "pattern": (
         "{name}: give it a pattern, as in `{name}=…`; what has none is not covered.",
@@ -207,7 +207,9 @@ class StandingCommands:
 
     async def _principal(self, name: str, language: Language) -> sa.Row[tuple[str, str]]:
         table = schema.principal
-        query = sa.select(table.c.id, table.c.name).where(table.c.name == name, table.c.enabled)
+        # People are asked, by an offer or by themselves; only what a service reports runs with nobody there.
+        service = sa.and_(table.c.enabled, table.c.kind == PrincipalKind.SERVICE)
+        query = sa.select(table.c.id, table.c.name).where(table.c.name == name, service)
 
         async def find(conn: AsyncConnection) -> sa.Row[tuple[str, str]] | None:
             return (await conn.execute(query)).first()

@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from parley.people import standing
+from parley.people.principals import PrincipalKind
 from parley.runs.catalogue import AutomationSpec, Effect, Parameter
 from parley.store import schema
 from tests.hub.house import CATALOGUE, House, text_of
@@ -35,7 +36,7 @@ ALLOW = "/standing allow repair script=restart host=web* for=alerts rate=5/2h un
 async def shop(house: House) -> House:
     """A house with an automation to repair things, and a service."""
     house.hub.publish(CATALOGUE.model_copy(update={"automations": (*CATALOGUE.automations, REPAIR)}))
-    await house.person("alerts", "none")
+    await house.person("alerts", "none", kind=PrincipalKind.SERVICE)
     return house
 
 
@@ -91,7 +92,7 @@ async def test_nobody_but_the_owner_gives_one(shop: House) -> None:
         ("/standing allow repair script=restart host=db* for=alerts", "nothing that it may be fits"),
         ("/standing allow repair script=restart host=web1 port=1 for=alerts", "no parameter port"),
         ("/standing allow repair script=restart host=web1", "for=NAME"),
-        ("/standing allow repair script=restart host=web1 for=nobody", "nobody called nobody"),
+        ("/standing allow repair script=restart host=web1 for=nobody", "no service nobody"),
         ("/standing allow repair script=restart host=web1 for=alerts rate=often", "no rate"),
         ("/standing allow repair script=restart host=web1 for=alerts rate=0/h", "no rate"),
         ("/standing allow repair script=restart host=web1 for=alerts rate=3/91d", "at most 90 days"),
@@ -100,6 +101,7 @@ async def test_nobody_but_the_owner_gives_one(shop: House) -> None:
         ("/standing allow repair script=restart host=web1 for=alerts until=9999d", "at most a year"),
         ("/standing allow repair script=restart host=web1 for=alerts until=0d", "no time"),
         ("/standing revoke 00000000", "no standing approval"),
+        ("/standing allow repair script=restart host=web1 for=owner", "no service owner"),
         ("/standing please", "/standing allow COMMAND"),
     ],
 )
