@@ -24,11 +24,11 @@ from parley.errors import (
     ConnectorError,
     RateLimited,
     Rejected,
-    StoreUnavailable,
     Unknown,
     Unreachable,
 )
-from parley.messages import Accepted, Assurance, ConversationKind, Event, File, Message, Reply, Route
+from parley.messages import Assurance, ConversationKind, File, Reply, Route
+from tests.connectors.hearing import Heard, listening
 from tests.fakes._driver import eventually
 from tests.fakes._ews_tls import server_tls
 from tests.fakes.exchange import (
@@ -52,42 +52,6 @@ APP = {
     "client_secret": CLIENT_SECRET,
     "tenant_id": TENANT,
 }
-
-
-class Heard:
-    """An inbox that keeps what it is given, can be out of order, and can keep us waiting."""
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-        self.down = False
-        self.stuck = False
-
-    async def accept(self, event: Event) -> Accepted:
-        if self.down:
-            raise StoreUnavailable("down")
-        assert isinstance(event, Message)
-        self.messages.append(event)
-        if self.stuck:
-            await asyncio.Event().wait()
-        return Accepted(id=event.native_id, new=True)
-
-    @property
-    def texts(self) -> list[str]:
-        return [message.text for message in self.messages]
-
-    async def hears(self, *texts: str) -> None:
-        await eventually(lambda: set(texts) <= set(self.texts), f"{texts}; there is {self.texts}")
-
-
-@asynccontextmanager
-async def listening(connector: Exchange, heard: Heard) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(connector.listen(heard.accept))
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-    assert task.cancelled(), f"listening ended by itself: {task.exception()!r}"
 
 
 @pytest_asyncio.fixture

@@ -9,61 +9,24 @@ import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 import pytest
 import pytest_asyncio
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from connectors.mail import Mail
-from parley.errors import AuthError, RateLimited, Rejected, StoreUnavailable, Unknown, Unreachable
+from parley.errors import AuthError, RateLimited, Rejected, Unknown, Unreachable
 from parley.messages import Accepted, ConversationKind, Event, Message, Reply, Route
+from tests.certificates import self_signed
+from tests.connectors.hearing import Heard, listening
 from tests.fakes._driver import eventually
 from tests.fakes.mail import ASSISTANT, PASSWORD, TAKEN, TOKEN, Dovecot, MailDriver, letter
 
 pytestmark = pytest.mark.servers
 
 ROUTE = Route(account="office", conversation="alice@example.org", kind=ConversationKind.MAIL)
-
-
-class Heard:
-    """An inbox that keeps what it is given and can be out of order."""
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-        self.attempts = 0
-        self.down = False
-
-    async def accept(self, event: Event) -> Accepted:
-        self.attempts += 1
-        if self.down:
-            raise StoreUnavailable("down")
-        assert isinstance(event, Message)
-        self.messages.append(event)
-        return Accepted(id=event.native_id, new=True)
-
-    @property
-    def texts(self) -> list[str]:
-        return [message.text for message in self.messages]
-
-    async def hears(self, *texts: str) -> None:
-        await eventually(lambda: set(texts) <= set(self.texts), f"{texts}; there is {self.texts}")
-
-
-@asynccontextmanager
-async def listening(connector: Mail, heard: Heard) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(connector.listen(heard.accept))
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-    assert task.cancelled(), f"listening ended by itself: {task.exception()!r}"
 
 
 @pytest_asyncio.fixture
@@ -375,32 +338,10 @@ async def test_cancelling_while_the_server_is_silent_leaves_no_thread(
 # --- encryption and logins -------------------------------------------------------------------------------------------
 
 
-def certificate(host: str = "localhost") -> tuple[bytes, bytes]:
-    """A self-signed certificate and its key, both PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return made.public_bytes(pem), private
-
-
 @pytest_asyncio.fixture
 async def encrypted(tmp_path: Any) -> AsyncIterator[MailDriver]:
     driver = MailDriver()
-    driver.dovecot.certificate = certificate()
+    driver.dovecot.certificate = self_signed("localhost", address="")
     for name, content in zip(("cert", "key"), driver.dovecot.certificate, strict=True):
         (tmp_path / name).write_bytes(content)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -443,7 +384,7 @@ async def test_a_certificate_that_is_not_the_servers_is_refused(
     encrypted: MailDriver, security: str, wrong: str
 ) -> None:
     assert encrypted.dovecot.certificate
-    trusted = certificate() if wrong == "authority" else encrypted.dovecot.certificate
+    trusted = self_signed("localhost", address="") if wrong == "authority" else encrypted.dovecot.certificate
     port = encrypted.dovecot.imaps_port if security == "tls" else encrypted.dovecot.imap_port
     host = "localhost" if wrong == "authority" else "127.0.0.1"
     common = {"ca_certificates": trusted[0].decode()}

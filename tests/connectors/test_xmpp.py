@@ -6,23 +6,19 @@ import asyncio
 import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from slixmpp import JID
 from slixmpp.exceptions import IqError
 
 from connectors.xmpp import XMPP, XMPPSettings
-from parley.errors import AuthError, Rejected, StoreUnavailable, Unknown, Unreachable
-from parley.messages import Accepted, Assurance, ConversationKind, Edit, Event, File, Message, Reply, Route
+from parley.errors import AuthError, Rejected, Unknown, Unreachable
+from parley.messages import Assurance, ConversationKind, Edit, File, Reply, Route
+from tests.certificates import self_signed
+from tests.connectors.hearing import Heard, listening
 from tests.fakes._driver import eventually
 from tests.fakes.xmpp import BOT, HIDDEN_ROOM, NICK, PASSWORD, ROOM, Gate, Person, XMPPDriver
 from tests.servers.prosody import DOMAIN, Prosody
@@ -33,47 +29,6 @@ ALICE = f"alice@{DOMAIN}"
 DIRECT = Route(account="office", conversation=ALICE)
 GROUP = Route(account="office", conversation=ROOM, kind=ConversationKind.GROUP)
 CLIENT = "jabber:client"
-
-
-class Heard:
-    """An inbox that keeps what it is given, however often, and can be out of order."""
-
-    def __init__(self) -> None:
-        self.given: list[Event] = []
-        self.attempts = 0
-        self.down = False
-
-    async def accept(self, event: Event) -> Accepted:
-        self.attempts += 1
-        if self.down:
-            raise StoreUnavailable("down")
-        self.given.append(event)
-        return Accepted(id=event.native_id, new=True)
-
-    @property
-    def messages(self) -> list[Message]:
-        return [event for event in self.given if isinstance(event, Message)]
-
-    @property
-    def texts(self) -> list[str]:
-        return [message.text for message in self.messages]
-
-    async def hears(self, *texts: str) -> None:
-        await eventually(lambda: set(texts) <= set(self.texts), f"{texts}; there is {self.texts}")
-
-    def one(self, text: str) -> Message:
-        return next(message for message in self.messages if message.text == text)
-
-
-@asynccontextmanager
-async def listening(connector: XMPP, heard: Heard) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(connector.listen(heard.accept))
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-    assert task.cancelled(), f"listening ended by itself: {task.exception()!r}"
 
 
 @pytest_asyncio.fixture
@@ -695,30 +650,6 @@ async def test_nobody_is_there(xmpp: XMPP) -> None:
 # --- the connection --------------------------------------------------------------------------------------------------
 
 
-def certificate(name: str) -> tuple[bytes, bytes]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    moment = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(moment - timedelta(days=1))
-        .not_valid_after(moment + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ip_address("127.0.0.1"))]), False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return private, made.public_bytes(serialization.Encoding.PEM)
-
-
 def settings(port: int, **changed: Any) -> XMPPSettings:
     return XMPPSettings.model_validate(
         {"jid": BOT, "password": PASSWORD, "host": "127.0.0.1", "port": port, "open_within": 5, **changed}
@@ -726,7 +657,7 @@ def settings(port: int, **changed: Any) -> XMPPSettings:
 
 
 async def test_tls_is_verified_both_ways(tmp_path: Path) -> None:
-    pair, authority = certificate(DOMAIN), tmp_path / "ca.pem"
+    pair, authority = self_signed(DOMAIN)[::-1], tmp_path / "ca.pem"
     authority.write_bytes(pair[1])
     async with Prosody(accounts={"parley": PASSWORD, "alice": PASSWORD}, certificate=pair) as server:
         for port, security in ((server.port, "starttls"), (server.tls_port, "tls")):
@@ -740,7 +671,7 @@ async def test_tls_is_verified_both_ways(tmp_path: Path) -> None:
 
 
 async def test_a_certificate_of_another_name_is_refused(tmp_path: Path) -> None:
-    pair, authority = certificate("other.example"), tmp_path / "ca.pem"
+    pair, authority = self_signed("other.example")[::-1], tmp_path / "ca.pem"
     authority.write_bytes(pair[1])
     async with (
         Prosody(accounts={"parley": PASSWORD}, certificate=pair) as server,

@@ -8,9 +8,7 @@ vendor's SDKs.
 from __future__ import annotations
 
 import base64
-import datetime as dt
 import hashlib
-import ipaddress
 import itertools
 import json
 import logging
@@ -25,11 +23,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.x509.oid import NameOID
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
@@ -37,6 +31,7 @@ from websockets.http11 import Request, Response
 
 from connectors.wecom_bot import WecomBot
 from parley.messages import Accept, Accepted, Button, Event, File
+from tests.certificates import self_signed
 from tests.fakes._driver import Failure, Sent, eventually
 
 Json = dict[str, Any]
@@ -452,26 +447,7 @@ def _check(fits: bool, code: int) -> None:
 
 def _certificate(folder: Path) -> str:
     """A certificate for this machine, in a file with its key; the certificate alone is in `ca.pem`."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"wecom bot fake {os.urandom(8).hex()}")])
-    moment = dt.datetime.now(dt.UTC)
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(moment - dt.timedelta(hours=1))
-        .not_valid_after(moment + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    public = certificate.public_bytes(serialization.Encoding.PEM)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    public, private = self_signed("localhost", subject=f"wecom bot fake {os.urandom(8).hex()}")
     (folder / "ca.pem").write_bytes(public)
     (folder / "server.pem").write_bytes(public + private)
     return str(folder / "server.pem")

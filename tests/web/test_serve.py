@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -27,6 +22,7 @@ from parley.metrics import MOST_VALUES, Metrics
 from parley.settings import File, Hooks, Settings, Web
 from parley.web import console, serve
 from parley.web.limits import HOOK_BODY
+from tests.certificates import self_signed
 from tests.web.fake_front import REPORT, FakeFront
 
 
@@ -95,7 +91,7 @@ def test_certificate_and_key_belong_together(tmp_path: Path) -> None:
 async def test_with_a_certificate_nothing_below_tls_1_3(
     front: FakeFront, configured: Settings, tmp_path: Path
 ) -> None:
-    certificate, key = self_signed(tmp_path)
+    certificate, key = certificate_files(tmp_path)
     secure = configured.model_copy(update={"file": File(web=Web(certificate=certificate, key=key))})
     async with serve.serve(front, secure, metrics=Metrics()):
         trusting = ssl.create_default_context(cafile=str(certificate))
@@ -314,26 +310,8 @@ async def test_metrics_are_counted_and_bounded(front: FakeFront, configured: Set
     assert 'account="team"' not in text
 
 
-def self_signed(folder: Path) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "parley test")])
-    now = datetime.now(UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(address, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    plain = serialization.NoEncryption()
-    form = serialization.PrivateFormat.PKCS8
-    certificate, secret = folder / "certificate.pem", folder / "key.pem"
-    certificate.write_bytes(built.public_bytes(serialization.Encoding.PEM))
-    secret.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, plain))
-    return certificate, secret
+def certificate_files(folder: Path) -> tuple[Path, Path]:
+    files = (folder / "certificate.pem", folder / "key.pem")
+    for file, content in zip(files, self_signed(), strict=True):
+        file.write_bytes(content)
+    return files
