@@ -91,7 +91,7 @@ async def test_a_report_can_be_read_in_prefect(page: Page, stack: Stack) -> None
     await shows(page, "Completed", "daily_report", "9 Task runs")
     await click(page, "[role=tab]", "Artifacts")
     await click(page, "[role=tabpanel] a", "daily-report")
-    await shows(page, "report-")
+    await shows(page, "Flow run: daily-")
     await page.go(await page.until("document.querySelector('a[href*=\"/artifacts/artifact/\"]')?.href"))
     await shows(page, "Orders from", "revenue (EUR)")
 
