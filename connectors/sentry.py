@@ -19,6 +19,7 @@ from connectors._hook_json import Json, id_of, json_body, object_of, text_of, te
 from connectors._hook_proofs import prove_hex_hmac, prove_recent
 from connectors._hook_source import HookSource, delivery_id, required, scope, sender
 from connectors._hook_text import line, passage, shortened
+from connectors._memory import Memory
 from parley.messages import HookRequest, Notice, derived_id
 
 __all__ = ["CONNECTOR", "Sentry", "parse"]
@@ -250,6 +251,7 @@ class Sentry(HookSource):
         """`old_client_secret` is still taken while the secret is being changed. Raises `ConfigurationError`."""
         super().__init__(account, clock=clock)
         self._secrets = required(client_secret=client_secret, old_client_secret=old_client_secret)
+        self._changes: Memory[str, tuple[str, str]] = Memory()
 
     def prove(self, request: HookRequest, now: float) -> None:
         """Sentry-Hook-Signature over the body, and a time that is near."""
@@ -259,17 +261,31 @@ class Sentry(HookSource):
     def events(self, request: HookRequest) -> tuple[Notice, ...]:
         """The notice in a call."""
         body = json_body(request)
-        return parse(request.headers, body, self.account, _native_id(request, body))
+        return parse(request.headers, body, self.account, self._native_id(request, body))
 
+    def _native_id(self, request: HookRequest, body: Json) -> str:
+        resource, data = request.headers.get("sentry-hook-resource", ""), object_of(body.get("data"))
+        if resource == "metric_alert":
+            return self._change_of(id_of(object_of(data.get("metric_alert")).get("id")), request.body)
+        if resource != "issue":
+            return derived_id(resource, request.body)
+        number = id_of(object_of(data.get("issue")).get("id"))
+        if body.get("action") == "created" and number:
+            return derived_id("issue.created", number)
+        return delivery_id(request, "request-id")
 
-def _native_id(request: HookRequest, body: Json) -> str:
-    resource = request.headers.get("sentry-hook-resource", "")
-    if resource != "issue":
-        return derived_id(resource, request.body)
-    number = id_of(object_of(object_of(body.get("data")).get("issue")).get("id"))
-    if body.get("action") == "created" and number:
-        return derived_id("issue.created", number)
-    return delivery_id(request, "request-id")
+    def _change_of(self, alert: str, body: bytes) -> str:
+        """The id of a metric alert's change; the same twice in a row is one, sent again.
+
+        Critical, a warning, critical again: the first and the last may look the same, what was told between tells them
+        apart.
+        """
+        before, change = self._changes.recall(alert) or ("", ""), derived_id("metric_alert", body)
+        if before[0] == change:
+            return before[1]
+        id_ = derived_id(change, before[1]) if before[1] else change
+        self._changes[alert] = (change, id_)
+        return id_
 
 
 CONNECTOR = Sentry

@@ -120,6 +120,16 @@ def test_the_same_change_of_an_issue_on_another_day_is_another() -> None:
     assert first[0].native_id != second[0].native_id
 
 
+def test_a_metric_alert_may_become_what_it_was() -> None:
+    """Nothing in the calls tells the second time from the first; the same twice in a row is one that is sent again."""
+    connector = sentry.SentryCaller().connector("a")
+    said = ("critical", "critical", "warning", "warning", "critical", "resolved", "critical")
+    ids = [connector.events(delivery("metric_alert", metric(action)))[0].native_id for action in said]
+    assert ids[0] == ids[1]
+    assert ids[2] == ids[3]
+    assert len(set(ids)) == 5
+
+
 def test_an_issue_is_new_once() -> None:
     """Sent again it is another request, and the issue may have been seen again meanwhile."""
     connector = sentry.SentryCaller().connector("a")
