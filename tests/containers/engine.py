@@ -79,6 +79,21 @@ def _index() -> str:
     return os.environ.get("PIP_INDEX_URL") or asked.stdout.strip()
 
 
+def run_once(client: docker.DockerClient, image: str, command: list[str], **options: Any) -> str:
+    """What a container prints until it ends; it is removed with the volumes that the image gave it.
+
+    `remove=True` of Docker's own library leaves those behind. Raises `AssertionError` where its exit code is not 0.
+    """
+    container = client.containers.run(image, command, detach=True, **options)
+    try:
+        code = container.wait(timeout=100)["StatusCode"]
+        said = container.logs().decode(errors="replace")
+    finally:
+        container.remove(force=True, v=True)
+    assert code == 0, said
+    return str(said)
+
+
 class ContainerStack:
     """`parley up` in a container of the image, with the restrictions of compose.yaml, data and settings in a folder.
 
@@ -221,16 +236,17 @@ class ContainerStack:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         self.folder.chmod(0o755)
-        own = {"user": self._user, "network_mode": "none", "entrypoint": "sh", "remove": True}
+        own = {"user": self._user, "network_mode": "none", "entrypoint": "sh"}
         mounts = [f"{self.folder}:/site"]
         # By the engine, because whoever runs the tests may not give files to another user.
         give = {**own, "user": "0:0", "volumes": mounts}
-        self._client.containers.run(
+        run_once(
+            self._client,
             self._image,
             ["-c", f"chown {self._user} /site/data /site/secrets && chmod 700 /site/data"],
             **give,
         )
         make: dict[str, Any] = {**own, "volumes": mounts, "entrypoint": "python"}
-        self._client.containers.run(
-            self._image, ["-P", "-m", "deployments.new_key", "/site/secrets/parley_key"], **make
+        run_once(
+            self._client, self._image, ["-P", "-m", "deployments.new_key", "/site/secrets/parley_key"], **make
         )

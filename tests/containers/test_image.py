@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.containers.compose import COMPOSE, ComposeStack
-from tests.containers.engine import ContainerStack
+from tests.containers.engine import ContainerStack, run_once
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(300)]
 
@@ -38,16 +38,7 @@ def test_the_image_is_slim_and_of_an_ordinary_user(docker_client: docker.DockerC
     assert config["User"] == "10001:10001"
     assert config["StopSignal"] == "SIGTERM"
     assert config["Healthcheck"]["Test"][:2] == ["CMD", "python"]
-    found = docker_client.containers.run(
-        image,
-        [
-            "-c",
-            LOOK,
-        ],
-        entrypoint="sh",
-        network_mode="none",
-        remove=True,
-    ).decode()
+    found = run_once(docker_client, image, ["-c", LOOK], entrypoint="sh", network_mode="none")
     lines = [line for line in found.splitlines() if line]
     assert lines.pop() == "ModuleNotFoundError: No module named 'pytest'"
     # Debian's own, which no-new-privileges makes worth nothing; none is of ours.
@@ -87,9 +78,7 @@ def test_its_neighbours_are_not_let_in(
         "        print(port, 'closed')\n"
     )
     ports = [str(port) for port in stack.ports.values()]
-    said = docker_client.containers.run(
-        image, ["-c", ask, address, *ports], entrypoint="python", remove=True
-    ).decode()
+    said = run_once(docker_client, image, ["-c", ask, address, *ports], entrypoint="python")
     assert said.splitlines() == [f"{port} closed" for port in ports]
 
 

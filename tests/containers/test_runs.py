@@ -76,7 +76,7 @@ def machine(docker_client: docker.DockerClient, image: str) -> Iterator[Machine]
             _eventually(lambda: _connects(theirs, port), "the other container listens")
             yield Machine(port, (*_own_addresses(), theirs), socket.gethostname())
         finally:
-            other.remove(force=True)
+            other.remove(force=True, v=True)
             stopped.set()
             with suppress(OSError):
                 socket.create_connection(("127.0.0.1", port), 1).close()
