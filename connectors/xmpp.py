@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 import uuid
 import xml.etree.ElementTree as ET
@@ -27,6 +26,7 @@ from importlib import import_module
 from typing import ClassVar, TypeVar
 
 from connectors._memory import Memory
+from connectors._waiting import pause
 from connectors._xmpp_errors import meaning
 from connectors._xmpp_files import Uploads
 from connectors._xmpp_hear import Ours
@@ -74,7 +74,6 @@ MAX_UPLOAD = 10 * 1024 * 1024
 
 FETCHED_WITHIN = 120.0
 STEADY = 10.0  # seconds after which a connection counts as a good one
-LONGEST_WAIT = 30.0
 LOOK_BACK = timedelta(days=1)  # how far a look-up for a lost receipt reads
 PAGES = 20
 
@@ -128,7 +127,7 @@ class XMPP(Connector):
                     known = error if isinstance(error, ConnectorError) else type(error).__name__
                     log.warning("xmpp %s: %s", self.account, known)
                     failures += 1
-                await self._session.is_up(_pause(failures))
+                await self._session.is_up(pause(failures))
         finally:
             hearing.listening = False
             await self._session.close()
@@ -384,12 +383,6 @@ def _private(route: Route, to: str) -> Route:
     return route.model_copy(
         update={"conversation": to, "kind": ConversationKind.DIRECT, "thread": None, "context": {}}
     )
-
-
-def _pause(failures: int) -> float:
-    """Seconds before the next connection: doubling, with jitter, so that many do not come back at once."""
-    longest: float = min(LONGEST_WAIT, 0.25 * 2.0 ** min(failures, 10))
-    return longest * random.uniform(0.2, 1.0)  # noqa: S311 - no secret
 
 
 def _require_sdk() -> None:
