@@ -27,8 +27,8 @@ class Pace:
         self._clock = clock
         self._sent: OrderedDict[str, deque[float]] = OrderedDict()
 
-    def take(self, address: str, limits: tuple[tuple[int, float], ...]) -> None:
-        """Count one message to this address. Raises `RateLimited` when WeCom would drop it."""
+    def take(self, address: str, limits: tuple[tuple[int, float], ...], count: int = 1) -> None:
+        """Count so many messages to this address. Raises `RateLimited` when WeCom would drop one of them."""
         now, sent = self._clock(), self._sent.setdefault(address, deque())
         self._sent.move_to_end(address)
         if len(self._sent) > _ADDRESSES:
@@ -36,8 +36,10 @@ class Pace:
         while sent and sent[0] <= now - limits[-1][1]:
             sent.popleft()
         for most, seconds in limits:
-            if len(sent) >= most and (free := sent[-most] + seconds - now) > 0:
+            # The last one that has to be out of this window before all of them fit into it.
+            before = len(sent) + min(count, most) - most - 1
+            if before >= 0 and (free := sent[before] + seconds - now) > 0:
                 raise RateLimited(
                     f"WeCom shows one place {most} messages in {seconds:.0f} s and drops the next.", free
                 )
-        sent.append(now)
+        sent.extend([now] * count)

@@ -203,6 +203,9 @@ class Wecom(Connector):
                 progress.media[number] = await self._api.upload(
                     request.file, request.body["msgtype"], key=key
                 )
+        ((kind, id_),) = requests[0].place.items()
+        # For all that is left: a reply of which WeCom drops the end is worse than one that comes later.
+        self._pace.take(f"{kind}:{id_}", _LIMITS.get(kind, TO_A_PERSON), len(requests) - len(progress.sent))
         for number, request in enumerate(requests[len(progress.sent) :], start=len(progress.sent)):
             progress.sent.append(await self._send(request, progress.media.get(number, ""), key))
         self._begun.pop(token, None)
@@ -213,7 +216,6 @@ class Wecom(Connector):
         if media_id:
             body = {**body, body["msgtype"]: {"media_id": media_id}}
         ((kind, id_),) = request.place.items()
-        self._pace.take(f"{kind}:{id_}", _LIMITS.get(kind, TO_A_PERSON))
         answer = await self._api.post(request.method, body, key=key)
         self._look_for_missing(answer, to_one=kind == "touser")
         card: Json = body.get("template_card", {})

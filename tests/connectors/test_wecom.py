@@ -1176,6 +1176,31 @@ def test_a_group_two_hundred_times_a_minute() -> None:
         pace.take("chatid:x", TO_A_GROUP)
 
 
+def test_what_belongs_together_waits_until_all_of_it_fits() -> None:
+    now = [0.0]
+    pace = Pace(clock=lambda: now[0])
+    for _ in range(28):
+        pace.take("touser:alice", TO_A_PERSON)
+        now[0] += 1
+    pace.take("touser:alice", TO_A_PERSON, 2)
+    with pytest.raises(RateLimited) as caught:
+        pace.take("touser:alice", TO_A_PERSON, 3)
+    assert caught.value.retry_after == pytest.approx(60 - 28 + 2)
+    now[0] += caught.value.retry_after
+    pace.take("touser:alice", TO_A_PERSON, 3)
+    now[0] += 60
+    pace.take("touser:alice", TO_A_PERSON, 50)  # more than fits at any time is sent when nothing else was
+
+
+async def test_a_reply_of_several_messages_is_sent_whole_or_later(wecom: Wecom, fake: WecomFake) -> None:
+    for number in range(29):
+        await wecom.send_message(Reply(text=f"{number}"), route())
+    files = (File(name="a.csv", content=b"a,b,c,d"),)
+    with pytest.raises(RateLimited):
+        await wecom.send_message(Reply(text="see", files=files), route(), token="t")
+    assert len(fake.posts) == 29
+
+
 async def test_what_wecom_would_drop_is_not_sent(wecom: Wecom, fake: WecomFake) -> None:
     for number in range(30):
         await wecom.send_message(Reply(text=f"{number}"), route())
