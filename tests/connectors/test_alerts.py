@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -26,6 +25,7 @@ from parley.messages import Accepted, Event, HookRequest, Notice
 from tests.fakes import alertmanager, grafana
 from tests.fakes._alerting import BEGAN, ENDED, SITE, alert, call
 from tests.fakes._driver import eventually
+from tests.ports import free_port
 
 
 def told(payload: Any) -> list[Notice]:
@@ -306,9 +306,7 @@ async def real_alertmanager(home: Path, url: str, token: str) -> AsyncIterator[h
         message = f"{PROGRAM} is not installed: `make test-servers` brings it"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
     (home / "alertmanager.yml").write_text(CONFIG.format(url=url, token=token))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
         str(program),
         f"--config.file={home / 'alertmanager.yml'}",

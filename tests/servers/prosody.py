@@ -10,7 +10,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import tempfile
 import time
 import urllib.request
@@ -22,6 +21,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.fakes._driver import PATIENCE
+from tests.ports import free_port
 
 DOMAIN = "example.org"
 ROOMS, HIDDEN, UPLOAD = f"rooms.{DOMAIN}", f"hidden.{DOMAIN}", f"upload.{DOMAIN}"
@@ -264,10 +264,3 @@ class Prosody:
         folder = self.base / "data" / DOMAIN.replace(".", "%2e") / "accounts"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.dat").write_text(f'return {{ ["password"] = "{password}"; }};\n')
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
