@@ -62,10 +62,11 @@ class SlackAccount(ConnectorBlock):
         ),
     ] = SecretStr("")
     hear: Annotated[
-        Literal["mentions", "all"],
+        Literal["mentions", "along", "all"],
         Field(
             title="What counts in channels",
-            description="Messages that mention the app or are in its threads (mentions), or all of them (all).",
+            description="Messages that mention the app or are in its threads (mentions); the rest is left out, handed "
+            "on to other platforms where a bridge or route leads (along), or taken as said to the app, too (all).",
         ),
     ] = "mentions"
     base_url: Annotated[

@@ -7,8 +7,9 @@ own keeps the id that Slack made for it: `event_id` for edits, the trigger id fo
 (message, button, person, moment) for buttons. The envelope's id is never a key: a redelivery has a new one.
 
 In channels and group conversations a message counts when it mentions us, or when it is in a thread that we started,
-answered in or were mentioned in (`hear="all"` takes all). Which threads those are is kept in a bounded memory; a
-thread that is not in it, as after a restart, is read once from Slack. In a direct conversation every message counts.
+answered in or were mentioned in; `hear="along"` hands the rest on as said to others, `hear="all"` as said to us. Which
+threads those are is kept in a bounded memory; a thread that is not in it, as after a restart, is read once from Slack.
+In a direct conversation every message counts.
 
 Answers go into the thread of the message, which in channels begins with the message itself; a direct conversation has
 a thread only where the person began one. Slash commands have no thread: their answer is posted in the conversation.
@@ -177,7 +178,7 @@ class Slack(Connector):
         app_token: str = "",
         signing_secret: str = "",
         base_url: str = API,
-        hear: Literal["mentions", "all"] = "mentions",
+        hear: Literal["mentions", "along", "all"] = "mentions",
         heartbeat: float = 10.0,
         session: Callable[[], aiohttp.ClientSession] | None = None,
     ) -> None:
@@ -300,8 +301,13 @@ class Slack(Connector):
         me = await self._who()
         data = await self._with_type(object_of(payload))
         draft = parse(data, self.account, me)
-        if draft is None or not await self._concerns_us(draft, data, me):
+        if draft is None:
             return
+        if not await self._concerns_us(draft, data, me):
+            if self._hear != "along":
+                return
+            if isinstance(draft, Message):
+                draft = draft.model_copy(update={"addressed": False})
         if isinstance(draft, Message):
             files, left_out = await self._files(data, final=attempt >= LAST_ATTEMPT)
             draft = draft.model_copy(update={"files": files, "left_out": left_out})

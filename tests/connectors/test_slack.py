@@ -688,6 +688,18 @@ async def test_all_that_is_written_counts_when_so_set(driver: SlackDriver, inbox
     assert inbox.texts() == ["among people"]
 
 
+async def test_along_hands_on_what_is_said_to_others(driver: SlackDriver, inbox: Inbox) -> None:
+    fake = driver.fake
+    async with driver.connector("a", hear="along") as connector, listening(connector, inbox):
+        ts = await fake.say("among people", channel=CHANNEL)
+        await fake.say(f"<@{BOT_USER}> /help", channel=CHANNEL)
+        await fake.edit(CHANNEL, ts, "among friends")
+        await settled(fake)
+    said = [(one.text, one.addressed) for one in inbox.events if isinstance(one, Message)]
+    assert said == [("among people", False), ("/help", True)]
+    assert [one.text for one in inbox.events if isinstance(one, Edit)] == ["among friends"]
+
+
 async def test_edits_come_and_unfolded_links_do_not(fake: SlackFake, connector: Slack, inbox: Inbox) -> None:
     async with listening(connector, inbox):
         ts = await fake.say("befor")
