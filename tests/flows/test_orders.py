@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 
 from flows import _orders, _sample
 from flows._orders import Cache, Day, order
@@ -176,8 +177,12 @@ class TestInPrefect:
         assert len(reply.table.rows) == 3
         assert len(reply.files) == 1
         async with get_client() as client:
-            (artifact,) = await client.read_artifacts(limit=1)
-        assert artifact.key == "daily-report"
+            (artifact,) = await client.read_artifacts(
+                artifact_filter=ArtifactFilter(
+                    key=ArtifactFilterKey(any_=["daily-report"]),
+                    flow_run_id=ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id]),
+                )
+            )
         assert "| --- |" in str(artifact.data)
 
     async def test_it_runs_without_a_chat_too(self, pool: None) -> None:
