@@ -81,7 +81,7 @@ def test_runs_outlive_a_killed_hub(world: World) -> None:
     said = [world.say(f"/lasting hub{number} seconds=6", wait=0) for number in range(3)]
     world.pid_of("hub0")
     killed = world.stack.kill("hub")
-    world.stack.back("hub", killed)
+    world.stack.back("hub", killed, worlds.PATIENCE)
     assert [world.outcome(message)["state"] for message in said] == ["done"] * 3
     for number in range(3):
         assert len(world.lines(f"begun hub{number}")) == 1
