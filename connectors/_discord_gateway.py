@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -281,9 +282,18 @@ def _socket_class() -> Any:
 
 async def _close(socket: DiscordWebSocket | None) -> None:
     """End the connection and its thread of heartbeats. The session stays open for a RESUME: not code 1000 or 1001."""
-    if socket is not None:
-        with suppress(OSError, RuntimeError, TimeoutError):
-            await socket.close(4000)
+    from discord.gateway import KeepAliveHandler
+
+    if socket is None:
+        return
+    with suppress(OSError, RuntimeError, TimeoutError):
+        await socket.close(4000)
+    # The thread was told to stop; one that is just sending still needs this loop, which may be closed after us.
+    beating = [one for one in threading.enumerate() if isinstance(one, KeepAliveHandler) and one.ws is socket]
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CLOSED_WITHIN):
+            while any(one.is_alive() for one in beating):  # noqa: ASYNC110 - a thread tells no loop of its end
+                await asyncio.sleep(0.005)
 
 
 def _thousandth(value: object) -> float | None:

@@ -15,7 +15,7 @@ from typing import Any
 import discord
 import pytest
 import pytest_asyncio
-from discord.gateway import DiscordWebSocket
+from discord.gateway import DiscordWebSocket, KeepAliveHandler
 from discord.http import HTTPClient
 
 from connectors import _discord_messages
@@ -328,7 +328,7 @@ async def test_cancelling_ends_the_thread_of_heartbeats(driver: DiscordDriver, i
     before = set(threading.enumerate())
     async with listening(driver, inbox):
         await eventually(lambda: set(threading.enumerate()) - before, "the thread of heartbeats")
-    await eventually(lambda: set(threading.enumerate()) <= before, "its end")
+    assert set(threading.enumerate()) <= before
 
 
 async def test_two_accounts_in_one_process_do_not_mix(inbox: Inbox) -> None:
@@ -703,6 +703,8 @@ def test_discord_py_is_still_as_we_use_it() -> None:
     assert list(inspect.signature(HTTPClient.ws_connect).parameters) == ["self", "url", "compress"]
     assert inspect.iscoroutinefunction(DiscordWebSocket.poll_event)
     assert list(inspect.signature(DiscordWebSocket.close).parameters) == ["self", "code"]
+    assert "KeepAliveHandler(ws=self" in inspect.getsource(DiscordWebSocket.received_message)
+    assert issubclass(KeepAliveHandler, threading.Thread)
 
 
 def test_discord_py_is_left_as_it_is_for_others() -> None:

@@ -474,7 +474,7 @@ async def test_the_envelope_sender_is_chosen(driver: MailDriver, choice: str, se
 
 
 async def test_no_answer_after_the_content_is_unknown(driver: MailDriver) -> None:
-    async with Mail("office", driver.settings(timeout=0.3)) as connector:
+    async with Mail("office", driver.settings(timeout=2)) as connector:
         driver.post.fail_next("hang")
         with pytest.raises(Unknown):
             await connector.send_message(Reply(text="x"), ROUTE)
