@@ -18,6 +18,7 @@ from parley.messages.model import ConversationKind, Route, now
 from parley.messages.published import Published
 from parley.messages.topics import Pattern
 from parley.people import principals
+from parley.people.principals import Role
 from parley.people.sealing import Keyring
 from parley.store import schema
 from parley.store.engine import Store
@@ -117,7 +118,7 @@ async def test_a_follow_keeps_its_route_sealed_and_is_found_by_its_repository(
     store: Store, keyring: Keyring
 ) -> None:
     follows = Follows(keyring)
-    ann = await store.write(lambda conn: principals.add_principal(conn, "ann"))
+    ann = await store.write(lambda conn: principals.add_principal(conn, "ann", role=Role.OPERATOR))
     in_thread = ROOM.model_copy(update={"thread": "t1"})
     for name in ("octo/app", "octo/*", "group/*"):
         await store.write(partial(follows.add, name=name, topics=("*.push",), route=in_thread, by_id=ann))
@@ -126,9 +127,11 @@ async def test_a_follow_keeps_its_route_sealed_and_is_found_by_its_repository(
         about = event("x", topic, data={"repository": repository})
         return await store.read(lambda conn: follows.followers(conn, about))
 
-    assert await of("Octo/App") == [ROOM, ROOM]
-    assert await of("octo/lib") == [ROOM]
-    assert await of("group/sub/project") == [ROOM]
+    # The room itself: neither the thread in which it was asked for nor what only answers that message.
+    room = Route(account=ROOM.account, conversation=ROOM.conversation, kind=ROOM.kind)
+    assert await of("Octo/App") == [room, room]
+    assert await of("octo/lib") == [room]
+    assert await of("group/sub/project") == [room]
     assert await of("octo/app", "forge.tag.created") == []
     for nothing in (None, 7, ["octo/app"], "", "octo", "x" * 5000, "/" * 500):
         assert await of(nothing) == []
@@ -136,7 +139,9 @@ async def test_a_follow_keeps_its_route_sealed_and_is_found_by_its_repository(
     async def fetch(conn: Any) -> Any:
         return (await conn.execute(sa.select(schema.follow))).all()
 
-    assert "secret-url" not in str(await store.read(fetch))
+    rows = await store.read(fetch)
+    assert "secret-url" not in str(rows)
+    assert not any(b"channel" in row.route_sealed for row in rows)
 
 
 async def test_a_conversation_follows_so_many_and_no_more(store: Store, keyring: Keyring) -> None:
