@@ -1,8 +1,8 @@
 """How the tests are shared out when several processes run them (`pytest -n 3`): what shares a server stays together.
 
 A unit is what one process gets at a time: a file, whose module's fixtures then exist once. A few files are cut into
-smaller units, and a few more are one unit together. The longest units are begun first, so that no process is still
-busy with one when the others have nothing left.
+smaller units. The longest units are begun first, so that no process is still busy with one when the others have
+nothing left.
 """
 
 from __future__ import annotations
@@ -12,12 +12,6 @@ from typing import Any, Final
 
 import pytest
 from xdist.scheduler.loadscope import LoadScopeScheduling  # type: ignore[import-untyped]  # no stubs
-
-TOGETHER: Final = {
-    "tests/system/test_bad_input.py": "tests/system/conftest.py",
-    "tests/system/test_kills.py": "tests/system/conftest.py",
-}
-"""Files that share the stack of their conftest."""
 
 ONE_BY_ONE: Final = frozenset({
     "tests/test_benchmarks.py",
@@ -32,12 +26,10 @@ BY_PARAMETER: Final = frozenset({
 """Files whose tests are about one thing after another: the first word of their parameters."""
 
 LONGEST: Final = (
-    "tests/system/conftest.py",
     "tests/system/test_existing_prefect.py",
-    "tests/test_bounds.py",
-    "tests/system/test_graceful.py",
     "tests/test_benchmarks.py",
     "tests/system/",
+    "tests/test_bounds.py",
     "tests/runs/",
     "tests/deployments/",
     "tests/processes/",
@@ -69,7 +61,7 @@ def unit(nodeid: str) -> str:
         return nodeid
     if file in BY_PARAMETER and (word := re.search(r"\[\w+", nodeid)):
         return file + word[0]
-    return TOGETHER.get(file, file)
+    return file
 
 
 def rank(nodeid: str) -> int:

@@ -17,7 +17,7 @@ from tests.system.effects import doer, effects
 from tests.system.history import Ended, History, figures, violations
 from tests.system.load import Nemesis, People, crowding, open_flow_runs, stopped
 
-pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.serial, pytest.mark.timeout(900)]
 
 SEEDS = [int(seed) for seed in os.environ.get("PARLEY_TEST_SEEDS", "1").split(",")]
 MESSAGES, TWICE = 300, 60

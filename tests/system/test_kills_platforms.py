@@ -48,7 +48,13 @@ from tests.system.platform_people import (
     until,
 )
 
-pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.servers, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.prefect,
+    pytest.mark.slow,
+    pytest.mark.serial,
+    pytest.mark.servers,
+    pytest.mark.timeout(600),
+]
 
 SEEDS = [int(seed) for seed in os.environ.get("PARLEY_TEST_SEEDS", "1").split(",")]
 EACH, NOTICES = 11, 10
