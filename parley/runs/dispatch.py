@@ -2,31 +2,37 @@
 
 The run's id is Prefect's idempotency key, so that a repeated creation finds the first one. With our own worker the
 flow run is created Pending and handed over at once; under stock workers it is created Scheduled and they poll for it.
+A bounded number of runs is asked for at once. While Prefect does not answer everything waits, and nothing is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from parley.errors import LinkError, ParleyError, StoreUnavailable
 from parley.link.calls import CancelOrder, RunOrder
 from parley.link.server import Peer
+from parley.messages.model import now
 from parley.people.sealing import Keyring
 from parley.runs.catalogue import AutomationSpec, Catalogue, Lane
+from parley.runs.gate import Gate
+from parley.runs.lanes import Lanes, ReadPage
 from parley.runs.prefect_api import PrefectApi, PrefectRefused, PrefectUnavailable
 from parley.runs.requests import QueuedRun, outward, run_token, short
 
 logger = logging.getLogger(__name__)
 
-ORDER = (Lane.CONTROL, Lane.ALERTS, Lane.PEOPLE, Lane.SCHEDULES)
 URGENT = frozenset({Lane.CONTROL, Lane.ALERTS})
 KEPT_FOR_URGENT = 2
 """Places beyond the ordinary ones that only control and alerts may take."""
+MOST_ELSEWHERE = 2000
+"""Runs of existing deployments, and in containers, that were handed over and have not ended."""
 MOST_ATTEMPTS = 60
 MOST_GIVEN_BACK = 10
 """How often workers may give a run back that they could not begin, some 25 s in all, before it fails."""
@@ -34,12 +40,16 @@ MOST_GIVEN_BACK = 10
 
 @dataclass(slots=True)
 class InFlight:
-    """A run that was handed to Prefect and has not ended. `elsewhere`: it takes no room of ours."""
+    """A run that was handed to Prefect and has not ended. `elsewhere`: it takes no room of ours.
+
+    `handed_at`: when Prefect had made its flow run, so that it may start.
+    """
 
     queued: QueuedRun
     elsewhere: bool = False
     flow_run_id: str | None = None
     worker: Peer | None = None
+    handed_at: datetime | None = None
 
 
 class Dispatcher:
@@ -54,8 +64,10 @@ class Dispatcher:
         workers: Callable[[], list[Peer]],
         refused: Callable[[QueuedRun, str], Awaitable[None]],
         unstarted: Callable[[str], Awaitable[bool]],
+        handed: Callable[[QueuedRun, float], None] = lambda _queued, _seconds: None,
         room: int,
         stock_environment: dict[str, str] | None = None,
+        waiting: ReadPage | None = None,
     ) -> None:
         self._prefect = prefect
         self._keyring = keyring
@@ -63,9 +75,10 @@ class Dispatcher:
         self._workers = workers
         self._refused = refused
         self._unstarted = unstarted
-        self._room = room
+        self._handed = handed
+        self.room: int = room
         self._stock = stock_environment
-        self._lanes: dict[Lane, deque[QueuedRun]] = {lane: deque() for lane in ORDER}
+        self._lanes = Lanes(waiting)
         self._known: set[str] = set()
         self._flow_runs: dict[str, str] = {}
         self._deployments: dict[str, str] = {}
@@ -74,14 +87,19 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = 0
         self.in_flight: dict[str, InFlight] = {}
-        self.prefect_down: bool = False
+        self.gate: Gate = Gate()
 
     def add(self, queued: QueuedRun) -> None:
         """Take a run whose request is committed as queued; a second time changes nothing."""
         if queued.run_id in self._known:
             return
-        self._known.add(queued.run_id)
-        self._lanes[queued.lane].append(queued)
+        if self._lanes.add(queued):
+            self._known.add(queued.run_id)
+        self._awake.set()
+
+    def take_up(self) -> None:
+        """Take what waits in the store, a page at a time: what an earlier hub left."""
+        self._lanes.look_in_store()
         self._awake.set()
 
     def ended(self, run_id: str) -> None:
@@ -95,19 +113,19 @@ class Dispatcher:
             # Between two orders: which flow run it was is only known from there.
             for flow_run_id in [one for one, of in self._flow_runs.items() if of == run_id]:
                 del self._flow_runs[flow_run_id]
-        for lane in self._lanes.values():
-            for queued in [one for one in lane if one.run_id == run_id]:
-                lane.remove(queued)
+        self._lanes.drop(run_id)
         self._awake.set()
 
     def order_again(self, run_id: str) -> None:
         """A run whose start was never granted is handed over once more."""
-        flight = self.in_flight.pop(run_id, None)
+        flight = self.in_flight.get(run_id)
         if flight:
-            self._lanes[flight.queued.lane].appendleft(
-                replace(flight.queued, attempt=flight.queued.attempt + 1)
-            )
-            self._awake.set()
+            self._put_back(replace(flight.queued, attempt=flight.queued.attempt + 1))
+
+    def _put_back(self, queued: QueuedRun) -> None:
+        if self.in_flight.pop(queued.run_id, None) is not None:
+            self._lanes.put_back(queued)
+        self._awake.set()
 
     async def given_back(self, run_id: str, reason: str) -> None:
         """A worker could not begin this run: again, a little later each time; in the end it fails with the reason."""
@@ -118,17 +136,29 @@ class Dispatcher:
         if self._given_back[run_id] >= MOST_GIVEN_BACK:
             await self._refuse(flight.queued, reason)
             return
-        task = asyncio.create_task(self._later(flight.queued, reason, self._given_back[run_id] - 1))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._do(self._later(flight.queued, reason, self._given_back[run_id] - 1))
 
     def run_of(self, flow_run_id: str) -> str | None:
         """Our run of this flow run, when it was dispatched by this hub."""
         return self._flow_runs.get(flow_run_id)
 
     def queue_sizes(self) -> dict[str, int]:
-        """How many wait, by lane."""
-        return {lane.value: len(queue) for lane, queue in self._lanes.items()}
+        """How many wait, by lane: in memory, and in the store behind them."""
+        return self._lanes.sizes()
+
+    def queue_ages(self) -> dict[str, float]:
+        """Seconds that the first of each lane has waited; 0 where nobody waits."""
+        at = now()
+        return {
+            lane.value: max(0.0, (at - first.queued_at).total_seconds()) if first else 0.0
+            for lane, first in self._lanes.first().items()
+        }
+
+    def waits_for(self) -> str | None:
+        """What keeps queued runs from being handed over: `prefect`, `worker`, or nothing but their turn."""
+        if self.gate.is_shut:
+            return "prefect"
+        return "worker" if self._stock is None and not self._workers() else None
 
     def worker_changed(self) -> None:
         """A worker came: what waited for one goes on."""
@@ -140,11 +170,12 @@ class Dispatcher:
             while True:
                 await self._awake.wait()
                 self._awake.clear()
+                for lane in self._lanes.low():
+                    self._do(self._refill(lane))
                 while (queued := self._next()) is not None:
                     self.in_flight[queued.run_id] = InFlight(queued, self._runs_elsewhere(queued))
-                    task = asyncio.create_task(self._hand_over(queued))
-                    self._tasks.add(task)
-                    task.add_done_callback(self._tasks.discard)
+                    self.gate.enter(queued.run_id)
+                    self._do(self._hand_over(queued))
         finally:
             for task in list(self._tasks):
                 task.cancel()
@@ -161,14 +192,33 @@ class Dispatcher:
         await self._prefect.set_state(flow_run_id, "CANCELLING", "Cancelling", reason)
         return False
 
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _refill(self, lane: Lane) -> None:
+        try:
+            fresh = await self._lanes.refill(lane, self._known)
+            self._known.update(one.run_id for one in fresh)
+            if not fresh and lane in self._lanes.low():
+                await asyncio.sleep(1)  # nothing of what is there can be read now
+        except StoreUnavailable as error:
+            logger.info("what waits in the store is read later: %s", error)
+            await asyncio.sleep(1)
+        self._awake.set()
+
     def _next(self) -> QueuedRun | None:
-        busy = sum(1 for flight in self.in_flight.values() if not flight.elsewhere)
-        for lane in ORDER:
-            room = self._room + (KEPT_FOR_URGENT if lane in URGENT else 0)
-            queue = self._lanes[lane]
-            if queue and (busy < room or self._runs_elsewhere(queue[0])):
-                return queue.popleft()
-        return None
+        elsewhere = sum(1 for flight in self.in_flight.values() if flight.elsewhere)
+        busy = len(self.in_flight) - elsewhere
+
+        def fits(queued: QueuedRun) -> bool:
+            more = KEPT_FOR_URGENT if queued.lane in URGENT else 0
+            if not self.gate.lets_in(more):
+                return False
+            return elsewhere < MOST_ELSEWHERE if self._runs_elsewhere(queued) else busy < self.room + more
+
+        return self._lanes.take(fits)
 
     def _runs_elsewhere(self, queued: QueuedRun) -> bool:
         # An existing deployment's runs go to its own workers, and may take hours there; containers have their limit.
@@ -184,20 +234,35 @@ class Dispatcher:
     async def _hand_over(self, queued: QueuedRun) -> None:
         try:
             await self._order(queued)
-            self.prefect_down = False
         except PrefectUnavailable as error:
-            self.prefect_down = True
-            await self._later(queued, str(error))
+            # It keeps its place: when Prefect is back, what waits goes on in the order of the lanes.
+            logger.info("run %s waits: %s", queued.run_id, error)
+            self._passed(queued.run_id, answered=False)
+            flight = self.in_flight.get(queued.run_id)
+            if flight is not None and flight.queued is queued:
+                self._put_back(queued)
         except (LinkError, TimeoutError) as error:
             await self._later(queued, str(error))
         except PrefectRefused as error:
+            self._passed(queued.run_id)
             await self._prefect_refused(queued, error)
         except ParleyError as error:
             await self._refuse(queued, str(error))
         except Exception:
             logger.exception("run %s could not be handed over", queued.run_id)
             reason = "an error of our own; the hub's log says which"
+            self._passed(queued.run_id)
             await (self._later if queued.attempt < MOST_ATTEMPTS else self._refuse)(queued, reason)
+        finally:
+            self._passed(queued.run_id)
+
+    def _passed(self, run_id: str, *, answered: bool = True) -> None:
+        """Prefect is not being asked for this run any more: the next one may be."""
+        look_again = self.gate.leave(run_id, answered=answered)
+        if look_again is None:
+            self._awake.set()
+        else:
+            asyncio.get_running_loop().call_later(look_again, self._awake.set)
 
     async def _refuse(self, queued: QueuedRun, reason: str) -> None:
         try:
@@ -210,6 +275,7 @@ class Dispatcher:
         if spec is None:
             raise PrefectRefused("not in the catalogue", 404)
         flow_run = await self._create(queued, spec)
+        self._passed(queued.run_id)
         flight = self.in_flight.get(queued.run_id)
         if queued.run_id not in self._known:
             # It was ended while Prefect made it.
@@ -220,6 +286,9 @@ class Dispatcher:
         if flight is None:
             return
         flight.flow_run_id = str(flow_run["id"])
+        flight.handed_at = now()
+        if queued.attempt == 0:
+            self._handed(queued, (flight.handed_at - queued.queued_at).total_seconds())
         self._flow_runs[flight.flow_run_id] = queued.run_id
         if self._pushes(spec):
             startable = await self._startable(queued.run_id, flow_run)

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from parley.errors import SealError
 from parley.messages import kept_routes
 from parley.messages.model import Route, now
 from parley.people.sealing import Keyring
 from parley.runs.catalogue import AutomationSpec, Lane
 from parley.store import schema
 from parley.store.ids import new_id
+
+logger = logging.getLogger(__name__)
 
 OPEN = ("needs-input", "awaiting-approval", "queued", "running")
 """States in which a request still has something to wait for."""
@@ -65,6 +70,7 @@ class QueuedRun:
     actor: str
     lane: Lane
     attempt: int = 0
+    queued_at: datetime = field(default_factory=now)
 
 
 def digest(spec: AutomationSpec, values: Mapping[str, Any], actor_id: str | None) -> str:
@@ -177,37 +183,78 @@ async def principal_name(conn: AsyncConnection, principal_id: str | None) -> str
     )
 
 
-async def waiting_runs(conn: AsyncConnection, keyring: Keyring) -> list[QueuedRun]:
-    """Runs that were created and not started, oldest first: what a hub takes up at its start.
+async def waiting_runs(
+    conn: AsyncConnection,
+    keyring: Keyring,
+    lane: Lane | None = None,
+    *,
+    known: AbstractSet[str] = frozenset(),
+    most: int = 1000,
+) -> list[QueuedRun]:
+    """Runs that were created and not started, oldest first: what a hub takes up.
 
     Not those of a flow run that Prefect made by itself: it brings them again, and a second flow run would double them.
-    Not those that were cancelled: the reconciler closes them.
+    Not those that were cancelled: the reconciler closes them. One that cannot be opened does not hold up the others.
     """
+    fresh = await waiting_ids(conn, lane, known=known, most=most)
+    found = []
+    for run_id in fresh:
+        row = (await conn.execute(_WITH_REQUEST.where(schema.run.c.id == run_id))).one()
+        try:
+            found.append(_queued(keyring, row))
+        except SealError as error:
+            logger.error("run %s waits and cannot be opened: %s", row.run_id, error)  # noqa: TRY400
+    return found
+
+
+async def waiting_ids(
+    conn: AsyncConnection, lane: Lane | None = None, *, known: AbstractSet[str] = frozenset(), most: int
+) -> list[str]:
+    """The ids of `waiting_runs`."""
     run, request = schema.run, schema.request
     query = (
-        sa.select(run.c.id.label("run_id"), request, schema.principal.c.name.label("actor"))
+        sa.select(run.c.id)
         .join(request, run.c.request_id == request.c.id)
-        .outerjoin(schema.principal, schema.principal.c.id == request.c.actor_id)
         .where(
+            request.c.state == "queued",
             run.c.state == "created",
             run.c.flow_run_id.is_(None),
             run.c.cancel_requested_at.is_(None),
-            request.c.state == "queued",
         )
-        .order_by(run.c.created_at)
+        .order_by(request.c.created_at, run.c.id)
+        .limit(most + len(known))
     )
-    return [
-        QueuedRun(
-            run_id=row.run_id,
-            request_id=row.id,
-            message_id=row.message_id,
-            automation=row.automation,
-            values=open_values(keyring, row),
-            actor=row.actor or "-",
-            lane=Lane(row.lane),
-        )
-        for row in (await conn.execute(query)).all()
-    ]
+    if lane is not None:
+        query = query.where(request.c.lane == lane.value)
+    ids = (await conn.execute(query)).scalars().all()
+    return [run_id for run_id in ids if run_id not in known][:most]
+
+
+async def count_waiting(conn: AsyncConnection, lane: Lane) -> int:
+    """How many requests of this lane are queued, those that were handed over and not started among them."""
+    table = schema.request
+    queued = sa.and_(table.c.state == "queued", table.c.lane == lane.value)
+    return int((await conn.execute(sa.select(sa.func.count()).where(queued))).scalar_one())
+
+
+_WITH_REQUEST: Final = (
+    sa.select(schema.run.c.id.label("run_id"), schema.request, schema.principal.c.name.label("actor"))
+    .join(schema.request, schema.run.c.request_id == schema.request.c.id)
+    .outerjoin(schema.principal, schema.principal.c.id == schema.request.c.actor_id)
+)
+
+
+def _queued(keyring: Keyring, row: Any) -> QueuedRun:
+    return QueuedRun(
+        run_id=row.run_id,
+        request_id=row.id,
+        message_id=row.message_id,
+        automation=row.automation,
+        values=open_values(keyring, row),
+        actor=row.actor or "-",
+        lane=Lane(row.lane),
+        queued_at=row.queued_at or row.created_at,
+    )
 
 
 def later(seconds: float) -> datetime:
