@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from connectors._discord_known import Attempt, Known
-from connectors._discord_read import id_of, is_own, object_of, objects_of, snowflake_at, text_of
+from connectors._discord_read import id_of, is_own, snowflake_at
 from connectors._discord_rest import UNKNOWN_CHANNEL, WRONG_CHANNEL_TYPE, Rest
 from connectors._discord_send import ORIGINAL, channel_of
 from connectors._discord_write import nonce
+from connectors._json import object_of, objects_of, text_of
 from parley.errors import Unknown
 from parley.messages import ConversationKind, Receipt, Route
 

@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 from connectors._discord_commands import INTERACTION_AUTOCOMPLETE, Choices, suggestions
 from connectors._discord_known import Known
-from connectors._discord_read import Json, Me, Place, id_of, moment_of, object_of, parse, text_of, token_of
+from connectors._discord_read import Me, Place, id_of, moment_of, parse, token_of
 from connectors._discord_rest import Rest
 from connectors._discord_write import EPHEMERAL
+from connectors._json import Json, object_of, text_of
 from connectors._waiting import pause
 from parley.errors import ConnectorError
 from parley.messages import Accept, Event, Message

@@ -6,8 +6,9 @@ import asyncio
 import time
 from dataclasses import dataclass, field, replace
 
-from connectors._discord_read import DM, Json, Me, Place, id_of, object_of, objects_of, place_of
+from connectors._discord_read import DM, Me, Place, id_of, place_of
 from connectors._discord_rest import Rest
+from connectors._json import Json, object_of, objects_of
 from connectors._memory import Memory
 from parley.errors import AuthError, Rejected
 

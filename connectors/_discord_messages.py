@@ -12,17 +12,9 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from connectors._discord_known import Known
-from connectors._discord_read import (
-    Json,
-    Me,
-    concerns_us,
-    id_of,
-    mentions_us,
-    objects_of,
-    parse,
-    text_of,
-)
+from connectors._discord_read import Me, concerns_us, id_of, mentions_us, parse
 from connectors._discord_rest import API, Rest, bounded, file_name, same_host
+from connectors._json import Json, objects_of, text_of
 from connectors._waiting import pause
 from parley.errors import ConnectorError, RateLimited, Rejected, StoreUnavailable, Unreachable
 from parley.messages import MAX_FILE, Accept, Edit, Event, File, Message

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -18,11 +18,10 @@ from pydantic import ValidationError
 
 from connectors._discord_commands import INTERACTION_COMMAND, INTERACTION_COMPONENT, typed
 from connectors._discord_write import value_of
+from connectors._json import Json, object_of, objects_of, text_of
 from parley.messages import Action, ConversationKind, Edit, Event, File, Message, Route, Sender
 
 log = logging.getLogger(__name__)
-
-Json = Mapping[str, Any]
 
 DISCORDS_FIRST_MOMENT = 1_420_070_400_000  # milliseconds: where snowflakes count from, by Discord's reference
 TOKEN_GOOD_FOR = 14 * 60
@@ -39,7 +38,6 @@ _EPHEMERAL = 1 << 6
 
 _SNOWFLAKE = re.compile(r"[0-9]{1,20}")
 _TOKEN = re.compile(r"[A-Za-z0-9_.~=:-]{1,512}")
-_UNTEXT = re.compile("[\x00\ud800-\udfff]")
 _MARK = re.compile(
     r"<(?:(?P<at>@[!&]?|#)(?P<id>\d{1,20})|a?:(?P<emoji>\w{1,32}):\d{1,20}|(?P<command>/[^:<>\n]{1,100}):\d{1,20})>"
 )
@@ -107,10 +105,7 @@ def parse(
             return _interaction(data, account, place, values or {})
         if name == "MESSAGE_UPDATE":
             return _edit(data, account, me, place)
-        message = _message(data, account, me, place)
-        if message is None:
-            return None
-        return message.model_copy(update={"files": files, "left_out": left_out, "addressed": addressed})
+        return _message(data, account, me, place, files, left_out, addressed=addressed)
     except (ValidationError, ValueError, OverflowError):
         # Beyond our limits or Discord's: nothing that a person could have sent through Discord.
         log.warning("An event from Discord does not fit a message and was left out.")
@@ -147,7 +142,16 @@ def _answers_us(data: Json, me: Me) -> bool:
     return is_own(object_of(data.get("referenced_message")), me)
 
 
-def _message(data: Json, account: str, me: Me, place: Place) -> Message | None:
+def _message(
+    data: Json,
+    account: str,
+    me: Me,
+    place: Place,
+    files: tuple[File, ...],
+    left_out: tuple[str, ...],
+    *,
+    addressed: bool,
+) -> Message | None:
     id_, sender = id_of(data.get("id")), _author(data)
     if not (id_ and sender) or is_own(data, me) or not _is_spoken(data):
         return None
@@ -158,7 +162,10 @@ def _message(data: Json, account: str, me: Me, place: Place) -> Message | None:
         route=_route(data, account, me, place, id_),
         sent_at=moment_of(id_),
         text=plain(_without_mention(_content(data), me, place), data),
+        files=files,
+        left_out=left_out,
         automatic=sender.is_bot,
+        addressed=addressed,
     )
 
 
@@ -210,11 +217,9 @@ def _interaction(
     )
     member = object_of(data.get("member"))
     user = object_of(member.get("user")) or object_of(data.get("user"))
-    sender = _sender(user, member)
+    sender = _sender(user, member, language=text_of(data.get("locale")).split("-")[0] or None)
     if not (id_ and token and application and sender):
         return None
-    locale = text_of(data.get("locale"))
-    sender = sender.model_copy(update={"language": locale.split("-")[0] or None})
     inner = object_of(data.get("data"))
     said = typed(inner) if data.get("type") == INTERACTION_COMMAND else None
     pressed = object_of(data.get("message"))
@@ -250,30 +255,30 @@ def _is_ephemeral(message: Json) -> bool:
 
 
 def _author(data: Json) -> Sender | None:
-    sender = _sender(object_of(data.get("author")), object_of(data.get("member")))
-    return sender and sender.model_copy(update={"is_bot": sender.is_bot or "webhook_id" in data})
+    author, member = object_of(data.get("author")), object_of(data.get("member"))
+    return _sender(author, member, is_bot="webhook_id" in data)
 
 
-def _sender(user: Json, member: Json) -> Sender | None:
+def _sender(user: Json, member: Json, *, is_bot: bool = False, language: str | None = None) -> Sender | None:
     id_ = id_of(user.get("id"))
     if not id_:
         return None
-    shown = (
-        text_of(where.get(key))
-        for where, key in ((member, "nick"), (user, "global_name"), (user, "username"))
-    )
-    return Sender(id=id_, name=next(filter(None, shown), ""), is_bot=user.get("bot") is True)
+    name = text_of(member.get("nick")) or text_of(user.get("global_name")) or text_of(user.get("username"))
+    return Sender(id=id_, name=name, is_bot=is_bot or user.get("bot") is True, language=language)
 
 
 def _content(data: Json) -> str:
     """What was written; of a forwarded message, what it says."""
-    written = text_of(data.get("content"))
+    if written := text_of(data.get("content")):
+        return written
     forwarded = (object_of(shot.get("message")) for shot in objects_of(data.get("message_snapshots")))
-    return written or "\n".join(text_of(message.get("content")) for message in forwarded)
+    return "\n".join(text_of(message.get("content")) for message in forwarded)
 
 
 def plain(text: str, data: Json) -> str:
     """Discord's marks for people, channels, emoji and commands, as people read them."""
+    if "<" not in text:
+        return text
     names = {
         id_of(user.get("id")): text_of(user.get("username")) for user in objects_of(data.get("mentions"))
     }
@@ -287,20 +292,10 @@ def plain(text: str, data: Json) -> str:
 
 
 def _without_mention(text: str, me: Me, place: Place) -> str:
+    if not text.lstrip().startswith("<@"):
+        return text
     ours = rf"@!?{me.user}" + (rf"|@&{role}" if (role := me.roles.get(place.guild)) else "")
     return re.sub(rf"\A\s*<(?:{ours})>[\s:,，：]*", "", text)
-
-
-def object_of(value: object) -> Json:
-    return value if isinstance(value, dict) else {}
-
-
-def objects_of(value: object) -> Iterable[Json]:
-    return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else ()
-
-
-def text_of(value: object) -> str:
-    return _UNTEXT.sub("\ufffd", value) if isinstance(value, str) else ""
 
 
 def id_of(value: object) -> str:

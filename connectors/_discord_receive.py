@@ -22,8 +22,10 @@ from connectors._discord_gateway import Session
 from connectors._discord_interactions import Interactions
 from connectors._discord_known import Known
 from connectors._discord_messages import GIVES_UP_AFTER, LONGEST_PAUSE, Hear, Messages
-from connectors._discord_read import FORUMS, Json, Me, id_of, is_own, objects_of, snowflake_at, text_of
+from connectors._discord_read import FORUMS, Me, id_of, is_own, snowflake_at
 from connectors._discord_rest import Rest
+from connectors._json import Json, objects_of, text_of
+from connectors._lanes import Lanes
 from connectors._waiting import pause
 from parley.errors import ConnectorError
 from parley.messages import Accept
@@ -58,21 +60,16 @@ class Receiver:
         self._longest_pause = longest_pause
         self._messages = Messages(account, rest, known, accept, hear, longest_pause)
         self._interactions = Interactions(account, rest, known, accept, choices)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._lanes: dict[str, asyncio.Task[None]] = {}
+        self._lanes = Lanes(IN_FLIGHT)
         self._guilds: set[str] = set()
         self._since = 0
         self._reading = 0
         self._reading_up = asyncio.Semaphore(READ_UP_AT_ONCE)
-        self.room = asyncio.Event()
-        self.room.set()
+        self.room = self._lanes.room
 
     async def aclose(self) -> None:
         """End what is being stored; what is not is not acknowledged."""
-        tasks = set(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._lanes.aclose()
 
     # -- what the gateway tells
 
@@ -138,11 +135,7 @@ class Receiver:
         doing: Callable[[], Coroutine[Any, Any, None]],
         done: Callable[[], None] | None = None,
     ) -> None:
-        before = self._lanes.get(lane)
-
         async def run() -> None:
-            if before is not None:
-                await asyncio.wait({before})
             try:
                 await doing()
             except Exception:
@@ -151,20 +144,7 @@ class Receiver:
             if done is not None:
                 done()
 
-        task = asyncio.create_task(run())
-        self._tasks.add(task)
-        self._lanes[lane] = task
-        if len(self._tasks) >= IN_FLIGHT:
-            self.room.clear()
-
-        def ended(task: asyncio.Task[None]) -> None:
-            self._tasks.discard(task)
-            if self._lanes.get(lane) is task:
-                del self._lanes[lane]
-            if len(self._tasks) < IN_FLIGHT:
-                self.room.set()
-
-        task.add_done_callback(ended)
+        self._lanes.put(lane, run)
 
     # -- what was said while nobody listened
 

@@ -12,11 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors._discord_known import Attempt, Known
-from connectors._discord_read import (
-    id_of,
-    object_of,
-    token_of,
-)
+from connectors._discord_read import id_of, token_of
 from connectors._discord_rest import (
     MISSING_ACCESS,
     MISSING_PERMISSIONS,
@@ -38,6 +34,7 @@ from connectors._discord_write import (
     render,
     thread_name,
 )
+from connectors._json import object_of
 from parley.errors import Rejected, Unknown, Unreachable
 from parley.messages import ConversationKind, File, Receipt, Reply, Route
 

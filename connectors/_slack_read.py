@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import parse_qs
 
 from pydantic import ValidationError
 
+from connectors._json import Json, loaded, object_of, objects_of, text_of
 from parley.errors import BadSignature
 from parley.messages import (
     Action,
@@ -37,8 +35,6 @@ SIGNED_WITHIN = 300
 
 log = logging.getLogger(__name__)
 
-Json = Mapping[str, Any]
-
 
 @dataclass(frozen=True, slots=True)
 class Me:
@@ -51,8 +47,6 @@ class Me:
 _ID = re.compile(r"[A-Za-z0-9_\-]{1,64}")
 _TRIGGER = re.compile(r"[A-Za-z0-9_.\-]{1,256}")
 _TS = re.compile(r"\d{1,10}\.\d{1,9}")
-# Lone surrogates are no text, and no database takes a NUL.
-_UNTEXT = re.compile("[\x00\ud800-\udfff]")
 _ANGLES = re.compile(r"<([^<>\n]*)>")
 SPOKEN = {"message", "app_mention"}
 _SPOKEN_SUBTYPES = {"", "file_share", "thread_broadcast", "me_message", "bot_message"}
@@ -219,6 +213,8 @@ def mentions(text: str, me: Me) -> bool:
 
 
 def _without_mention(text: str, me: Me) -> str:
+    if not mentions(text, me):
+        return text
     return re.sub(rf"^\s*<@{re.escape(me.user)}(?:\|[^<>\n]*)?>[\s:,，：]*", "", text)
 
 
@@ -237,18 +233,6 @@ def _shown(inside: str) -> str:
 
 def _unescape(text: str) -> str:
     return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-
-
-def object_of(value: object) -> Json:
-    return value if isinstance(value, dict) else {}
-
-
-def objects_of(value: object) -> Iterable[Json]:
-    return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else ()
-
-
-def text_of(value: object) -> str:
-    return _UNTEXT.sub("\ufffd", value) if isinstance(value, str) else ""
 
 
 def id_of(value: object) -> str:
@@ -285,10 +269,3 @@ def hook_payload(request: HookRequest) -> Json:
         return loaded(body)
     fields = {name: values[0] for name, values in parse_qs(body, keep_blank_values=True).items()}
     return loaded(fields["payload"]) if "payload" in fields else fields
-
-
-def loaded(text: str) -> Json:
-    try:
-        return object_of(json.loads(text))
-    except (ValueError, RecursionError):
-        return {}

@@ -12,12 +12,14 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, Literal
 from uuid import uuid4
 
 from pydantic import ValidationError
 
-from connectors._websocket_line import Json, Raw, loaded, text_of
+from connectors._json import Json, loaded, text_of
+from connectors._websocket_line import Raw
 from parley.errors import ConfigurationError, Rejected, Unsupported
 from parley.messages import Assurance, ConversationKind, Message, Reply, Route, Sender
 
@@ -26,10 +28,14 @@ SERVICE = "service"
 
 MAX_TEMPLATE = 20_000
 
+Frame = Raw | Json
+"""A frame as it came, or the JSON object in it: what was read once is not read again."""
+
 log = logging.getLogger(__name__)
 
 _PATH = re.compile(r"[^\s.=]+(\.[^\s.=]+)*")
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +99,7 @@ _TEMPLATES = {
 }
 
 
-def parse(raw: Raw, protocol: Protocol, account: str, *, trusted: bool = False) -> Message | None:
+def parse(frame: Frame, protocol: Protocol, account: str, *, trusted: bool = False) -> Message | None:
     """What somebody wrote, in one frame; None for all else. Never raises.
 
     A frame without an id gets a new one: said twice, it is two messages. `trusted`: the service vouches for senders.
@@ -101,8 +107,8 @@ def parse(raw: Raw, protocol: Protocol, account: str, *, trusted: bool = False) 
     assurance = Assurance.VERIFIED if trusted else Assurance.CLAIMED
     try:
         if protocol.frames == "text":
-            return _plain(raw, account, assurance)
-        data = loaded(raw)
+            return _plain(frame, account, assurance)
+        data = object_in(frame)
         if not data or not holds(data, protocol.message_when):
             return None
         return _message(data, protocol, account, assurance)
@@ -141,17 +147,32 @@ def login_frame(protocol: Protocol, secret: str) -> str:
     return protocol.login.replace("{secret}", secret)
 
 
-def ack_frame(protocol: Protocol, raw: Raw) -> str:
+def read(raw: Raw, protocol: Protocol) -> Frame:
+    """A frame, read if it is JSON by this protocol."""
+    return raw if protocol.frames == "text" else loaded(raw)
+
+
+def object_in(frame: Frame) -> Json:
+    """The JSON object in a frame; empty for all else."""
+    return loaded(frame) if isinstance(frame, str | bytes) else frame
+
+
+def ack_frame(protocol: Protocol, frame: Frame) -> str:
     """The line that acknowledges a frame; empty where there is none."""
-    found = value_at(loaded(raw), protocol.id) if protocol.ack else None
+    found = value_at(object_in(frame), protocol.id) if protocol.ack else None
     if not _named(found):
         return ""
-    return filled(protocol.ack, {"id": found, "room": value_at(loaded(raw), protocol.room)})
+    return filled(protocol.ack, {"id": found, "room": value_at(object_in(frame), protocol.room)})
 
 
 def filled(template: str, values: Mapping[str, Any]) -> str:
     """A template with its placeholders filled in, as JSON. A string that is one placeholder becomes its value."""
-    return json.dumps(_fill(json.loads(template), values), ensure_ascii=False)
+    return _ENCODER.encode(_fill(_form(template), values))
+
+
+@lru_cache(maxsize=256)
+def _form(template: str) -> Any:
+    return json.loads(template)
 
 
 def value_at(data: Any, path: str) -> Any:
@@ -185,18 +206,18 @@ def holds(data: Json, condition: str) -> bool:
     return (found if isinstance(found, str) else json.dumps(found)) == wanted
 
 
-def answers_login(raw: Raw, condition: str, protocol: Protocol) -> bool:
+def answers_login(frame: Frame, condition: str, protocol: Protocol) -> bool:
     """Whether a frame is the answer to a login that this condition describes; of text frames, all of the text."""
     if not condition:
         return False
     if protocol.frames == "text":
-        return (raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw).strip() == condition
-    return holds(loaded(raw), condition)
+        return _text_in(frame).strip() == condition
+    return holds(object_in(frame), condition)
 
 
-def mentions(raw: Raw, protocol: Protocol) -> bool:
+def mentions(frame: Frame, protocol: Protocol) -> bool:
     """Whether a frame's text is for us: it holds our mention as a word, or is a command."""
-    text = text_of(value_at(loaded(raw), protocol.text))
+    text = text_of(value_at(object_in(frame), protocol.text))
     return text.lstrip().startswith("/") or bool(
         protocol.mention and re.search(rf"(?<!\w){re.escape(protocol.mention)}(?!\w)", text)
     )
@@ -209,8 +230,14 @@ def key_of(value: object) -> str:
     return text_of(str(value))
 
 
-def _plain(raw: Raw, account: str, assurance: Assurance) -> Message | None:
-    text = text_of(raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw)
+def _text_in(frame: Frame) -> str:
+    if isinstance(frame, bytes):
+        return frame.decode("utf-8", "replace")
+    return frame if isinstance(frame, str) else ""
+
+
+def _plain(frame: Frame, account: str, assurance: Assurance) -> Message | None:
+    text = text_of(_text_in(frame))
     if not text.strip():
         return None
     return Message(
@@ -269,7 +296,7 @@ def _fill(part: Any, values: Mapping[str, Any]) -> Any:
         return {key: _fill(value, values) for key, value in part.items()}
     if isinstance(part, list):
         return [_fill(value, values) for value in part]
-    if not isinstance(part, str):
+    if not isinstance(part, str) or "{" not in part:
         return part
     whole = _PLACEHOLDER.fullmatch(part)
     if whole and whole[1] in values:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import re
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from parley.errors import (
@@ -33,7 +30,6 @@ log = logging.getLogger(__name__)
 _wire_log = logging.getLogger(f"{__name__}.wire")
 _wire_log.setLevel(logging.WARNING)
 
-Json = Mapping[str, Any]
 Raw = str | bytes
 Sort = Callable[[Raw], tuple[str | None, Any]]
 """What a frame is: the key of the question that it may answer, and the frame as it is handed on (None: not at all).
@@ -42,24 +38,6 @@ What answers no question that was asked is heard."""
 
 REFUSALS = frozenset({1008, 3000, 3003, 4401, 4403})
 """Codes with which a connection is closed whose login is refused: policy, unauthorized, forbidden."""
-
-# Lone surrogates are no text, and no database takes a NUL.
-_UNTEXT = re.compile("[\x00\ud800-\udfff]")
-
-
-@lru_cache(maxsize=4)  # a frame is looked at for one thing after another; it need not be parsed for each
-def loaded(raw: Raw) -> Json:
-    """The JSON object in a frame, to be read only; empty for all else. Never raises."""
-    try:
-        found = json.loads(raw)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def text_of(value: object) -> str:
-    """A string that can be stored; empty for all else."""
-    return _UNTEXT.sub("\ufffd", value) if isinstance(value, str) else ""
 
 
 async def dial(
@@ -102,10 +80,20 @@ async def dial(
         raise Unreachable(f"The peer cannot be reached ({type(error).__name__}).") from None
 
 
+def _connection_closed() -> type[Exception]:
+    # Named where something was raised, and imported only then: this is looked at for each frame.
+    from websockets.exceptions import ConnectionClosed
+
+    return ConnectionClosed
+
+
 class Line:
     """One open connection. What it hears waits in `heard`, whose last item is None; `ended` says why it is over."""
 
     def __init__(self, socket: ClientConnection, sort: Sort) -> None:
+        from websockets.protocol import State
+
+        self._open = State.OPEN
         self.ended: ConnectorError | None = None
         self.heard: asyncio.Queue[Any] = asyncio.Queue()
         self._socket, self._sort = socket, sort
@@ -121,19 +109,15 @@ class Line:
     @property
     def is_open(self) -> bool:
         """Whether something can still be sent over it."""
-        from websockets.protocol import State
-
-        return self.ended is None and self._socket.state is State.OPEN
+        return self.ended is None and self._socket.state is self._open
 
     async def tell(self, text: str) -> None:
         """Send a frame that nothing answers. Raises `Unreachable` when it was not sent, `Unknown` when it may be."""
-        from websockets.exceptions import ConnectionClosed
-
         if not self.is_open:
             raise Unreachable("The connection has ended.")
         try:
             await self._socket.send(text)
-        except ConnectionClosed:
+        except _connection_closed():
             raise Unknown("The connection ended while we sent.") from None
 
     async def ask(self, key: str, text: str | None, within: float) -> Any:

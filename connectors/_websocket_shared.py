@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from connectors._waiting import pause
 from connectors._websocket_line import Line
+from connectors._workers import Workers
 from parley.errors import AuthError, ConnectorError, StoreUnavailable, Superseded, Unreachable
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ class SharedLine:
         self._line: Line | None = None
         self._superseded: Superseded | None = None
         self._opening = asyncio.Lock()
-        self._handling: set[asyncio.Task[None]] = set()
         self._waiting = asyncio.Lock()
 
     async def get(self) -> Line:
@@ -79,12 +79,13 @@ class SharedLine:
     async def listen(self, who: str, handle: Callable[[Line, Any], Awaitable[None]]) -> None:
         """Handle what is heard until cancelled, `AuthError` or `Superseded`; connect again after every other end."""
         failures, grace = 0, GRACE
+        workers = Workers[tuple[Line, Any]](lambda heard: self._handled(*heard, handle), IN_FLIGHT)
         self._superseded = None  # to listen anew is a decision; to send is not
         try:
             while True:
                 wait, began = 0.0, time.monotonic()
                 try:
-                    await self._serve(await self.get(), handle)
+                    await self._serve(await self.get(), workers)
                 except Superseded as error:
                     self._superseded = error
                     raise
@@ -100,17 +101,15 @@ class SharedLine:
             raise
         finally:
             try:
-                await self._finish(grace)
+                # What was heard belongs to no connection: it survives the end of one.
+                await workers.finish(grace)
             finally:
                 await self.close()
 
-    async def _serve(self, line: Line, handle: Callable[[Line, Any], Awaitable[None]]) -> None:
+    async def _serve(self, line: Line, workers: Workers[tuple[Line, Any]]) -> None:
         while (frame := await line.heard.get()) is not None:
-            if len(self._handling) >= IN_FLIGHT:
-                await asyncio.wait(self._handling, return_when=asyncio.FIRST_COMPLETED)
-            task = asyncio.create_task(self._handled(line, frame, handle))
-            self._handling.add(task)
-            task.add_done_callback(self._handling.discard)
+            await workers.room()
+            workers.put((line, frame))
         raise line.ended or Unreachable("The connection has ended.")
 
     async def _handled(self, line: Line, frame: Any, handle: Callable[[Line, Any], Awaitable[None]]) -> None:
@@ -120,15 +119,6 @@ class SharedLine:
             log.warning("a frame was left out: %s", error)
         except Exception:
             log.exception("a frame was left out")
-
-    async def _finish(self, grace: float) -> None:
-        """Let what is being handled end. What was heard belongs to no connection: it survives the end of one."""
-        if grace and self._handling:
-            await asyncio.wait(set(self._handling), timeout=grace)
-        left = set(self._handling)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
 
     async def _drop(self) -> None:
         line, self._line = self._line, None

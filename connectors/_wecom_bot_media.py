@@ -7,8 +7,8 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from connectors._websocket_line import text_of
-from connectors._wecom_bot_read import Media, bare, decrypt, name_of, object_of
+from connectors._json import object_of, text_of
+from connectors._wecom_bot_read import Media, bare, decrypt, name_of
 from connectors._wecom_bot_write import CHUNK
 from parley.errors import Rejected
 from parley.messages import MAX_FILE, File

@@ -12,15 +12,14 @@ import binascii
 import logging
 import mimetypes
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import unquote
 
 from pydantic import ValidationError
 
-from connectors._websocket_line import Json, text_of
+from connectors._json import Json, object_of, objects_of, text_of
 from parley.messages import Action, ConversationKind, Event, File, Message, Route, Sender, derived_id
 
 CALLBACK, EVENT_CALLBACK = "aibot_msg_callback", "aibot_event_callback"
@@ -139,11 +138,6 @@ def bare(name: str) -> str:
     return re.sub(r"[/\\\x00-\x1f]", "_", text_of(name))[-255:]
 
 
-def object_of(value: object) -> Json:
-    """A JSON object; empty for all else."""
-    return value if isinstance(value, dict) else {}
-
-
 def _message(
     frame: Json,
     body: Json,
@@ -231,9 +225,8 @@ def _one(kind: str, holder: Json) -> Iterator[Media]:
         yield Media(kind=kind, url=url, key=text_of(about.get("aeskey")), name=name)
 
 
-def _items(body: Json) -> Iterator[Json]:
-    items: Any = object_of(body.get("mixed")).get("msg_item")
-    return (item for item in items if isinstance(item, dict)) if isinstance(items, list) else iter(())
+def _items(body: Json) -> Iterable[Json]:
+    return objects_of(object_of(body.get("mixed")).get("msg_item"))
 
 
 def _derived(body: Json, *parts: str) -> str:

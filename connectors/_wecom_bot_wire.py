@@ -8,8 +8,9 @@ import time
 from typing import Any
 from uuid import uuid4
 
-from connectors._websocket_line import Json, Line, Raw, loaded
-from connectors._wecom_bot_read import CALLBACK, EVENT_CALLBACK, event_type, object_of, req_id_of
+from connectors._json import Json, loaded, object_of
+from connectors._websocket_line import Line, Raw
+from connectors._wecom_bot_read import CALLBACK, EVENT_CALLBACK, event_type, req_id_of
 from connectors._wecom_bot_write import raise_for_subscription
 from parley.errors import Superseded, Unknown, Unreachable
 

@@ -29,11 +29,12 @@ from connectors._discord_find import Finder
 from connectors._discord_gateway import Gateway, Session
 from connectors._discord_known import Known
 from connectors._discord_messages import LONGEST_PAUSE, Hear
-from connectors._discord_read import Json, parse
+from connectors._discord_read import parse
 from connectors._discord_receive import Receiver
 from connectors._discord_rest import API, Rest
 from connectors._discord_send import Sender
 from connectors._discord_write import MAX_BUTTONS, MAX_FILE, MAX_FILES, MAX_TEXT, render
+from connectors._json import Json
 from connectors._waiting import pause
 from parley.errors import AuthError, ConfigurationError, ConnectorError, RateLimited, Unknown, Unreachable
 from parley.messages import Accept, Capabilities, CommandEntry, Connector, Receipt, Reply, Route

@@ -30,26 +30,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 from urllib.parse import urlsplit
 
+from connectors._json import Json, loaded, object_of, objects_of, text_of
 from connectors._memory import Memory
 from connectors._slack_read import (
     SPOKEN,
-    Json,
     Me,
     hook_payload,
     id_of,
     is_own,
-    loaded,
     mentions,
     moment_of,
-    object_of,
-    objects_of,
     parse,
-    text_of,
     ts_of,
     verify,
 )
 from connectors._slack_write import MAX_BUTTONS, render
 from connectors._waiting import pause, retry_after
+from connectors._workers import Workers
 from parley.errors import (
     AuthError,
     ConfigurationError,
@@ -248,25 +245,21 @@ class Slack(Connector):
             raise Unreachable("Slack opened a connection and did not say hello.")
 
     async def _envelopes(self, socket: aiohttp.ClientWebSocketResponse, accept: Accept) -> None:
-        storing: set[asyncio.Task[None]] = set()
+        storing = Workers[Json](lambda envelope: self._envelope(socket, envelope, accept), IN_FLIGHT)
         grace = ANSWERS_WITHIN
         try:
             async for frame in socket:
                 envelope = loaded(frame.data) if isinstance(frame.data, str) else {}
                 if envelope.get("type") == "disconnect":
                     return  # Slack is about to close it; whatever is being stored may still be acknowledged here
-                if len(storing) >= IN_FLIGHT:
-                    # The socket is not read meanwhile: what Slack has more of waits there.
-                    await asyncio.wait(storing, timeout=ROOM_WITHIN, return_when=asyncio.FIRST_COMPLETED)
-                if isinstance(envelope.get("envelope_id"), str) and len(storing) < IN_FLIGHT:
-                    task = asyncio.create_task(self._envelope(socket, envelope, accept))
-                    storing.add(task)
-                    task.add_done_callback(storing.discard)
+                # The socket is not read while there is no room: what Slack has more of waits there.
+                if isinstance(envelope.get("envelope_id"), str) and await storing.room(ROOM_WITHIN):
+                    storing.put(envelope)
         except asyncio.CancelledError:
             grace = 0.0
             raise
         finally:
-            await _finish(storing, grace)
+            await storing.finish(grace)
 
     async def _envelope(
         self, socket: aiohttp.ClientWebSocketResponse, envelope: Json, accept: Accept
@@ -308,7 +301,7 @@ class Slack(Connector):
                 return
             if isinstance(draft, Message):
                 draft = draft.model_copy(update={"addressed": False})
-        if isinstance(draft, Message):
+        if isinstance(draft, Message) and object_of(data.get("event")).get("files"):
             files, left_out = await self._files(data, final=attempt >= LAST_ATTEMPT)
             draft = draft.model_copy(update={"files": files, "left_out": left_out})
         await accept(draft)
@@ -699,19 +692,6 @@ def _name_of(about: Json) -> str:
 
 def _attempt(value: object) -> int:
     return int(value) if isinstance(value, int | str) and re.fullmatch(r"\d{1,3}", str(value)) else 0
-
-
-async def _finish(tasks: set[asyncio.Task[None]], grace: float) -> None:
-    if not tasks:
-        return
-    left = set(tasks)
-    try:
-        if grace:
-            await asyncio.wait(left, timeout=grace)
-    finally:
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:

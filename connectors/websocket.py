@@ -17,6 +17,7 @@ from connectors._memory import Memory
 from connectors._tls import is_loopback
 from connectors._waiting import bounded
 from connectors._websocket_frames import (
+    Frame,
     Protocol,
     ack_frame,
     answers_login,
@@ -24,11 +25,13 @@ from connectors._websocket_frames import (
     key_of,
     login_frame,
     mentions,
+    object_in,
     parse,
+    read,
     render,
     value_at,
 )
-from connectors._websocket_line import Line, Raw, dial, loaded
+from connectors._websocket_line import Line, Raw, dial
 from connectors._websocket_shared import SharedLine
 from parley.errors import AuthError, ConfigurationError, RateLimited, Rejected, Unknown, Unreachable
 from parley.messages import (
@@ -141,24 +144,25 @@ class WebSocket(Connector):
     async def listen(self, accept: Accept) -> None:
         """Receive until cancelled. Raises `AuthError`."""
 
-        async def handle(line: Line, raw: Raw) -> None:
-            event = parse(raw, self._protocol, self.account, trusted=self._trusted)
+        async def handle(line: Line, frame: Frame) -> None:
+            event = parse(frame, self._protocol, self.account, trusted=self._trusted)
             if event is None:
                 return
-            heard = self._heard(event, raw)
+            heard = self._heard(event, frame)
             if heard is not None:
                 await self._line.store(accept, heard)
-            acknowledged = ack_frame(self._protocol, raw)
+            acknowledged = ack_frame(self._protocol, frame)
             if acknowledged:
                 await line.tell(acknowledged)
 
         await self._line.listen(f"websocket {self.account}", handle)
 
-    def _heard(self, message: Message, raw: Raw) -> Message | None:
+    def _heard(self, message: Message, frame: Frame) -> Message | None:
         """The message if it is for us, the same marked as said to others where we hear along, or None."""
         route = message.route
-        ours = (route.conversation, route.thread) in self._threads or mentions(raw, self._protocol)
-        if self._hear == "all" or route.kind is ConversationKind.DIRECT or ours:
+        if self._hear == "all" or route.kind is ConversationKind.DIRECT:
+            return message
+        if (route.conversation, route.thread) in self._threads or mentions(frame, self._protocol):
             return message
         return message.model_copy(update={"addressed": False}) if self._hear == "along" else None
 
@@ -182,9 +186,9 @@ class WebSocket(Connector):
             self._threads[route.conversation, route.thread] = True
         return Receipt(native_ids=(native_id,))
 
-    def _taken(self, raw: Raw) -> str:
+    def _taken(self, frame: Frame) -> str:
         """The service's id of what it took. Raises what its refusal means."""
-        answer = loaded(raw)
+        answer = object_in(frame)
         wait = value_at(answer, self._protocol.answer_wait)
         if wait is not None:
             raise RateLimited("The service wants us to wait.", bounded(wait))
@@ -217,12 +221,15 @@ class _Login:
 
     def sort(self, raw: Raw) -> tuple[str | None, Any]:
         protocol = self._protocol
+        frame = read(raw, protocol)
         if not self.done and any(
-            answers_login(raw, condition, protocol)
+            answers_login(frame, condition, protocol)
             for condition in (protocol.login_ok, protocol.login_refused)
         ):
-            return _LOGIN, raw
-        return key_of(value_at(loaded(raw), protocol.answer)) or None, raw
+            return _LOGIN, frame
+        if not protocol.answer:
+            return None, frame
+        return key_of(value_at(object_in(frame), protocol.answer)) or None, frame
 
 
 def _check_url(url: str, *, allow_plain: bool) -> None:

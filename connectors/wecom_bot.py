@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 from connectors import _wecom_bot_media as media
+from connectors._json import Json
 from connectors._memory import Memory
-from connectors._websocket_line import Json, Line, dial
+from connectors._websocket_line import Line, dial
 from connectors._websocket_shared import SharedLine
 from connectors._wecom_bot_read import card_event, event_type, media_of, parse, req_id_of, user_of
 from connectors._wecom_bot_wire import HEARTBEAT, ask, beat, sort, subscribe
