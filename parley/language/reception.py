@@ -37,6 +37,7 @@ from parley.messages.outbox import Delivery, Outbox
 from parley.messages.published import Published, message_topic, of_message, of_notice, place_of
 from parley.messages.state import MISTAKEN
 from parley.messages.watch import Watch
+from parley.metrics import Metrics
 from parley.people import principals
 from parley.people.audit import Audit, Phase
 from parley.people.rights import Decision as Allowed
@@ -63,6 +64,9 @@ MOST_UNDERSTOOD = 100_000
 """Longest text that is looked at, in characters; a longer one is answered with how to send it."""
 
 
+STRANGER = "unknown sender"
+"""Why somebody who is linked to nobody was answered."""
+
 MOST_STRANGERS = 10_000
 """Unknown senders that are remembered in memory besides the store."""
 
@@ -87,7 +91,9 @@ class Reception:
         understander: Callable[[], Understander],
         limits: Callable[[], Limits],
         language: Callable[[], str],
+        metrics: Metrics,
     ) -> None:
+        self._metrics = metrics
         self._store = store
         self._keyring = keyring
         self._outbox = outbox
@@ -215,15 +221,13 @@ class Reception:
             table.c.sender_id == sender,
             table.c.received_at > since,
             table.c.state == "handled",
-            table.c.reason == "unknown sender",
+            table.c.reason == STRANGER,
         )
         told = await self._store.read(lambda conn: _scalar(conn, query))
         if told or not self._tell(received.event.account, sender):
             return Decision.silent("unknown sender, told today")
         text = received.event.text if isinstance(received.event, Message) else ""
-        return Decision.answer(
-            sentence("unknown-sender", language_of(text), id=sender), reason="unknown sender"
-        )
+        return Decision.answer(sentence("unknown-sender", language_of(text), id=sender), reason=STRANGER)
 
     def _tell(self, account: str, sender: str) -> bool:
         # Messages of one sender in several threads are handled side by side, before any of them is committed.
@@ -394,8 +398,20 @@ class Reception:
         for one in queued:
             self._dispatcher.add(one)
         self._watch.notify(received.id)
+        self._measure(received, decision)
         for act in decision.afterwards:
             await act()
+
+    def _measure(self, received: Received, decision: Decision) -> None:
+        asked = decision.request
+        if asked is not None:
+            self._metrics.way.reached("understood", _since(received.stored_at), asked.spec.command)
+            if asked.state == "refused":
+                self._metrics.refusal("denied")
+        elif decision.replies or decision.changes:
+            self._metrics.way.reached("understood", _since(received.stored_at))
+        if decision.reason == STRANGER:
+            self._metrics.refusal("unknown-sender")
 
     async def _insert(self, conn: AsyncConnection, new: NewRequest) -> list[QueuedRun]:
         if new.asking is not None:
@@ -487,6 +503,10 @@ def _text_of(event: Message | Edit | Notice) -> str:
 def _without(left_out: tuple[str, ...], language: Language) -> Reply:
     names = (f"- `{visible(name, 200)}`" for name in left_out)
     return Reply(text="\n".join([phrase("left-out", language), *names]))
+
+
+def _since(moment: datetime) -> float:
+    return (now() - moment).total_seconds()
 
 
 def _spoken(age: timedelta) -> str:

@@ -68,6 +68,11 @@ class Connection:
         finally:
             self._waiting.pop(number, None)
 
+    @property
+    def latency(self) -> float:
+        """Seconds that the last ping took there and back; 0 before the first."""
+        return self._socket.latency
+
     async def close(self) -> None:
         """Close; `run` returns on both sides."""
         await self._socket.close()

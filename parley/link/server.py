@@ -38,6 +38,11 @@ class Peer:
         """Call this process. Raises its error, `Disconnected` or `TimeoutError`."""
         return await self._connection.call(name, args, timeout=timeout)
 
+    @property
+    def latency(self) -> float:
+        """Seconds to this process and back, by the last ping; 0 before the first."""
+        return self._connection.latency
+
     def __repr__(self) -> str:
         return f"{self.role}[{self.pid}]"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -38,6 +38,8 @@ class Received:
     acting_for_id: str | None
     received_at: datetime
     expires_at: datetime
+    stored_at: datetime = field(default_factory=now)
+    """When it was committed; for one that an earlier hub left, when it was taken up."""
 
 
 class Inbox:
@@ -84,17 +86,21 @@ class Inbox:
             done = await conn.execute(insert_new(conn, schema.message, values, ("account", "native_id")))
             if not done.rowcount:
                 return Accepted(id=await _existing(conn, event), new=False)
-            received = Received(
-                id=message_id,
-                event=event,
-                conversation_id=conversation,
-                principal_id=principal_id,
-                acting_for_id=acting_for_id,
-                received_at=at,
-                expires_at=at + timedelta(seconds=self.limits.message_age),
-            )
+
+            def committed() -> None:
+                received = Received(
+                    id=message_id,
+                    event=event,
+                    conversation_id=conversation,
+                    principal_id=principal_id,
+                    acting_for_id=acting_for_id,
+                    received_at=at,
+                    expires_at=at + timedelta(seconds=self.limits.message_age),
+                )
+                self.arrived(received)
+
             # Not after the write: a caller that goes away while it waits would leave a stored event unhandled.
-            after_commit(lambda: self.arrived(received))
+            after_commit(committed)
             return Accepted(id=message_id, new=True)
 
         return await self._store.write(insert)

@@ -144,6 +144,12 @@ class Outbox:
         """How many deliveries wait to be sent."""
         return sum(len(queue) for queue in self._waiting.values())
 
+    @property
+    def oldest(self) -> float:
+        """Seconds that the oldest delivery has waited to be sent; 0 where none waits."""
+        written = min((queue[0].created_at for queue in self._waiting.values() if queue), default=None)
+        return max(0.0, (now() - written).total_seconds()) if written else 0.0
+
     # -- writing
 
     async def write(

@@ -58,8 +58,10 @@ from parley.processes.admin import Admin
 from parley.processes.configuration import Configuration
 from parley.processes.event_desk import EventDesk
 from parley.processes.front import Desk, HubFront
+from parley.processes.measuring import Measuring
 from parley.processes.switchboard import Switchboard
 from parley.processes.vitals import Vitals
+from parley.runs import lanes
 from parley.runs.adopt import Adopter
 from parley.runs.cancel import Canceller
 from parley.runs.catalogue import AutomationSpec, Catalogue
@@ -67,10 +69,11 @@ from parley.runs.dispatch import Dispatcher
 from parley.runs.failures import Notice
 from parley.runs.ledger import Ledger
 from parley.runs.on_event import EventStarts
+from parley.runs.outage import Outage
 from parley.runs.prefect_api import PrefectApi
 from parley.runs.questions import Questions
 from parley.runs.reconcile import Reconciler
-from parley.runs.requests import QueuedRun, run_token, short, waiting_runs
+from parley.runs.requests import QueuedRun, run_token, short
 from parley.settings import File, Settings, load
 from parley.store import schema
 from parley.store.engine import Store
@@ -107,7 +110,12 @@ class Hub:
         self.metrics: Metrics = Metrics()
         self.vitals: Vitals = Vitals(self)
         self.audit: Audit = Audit(keyring)
-        self.prefect: PrefectApi = PrefectApi(settings.api_url, os.environ.get("PREFECT_API_AUTH_STRING", ""))
+        self.measuring: Measuring = Measuring(self)
+        self.prefect: PrefectApi = PrefectApi(
+            settings.api_url,
+            os.environ.get("PREFECT_API_AUTH_STRING", ""),
+            measure=self.metrics.machinery.prefect_called,
+        )
         self.console: Connector = registry.connector_class(CONSOLE)(CONSOLE)
         self.accounts: Accounts = Accounts(
             store, lambda: self.file, self.console, came_back=self._account_is_back
@@ -144,8 +152,10 @@ class Hub:
             workers=lambda: self.link.by_role(Role.WORKER),
             refused=self._run_refused,
             unstarted=self._is_unstarted,
+            handed=self._handed,
             room=self.file.worker.children if self.own_worker else 50,
             stock_environment=None if self.own_worker else _stock_environment(settings),
+            waiting=lanes.reader(store, keyring),
         )
         self.adopter: Adopter = Adopter(
             store, keyring, self.prefect, catalogue=lambda: self.catalogue, route_to=self._route_to
@@ -199,6 +209,7 @@ class Hub:
             understander=lambda: self.understander,
             limits=lambda: self.file.limits,
             language=self._language,
+            metrics=self.metrics,
         )
         self.intake: Intake = Intake(self.reception.handle)
         self.reconciler: Reconciler = Reconciler(
@@ -211,6 +222,15 @@ class Hub:
             self.audit,
             catalogue=lambda: self.catalogue,
             take_up_messages=self._take_up_messages,
+        )
+        self.outage: Outage = Outage(
+            store,
+            keyring,
+            self.outbox,
+            self.prefect,
+            self.dispatcher,
+            tell_duty=self.ledger.tell_duty,
+            language=self._language,
         )
         self.front: HubFront = HubFront(
             store,
@@ -260,6 +280,7 @@ class Hub:
 
     def _arrived(self, received: Received) -> None:
         self.metrics.message(self.accounts.platform_of(received.event.account), received.event.type)
+        self.metrics.way.reached("received", (received.stored_at - received.received_at).total_seconds())
         self.intake.add(received)
 
     def _language(self) -> str:
@@ -303,7 +324,12 @@ class Hub:
         await self.outbox.account_is_back(account)
 
     async def _delivery_changed(self, one: Delivery, state: str) -> None:
-        self.metrics.delivery(self.accounts.platform_of(one.route.account), state)
+        at = now()
+        waited = (at - one.created_at).total_seconds()
+        sent = state == "sent"
+        self.metrics.delivery(self.accounts.platform_of(one.route.account), state, waited if sent else None)
+        if sent and (one.ordinal == 0 or one.source.startswith("request:")):
+            self.metrics.way.delivered(one.source, waited, at)
         self.watch.notify(one.message_id)
 
     async def _is_unstarted(self, run_id: str) -> bool:
@@ -323,6 +349,9 @@ class Hub:
 
     async def _run_refused(self, queued: QueuedRun, reason: str) -> None:
         await self.ledger.fail(queued.run_id, reason)
+
+    def _handed(self, queued: QueuedRun, seconds: float) -> None:
+        self.metrics.way.reached("handed", seconds, queued.automation)
 
     # -- where things go
 
@@ -463,14 +492,16 @@ class Hub:
             await self._take_up()
             await stack.enter_async_context(self.link.listen(self.settings.socket))
             await stack.enter_async_context(
-                serve(self.front, self.settings, metrics=self.metrics, refresh=self._measure)
+                serve(self.front, self.settings, metrics=self.metrics, refresh=self.measuring.refresh)
             )
             for work in (
                 self.dispatcher.run(),
                 self.reconciler.run(),
+                self.outage.run(),
                 self.console.listen(self.accept_at_desk),
                 self.configuration.watch(self._file_changed, self._file_refused),
                 self._keep_house(),
+                self.measuring.run(),
             ):
                 self._later(work)
             stack.push_async_callback(self._stop_tasks)
@@ -478,8 +509,7 @@ class Hub:
 
     async def _take_up(self) -> None:
         # What an earlier hub left: queued runs, unsent answers, unhandled messages.
-        for queued in await self.store.read(lambda conn: waiting_runs(conn, self.keyring)):
-            self.dispatcher.add(queued)
+        self.dispatcher.take_up()
         await self.outbox.resume()
         await self._take_up_messages()
 
@@ -487,13 +517,6 @@ class Hub:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _measure(self) -> None:
-        self.metrics.queue(self.dispatcher.queue_sizes())
-        self.metrics.runs_in_flight(len(self.dispatcher.in_flight))
-        self.metrics.outbox(self.outbox.waiting)
-        for account in self.accounts.states():
-            self.metrics.account(account["name"], up=account["state"] == "listening")
 
     async def _keep_house(self) -> None:
         while True:

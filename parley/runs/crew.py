@@ -178,6 +178,16 @@ class Crew:
         """How many children wait for work."""
         return sum(1 for child in self._children if child.idle)
 
+    def counts(self) -> dict[str, int]:
+        """How many children are busy, warm or on their way to be ready or to leave; how many orders wait for one."""
+        busy = sum(1 for child in self._children if child.held is not None)
+        return {
+            "busy": busy,
+            "warm": self.warm,
+            "changing": len(self._children) - busy - self.warm,
+            "waiting": sum(map(len, self._waiting)),
+        }
+
     def pids(self) -> list[int]:
         """The children there are."""
         return [child.pid for child in self._children if child.pid]

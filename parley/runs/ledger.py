@@ -38,6 +38,7 @@ from parley.messages.model import Assurance, Event, Message, Reply, Route, now
 from parley.messages.outbox import Delivery, Outbox
 from parley.messages.watch import Watch
 from parley.metrics import Metrics
+from parley.metrics.way import received_at
 from parley.people import principals, standing
 from parley.people.audit import Audit
 from parley.people.rights import Origin, allows
@@ -141,7 +142,16 @@ class Ledger:
             await self.refuse(run_id, row)
             raise StartRefused(row)
         self._watch.notify(row["message_id"])
+        if row["first"]:
+            self._measure_start(row, run_id)
         return self._started(row, run_id)
+
+    def _measure_start(self, row: dict[str, Any], run_id: str) -> None:
+        way, command, queued_at = self._metrics.way, row["command"], row["queued_at"] or row["created_at"]
+        way.reached("allowed", (queued_at - row["created_at"]).total_seconds(), command)
+        flight = self._dispatcher.in_flight.get(run_id)
+        handed_at = flight.handed_at if flight else None
+        way.reached("started", (now() - (handed_at or queued_at)).total_seconds(), command)
 
     async def _run_of(self, call: StartCall) -> str:
         known = self._dispatcher.run_of(call.flow_run_id)
@@ -220,6 +230,9 @@ class Ledger:
             "language": (principal.language if principal else None) or self._default_language(),
             "event": event,
             "values": open_values(self._keyring, row),
+            "first": row.started_at is None,
+            "created_at": row.created_at,
+            "queued_at": row.queued_at,
         }
 
     def _started(self, row: dict[str, Any], run_id: str) -> Started:
@@ -436,7 +449,12 @@ class Ledger:
     def _measure(self, row: Any, ending: str, kind: str) -> None:
         platform = self._platform_of(row.route["account"]) if row.route else "prefect"
         self._metrics.request_ended(row.automation, ending, platform)
-        self._metrics.answered(row.automation, (now() - row.created_at).total_seconds())
+        at, since = now(), received_at(row.message_id, row.created_at)
+        self._metrics.answered(row.automation, (at - since).total_seconds())
+        if row.started_at is not None:
+            self._metrics.way.reached("done", (at - row.started_at).total_seconds(), row.automation)
+        if row.route:
+            self._metrics.way.written(f"request:{row.id}", row.automation, since)
         if ending == "failed":
             self._metrics.failure(row.automation, kind or "error")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
@@ -15,6 +16,7 @@ from typing import Any, Self
 import httpx
 
 from parley.errors import ParleyError, StoreUnavailable
+from parley.metrics.machinery import PrefectMeasure
 
 
 class PrefectUnavailable(StoreUnavailable):
@@ -33,13 +35,19 @@ class PrefectApi:
     """A client of one Prefect server; `url` ends in `/api`. Safe for concurrent use in one event loop."""
 
     def __init__(
-        self, url: str, auth: str = "", *, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        url: str,
+        auth: str = "",
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        measure: PrefectMeasure | None = None,
     ) -> None:
         self.url: str = url.rstrip("/")
         user, _, password = auth.partition(":")
         self._csrf_client = str(uuid.uuid4())
         self._csrf: str | None = None
         self._fetching = asyncio.Lock()
+        self._measure = measure
         self._client = httpx.AsyncClient(
             base_url=self.url + "/",
             auth=(user, password) if auth else None,
@@ -142,14 +150,27 @@ class PrefectApi:
 
     async def _ask(self, method: str, path: str, body: Any = None) -> Any:
         csrf = await self._csrf_token() if method != "GET" else ""
-        response = await self._send(method, path, body, csrf)
+        began = time.perf_counter()
+        try:
+            response = await self._send(method, path, body, csrf)
+        except PrefectUnavailable:
+            self._measured(path, None, "unavailable")
+            raise
         if response.status_code == httpx.codes.FORBIDDEN and "CSRF" in response.text.upper():
             response = await self._send(method, path, body, await self._csrf_token(instead_of=csrf))
+        seconds = time.perf_counter() - began
         if response.is_success:
+            self._measured(path, seconds, "")
             return response.json() if response.content else None
         if response.status_code in (408, 429, 500, 502, 503, 504):
+            self._measured(path, seconds, "unavailable")
             raise PrefectUnavailable(f"Prefect answered {response.status_code} to {method} {path}")
+        self._measured(path, seconds, "refused")
         raise PrefectRefused(_reason(response), response.status_code)
+
+    def _measured(self, path: str, seconds: float | None, wrong: str) -> None:
+        if self._measure is not None:
+            self._measure(_kind_of(path), seconds, wrong)
 
     async def _send(self, method: str, path: str, body: Any, csrf: str) -> httpx.Response:
         headers = {"Prefect-Csrf-Token": csrf, "Prefect-Csrf-Client": self._csrf_client} if csrf else {}
@@ -181,6 +202,17 @@ class PrefectApi:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+def _kind_of(path: str) -> str:
+    """What is called, without ids and names: `flow_runs/set_state`, `deployments/name`."""
+    first, _, rest = path.partition("/")
+    words = rest.split("/")
+    told = next((word for word in (words[0], words[-1]) if word in _CALLS), "")
+    return f"{first}/{told}" if told else first
+
+
+_CALLS = frozenset({"name", "filter", "create_flow_run", "set_state"})
 
 
 def _reason(response: httpx.Response) -> str:

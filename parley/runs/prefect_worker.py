@@ -173,7 +173,12 @@ class ParleyWorker(BaseWorker[ParleyJobConfiguration, ParleyVariables, ParleyWor
             default_address(self.settings),
             Role.WORKER,
             token,
-            handlers={"run": self._on_run, "cancel": self._on_cancel, "reload": self._on_reload},
+            handlers={
+                "run": self._on_run,
+                "cancel": self._on_cancel,
+                "reload": self._on_reload,
+                "crew": self._on_crew,
+            },
             name=self.name,
             on_connected=self._on_connected,
         )
@@ -203,6 +208,9 @@ class ParleyWorker(BaseWorker[ParleyJobConfiguration, ParleyVariables, ParleyWor
         return self.crew.end(
             CancelOrder.model_validate(args).flow_run_id, "cancelled", "cancelled on request"
         )
+
+    async def _on_crew(self, _args: dict[str, Any]) -> dict[str, int]:
+        return self.crew.counts()
 
     async def _on_reload(self, args: dict[str, Any]) -> None:
         self.settings = all_settings.load()

@@ -28,6 +28,9 @@ Work = Callable[[AsyncConnection], Awaitable[T]]
 
 Callbacks = list[Callable[[], None]]
 
+Measure = Callable[[int, float], None]
+"""Told of each commit: how many writes it held, and how many seconds it took."""
+
 log = logging.getLogger(__name__)
 _callbacks: ContextVar[Callbacks | None] = ContextVar("parley_store_callbacks", default=None)
 
@@ -36,6 +39,13 @@ class Backend(Protocol):
     """What SQLite and PostgreSQL each do in their own way."""
 
     name: str
+    measure: Measure | None
+    """Who is told of each commit."""
+
+    @property
+    def waiting(self) -> int:
+        """See `Store.waiting`."""
+        ...
 
     async def write(self, work: Work[T]) -> T:
         """See `Store.write`."""
@@ -77,6 +87,15 @@ class Store:
     def backend(self) -> str:
         """`sqlite` or `postgresql`: only for what people are told."""
         return self._backend.name
+
+    @property
+    def waiting(self) -> int:
+        """How many writes wait for their commit."""
+        return self._backend.waiting
+
+    def measured_by(self, measure: Measure) -> None:
+        """Tell `measure` of each commit from now on: how many writes it held, and its seconds. It must not block."""
+        self._backend.measure = measure
 
     async def write(self, work: Work[T]) -> T:
         """Run `work` and commit it; the result comes back only after the commit.
@@ -166,4 +185,4 @@ def _parse(url_or_path: str | Path) -> sa.URL:
     return url
 
 
-__all__ = ["Backend", "Callbacks", "Store", "Work", "after_commit"]
+__all__ = ["Backend", "Callbacks", "Measure", "Store", "Work", "after_commit"]

@@ -6,6 +6,7 @@ import secrets
 import threading
 import time
 import uuid
+from datetime import UTC, datetime
 
 _COUNTER_BITS = 12
 _lock = threading.Lock()
@@ -33,3 +34,14 @@ def _tick() -> int:
 def _layout(tick: int) -> int:
     milliseconds, counter = tick >> _COUNTER_BITS, tick & (1 << _COUNTER_BITS) - 1
     return milliseconds << 80 | 0x7 << 76 | counter << 64 | 0b10 << 62 | secrets.randbits(62)
+
+
+def made_at(identifier: str) -> datetime | None:
+    """The moment that a uuid7 was made, to the millisecond; None for anything else."""
+    text = identifier.replace("-", "")
+    if len(text) != 32 or text[12] != "7":
+        return None
+    try:
+        return datetime.fromtimestamp(int(text[:12], 16) / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from parley.errors import ConfigurationError, StoreUnavailable
 from parley.store.engine import (
     Callbacks,
+    Measure,
     T,
     Work,
     call_back,
@@ -51,6 +52,7 @@ class PostgresBackend:
         self._idle.set()
         self._closed = False
         self._turn = asyncio.Lock()
+        self.measure: Measure | None = None
 
     @classmethod
     async def open(cls, url: sa.URL, *, pool_size: int) -> PostgresBackend:
@@ -67,6 +69,11 @@ class PostgresBackend:
                 raise _cannot_open(url, error) from error
             raise
         return cls(engine)
+
+    @property
+    def waiting(self) -> int:
+        """See `Store.waiting`."""
+        return self._waiting
 
     async def write(self, work: Work[T]) -> T:
         """See `Store.write`."""
@@ -130,9 +137,12 @@ class PostgresBackend:
 
     async def _transaction(self, work: Work[T]) -> T:
         callbacks: Callbacks = []
+        began = time.perf_counter()
         async with self._engine.connect() as conn:
             result = await collecting(callbacks, work, conn)
             await _commit(conn)
+        if self.measure is not None:
+            self.measure(1, time.perf_counter() - began)
         call_back(callbacks)
         return result
 

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from parley.errors import ConfigurationError, ParleyError, StoreUnavailable
 from parley.store.engine import (
     Callbacks,
+    Measure,
     T,
     Work,
     call_back,
@@ -65,6 +67,20 @@ class SqliteBackend:
         self._readers = _engine(path, size=pool_size, begin="BEGIN", query_only=True)
         self._writing = _engine(path, size=1, begin="BEGIN IMMEDIATE")
         self._writer = _GroupCommit(self._writing)
+
+    @property
+    def measure(self) -> Measure | None:
+        """See `Backend.measure`."""
+        return self._writer.measure
+
+    @measure.setter
+    def measure(self, measure: Measure | None) -> None:
+        self._writer.measure = measure
+
+    @property
+    def waiting(self) -> int:
+        """See `Store.waiting`."""
+        return len(self._writer)
 
     @classmethod
     async def open(cls, path: str, *, pool_size: int) -> SqliteBackend:
@@ -137,6 +153,10 @@ class _GroupCommit:
         self._wake = asyncio.Event()
         self._closed = False
         self._task: asyncio.Task[None] | None = None
+        self.measure: Measure | None = None
+
+    def __len__(self) -> int:
+        return len(self._waiting)
 
     async def write(self, work: Work[T]) -> T:
         refuse_within_write()
@@ -180,6 +200,7 @@ class _GroupCommit:
         return batch
 
     async def _commit(self, batch: Sequence[_Job]) -> None:
+        began = time.perf_counter()
         try:
             await self._transaction(batch)
         except Exception as error:  # noqa: BLE001  whatever it was, nobody may be left waiting
@@ -190,6 +211,8 @@ class _GroupCommit:
             for job in batch:
                 job.settle(StoreUnavailable(str(reason)))
         else:
+            if self.measure is not None:
+                self.measure(len(batch), time.perf_counter() - began)
             for job in batch:
                 job.settle(None)
 

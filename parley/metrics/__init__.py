@@ -6,7 +6,6 @@ from outside (commands, accounts) are bounded: after `MOST_VALUES` different one
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 
 from prometheus_client import (
@@ -14,15 +13,15 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-MOST_VALUES = 200
-"""Most different values of one label that comes from outside."""
-
-OTHER = "other"
+from parley.metrics.bounded import MOST_VALUES, OTHER, Bounded
+from parley.metrics.machinery import Machinery
+from parley.metrics.way import Way
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 """Media type of what `Metrics.text` returns."""
@@ -39,7 +38,11 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry: CollectorRegistry = CollectorRegistry()
-        self._values: defaultdict[str, set[str]] = defaultdict(set)
+        self._bounded = Bounded()
+        self.way: Way = Way(self.registry, self._bounded)
+        self.machinery: Machinery = Machinery(self.registry, self._bounded)
+        # Processor time, memory and open files of the hub.
+        ProcessCollector(namespace="ai_assistant", registry=self.registry)
         self._requests = Counter(
             "ai_assistant_requests",
             "Requests that came to an end.",
@@ -163,18 +166,12 @@ class Metrics:
 
     def account_gone(self, name: str) -> None:
         """This account is no longer configured."""
-        if name in self._values["account"]:
+        if self._bounded.forget("account", name):
             self._accounts.remove(name)
-            self._values["account"].discard(name)
 
     def text(self) -> bytes:
         """All figures, as Prometheus reads them."""
         return generate_latest(self.registry)
 
-    def _bounded(self, label: str, value: str) -> str:
-        known = self._values[label]
-        if value not in known:
-            if len(known) >= MOST_VALUES:
-                return OTHER
-            known.add(value)
-        return value
+
+__all__ = ["CONTENT_TYPE", "MOST_VALUES", "OTHER", "Metrics"]
