@@ -254,7 +254,6 @@ def _queued(keyring: Keyring, row: Any) -> QueuedRun:
         actor=row.actor or "-",
         lane=Lane(row.lane),
         queued_at=row.queued_at or row.created_at,
-        queued_at=row.queued_at or row.created_at,
     )
 
 
