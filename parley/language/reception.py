@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import CommandError, PolicyError, StoreUnavailable
+from parley.failpoints import failpoint
 from parley.language.asking import ask_parameter, offer_text
 from parley.language.binding import bind
 from parley.language.builtin import Builtins
@@ -390,9 +391,11 @@ class Reception:
                 written += await self._bridge_stopped(conn, name)
             return written, queued
 
+        failpoint("request.decided")
         committed = await self._store.write(transaction)
         if committed is None:
             return  # it was handled before, so nothing of this decision counts
+        failpoint("request.stored")
         deliveries, queued = committed
         self._outbox.send(deliveries)
         for one in queued:

@@ -14,6 +14,7 @@ from pydantic_core import PydanticSerializationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import SealError
+from parley.failpoints import failpoint
 from parley.messages.kept_routes import kept
 from parley.messages.model import Accepted, Event, Message, Route, derived_id, now
 from parley.people.sealing import Keyring
@@ -103,7 +104,10 @@ class Inbox:
             after_commit(committed)
             return Accepted(id=message_id, new=True)
 
-        return await self._store.write(insert)
+        failpoint("inbox.received")
+        accepted = await self._store.write(insert)
+        failpoint("inbox.stored")
+        return accepted
 
     async def unhandled(self, limit: int = 1000, known: Container[str] = ()) -> AsyncIterator[Received]:
         """Events that were stored and not yet handled: what a killed hub left. `known` ones are left out.

@@ -32,6 +32,7 @@ from parley.errors import (
     Unknown,
     Unreachable,
 )
+from parley.failpoints import failpoint
 from parley.link.calls import DeliverCall
 from parley.messages import kept_routes, thread_links
 from parley.messages.inbox import conversation_id, insert_new
@@ -375,6 +376,7 @@ class Outbox:
             call = placed
         if not await self._claim(one):
             return None
+        failpoint("delivery.claimed")
         try:
             receipt = await holder.deliver(call)
         except RateLimited as error:
@@ -391,6 +393,7 @@ class Outbox:
             )
             return await self._perhaps_sent(one, type(error).__name__)
         else:
+            failpoint("delivery.told")
             await self._settle(one, "sent", receipt=receipt)
         return None
 
@@ -486,6 +489,7 @@ class Outbox:
         values = {"state": state, "reason": reason, "receipt": stored, "sent_at": sent_at}
         if not await self._update(one, tell, **values):
             return
+        failpoint("delivery.settled")
         self.send(told)
         if state != "sent":
             logger.warning("delivery %s to %s is %s: %s", one.id, one.route.account, state, reason)

@@ -20,6 +20,7 @@ from parley.errors import (
     TooLarge,
     Unreachable,
 )
+from parley.failpoints import failpoint
 from parley.link.calls import AcceptCall, AccountState, HeldAccount
 from parley.messages.connector import Connector
 from parley.messages.model import Accepted, CommandEntry, Event, File, Message
@@ -284,7 +285,10 @@ class Holding:
             raise StoreUnavailable(str(error)) from error
 
     async def _stored(self, event: Event) -> Accepted:
-        return Accepted.model_validate(await self._hub.call("accept", AcceptCall(event=event)))
+        failpoint("accept.received")
+        accepted = Accepted.model_validate(await self._hub.call("accept", AcceptCall(event=event)))
+        failpoint("accept.stored")
+        return accepted
 
     async def _failed(self, error: BaseException) -> None:
         reason = reason_of(error, self.account.platform)

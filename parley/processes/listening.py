@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 from pydantic import TypeAdapter
 
 from parley.errors import ConfigurationError, LinkError, ParleyError, Unknown, Unreachable
+from parley.failpoints import failpoint
 from parley.link.calls import CommandMenu, DeliverCall, HeldAccount, HookCall, Role
 from parley.link.client import HubClient
 from parley.link.connection import Handler
@@ -225,6 +226,7 @@ async def deliver(connector: Connector, call: DeliverCall) -> Receipt:
 
     Raises `Unknown` when that cannot be found out: a person has to look. An edit may be made twice.
     """
+    failpoint("delivery.taken")
     if call.edits is not None:
         return await connector.edit_message(call.edits, call.reply, call.route)
     if call.again and not connector.capabilities.idempotent_send:
@@ -234,4 +236,6 @@ async def deliver(connector: Connector, call: DeliverCall) -> Receipt:
         found: Receipt | None = await find_sent(call.token, call.route)
         if found is not None:
             return found
-    return await connector.send_message(call.reply, call.route, token=call.token)
+    receipt = await connector.send_message(call.reply, call.route, token=call.token)
+    failpoint("delivery.sent")
+    return receipt

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from parley.errors import LinkError, ParleyError, StoreUnavailable
+from parley.failpoints import failpoint
 from parley.link.calls import CancelOrder, RunOrder
 from parley.link.server import Peer
 from parley.messages.model import now
@@ -275,6 +276,7 @@ class Dispatcher:
         if spec is None:
             raise PrefectRefused("not in the catalogue", 404)
         flow_run = await self._create(queued, spec)
+        failpoint("dispatch.created")
         self._passed(queued.run_id)
         flight = self.in_flight.get(queued.run_id)
         if queued.run_id not in self._known:
@@ -308,6 +310,7 @@ class Dispatcher:
     async def _create(self, queued: QueuedRun, spec: AutomationSpec) -> dict[str, Any]:
         if spec.deployment not in self._deployments:
             self._deployments[spec.deployment] = await self._prefect.deployment_id(spec.deployment)
+        failpoint("dispatch.creating")
         return await self._prefect.create_flow_run(
             self._deployments[spec.deployment],
             key=queued.run_id,
@@ -347,6 +350,7 @@ class Dispatcher:
             urgent=queued.lane in URGENT,
         )
         await flight.worker.call("run", order, timeout=15)
+        failpoint("dispatch.ordered")
 
     async def _later(self, queued: QueuedRun, reason: str, attempt: int | None = None) -> None:
         logger.info("run %s waits: %s", queued.run_id, reason)

@@ -42,6 +42,7 @@ from prefect.exceptions import Abort, Pause
 from prefect.states import Cancelled
 
 from parley.errors import AlreadyStarted, CommandError, ParleyError, RunError, StartRefused
+from parley.failpoints import failpoint
 from parley.link.calls import FinishCall, StartCall, Started
 from parley.messages.model import Reply
 from parley.runs.answers import render
@@ -170,6 +171,7 @@ class _Place:
     is_async: bool
 
     def ask_for_start(self) -> Future[Any]:
+        failpoint("start.asked")
         call = StartCall(
             token=run_token(),
             flow_run_id=str(self.flow_run.id),
@@ -180,6 +182,7 @@ class _Place:
         return self.hub.submit(self.hub.insist("start", call, within=_START_WITHIN))
 
     def granted(self, answer: Any) -> Run:
+        failpoint("run.started")
         return Run(self.hub, str(self.flow_run.id), Started.model_validate(answer), is_async=self.is_async)
 
     def timeout_of(self, error: BaseException, run: Run) -> float | None:
@@ -299,6 +302,7 @@ def _ending(error: BaseException, run: Run, timed_out: float | None) -> FinishCa
 
 
 def _done(run: Run, reply: Reply) -> FinishCall:
+    failpoint("run.ended")
     return _finish(run, "done", reply=reply, fell_back=bool(run.alternatives))
 
 
@@ -365,6 +369,7 @@ def _starting() -> Iterator[None]:
 def _ending_of(run: Run, *, failed: bool) -> Iterator[None]:
     try:
         yield
+        failpoint("run.closed")
     except RunError as error:
         # The lease is over and the run is somebody else's by now, so Prefect's state is too.
         raise HeldElsewhere(str(error)) from None

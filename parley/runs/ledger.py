@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import AlreadyStarted, LinkError, StartRefused, StoreUnavailable
+from parley.failpoints import failpoint
 from parley.language.characters import language_of
 from parley.link.calls import (
     AskCall,
@@ -137,7 +138,9 @@ class Ledger:
         run_id = await self._run_of(call)
         if not trusted:
             self._check_token(run_id, call.token)
+        failpoint("start.granting")
         row = await self._store.write(lambda conn: self._grant(conn, run_id, call))
+        failpoint("start.granted")
         if isinstance(row, str):
             await self.refuse(run_id, row)
             raise StartRefused(row)
@@ -722,7 +725,9 @@ class Ledger:
             await change(conn, after)
             return after
 
+        failpoint("end.closing")
         after = await self._store.write(transaction)
+        failpoint("end.closed")
         self._outbox.send(after.deliveries)
         for run_id in after.ended:
             self._vain.pop(run_id, None)

@@ -32,6 +32,7 @@ from pydantic import Field
 
 from parley import settings as all_settings
 from parley.errors import LinkError, ParleyError
+from parley.failpoints import failpoint
 from parley.link.calls import CancelOrder, Holding, RegisterRun, Role, RunEnded, RunOrder
 from parley.link.client import HubClient, default_address, role_token
 from parley.runs import pool
@@ -202,6 +203,7 @@ class ParleyWorker(BaseWorker[ParleyJobConfiguration, ParleyVariables, ParleyWor
             logger.warning("the hub did not take this worker's state: %s", error)
 
     async def _on_run(self, args: dict[str, Any]) -> None:
+        failpoint("order.taken")
         _ = await self.take(RunOrder.model_validate(args))
 
     async def _on_cancel(self, args: dict[str, Any]) -> bool:
@@ -267,6 +269,7 @@ class ParleyWorker(BaseWorker[ParleyJobConfiguration, ParleyVariables, ParleyWor
 
     async def _follow(self, flow_run_id: str, future: asyncio.Future[Outcome]) -> None:
         outcome = await asyncio.shield(future)
+        failpoint("order.ended")
         self._ending.add(flow_run_id)
         self._following.discard(flow_run_id)
         try:

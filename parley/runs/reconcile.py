@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import ParleyError
+from parley.failpoints import failpoint
 from parley.messages.model import Reply, now
 from parley.messages.outbox import Delivery, Outbox
 from parley.people.audit import Audit, Phase
@@ -88,6 +89,7 @@ class Reconciler:
 
     async def _mend(self) -> None:
         await self._extend_leases()
+        failpoint("reconcile.begun")
         while True:
             for step in (
                 self._take_up_messages,
@@ -99,6 +101,7 @@ class Reconciler:
                 self._open_states,
                 self._expired_requests,
             ):
+                failpoint("reconcile.step")
                 try:
                     await step()
                 except ParleyError as error:
@@ -168,6 +171,7 @@ class Reconciler:
             await self._ledger.process_ended(row.id, _message(flow_run), crashed=False)
         else:
             await self._ledger.lost(row.id, "")
+        failpoint("reconcile.lost")
         if flow_run and kind not in TERMINAL:
             await self._prefect.set_state(
                 row.flow_run_id, "CRASHED", "Crashed", "no sign of life from its process"
