@@ -87,8 +87,8 @@ def reading(work: Callable[[], _T]) -> _T:
     except ConnectorError as error:
         raise Unreachable(str(error)) from None
     except (EWSError, RequestException, OSError, ValueError, LookupError) as error:
-        named = _named(error)
-        raise (named if not isinstance(named, Rejected | Unknown) else Unreachable(str(named))) from None
+        what = named(error)
+        raise (what if not isinstance(what, Rejected | Unknown) else Unreachable(str(what))) from None
 
 
 def sending(work: Callable[[], _T]) -> _T:
@@ -98,7 +98,7 @@ def sending(work: Callable[[], _T]) -> _T:
     except ParleyError:
         raise
     except (EWSError, RequestException, OSError, ValueError, LookupError) as error:
-        raise _named(error) from None
+        raise named(error) from None
 
 
 def _once_more(work: Callable[[], _T]) -> _T:
@@ -111,7 +111,8 @@ def _once_more(work: Callable[[], _T]) -> _T:
         return work()
 
 
-def _named(error: Exception) -> ConnectorError:
+def named(error: Exception) -> ConnectorError:
+    """What an error of exchangelib means."""
     said = _said(error)
     if isinstance(error, _AUTH):
         return AuthError(f"Exchange refuses this account: {said}")

@@ -1,12 +1,17 @@
 """Exchange: one mailbox over Exchange Web Services, on premises and in the cloud.
 
-What is taken, and once: a mail that came into the folder after the account was connected (`since`; where that is not
-said: an unread one of the last day), not longer ago than `max_age`, and that does not carry our mark, a named property
-that people do not see. The mark is set after `accept` returned, so a crash in between has the mail read again under
-the same native id: its Message-ID. The mark is the whole read position and lives in the mailbox: a listener on another
-machine, a restored store or a moved mail lose nothing. A sync state (SyncFolderItems) would have to be kept by us, and
-a lost one would begin the folder anew. Streaming notifications only say when to look; whatever they miss, the next
-look finds, at the latest when the stream's time is over.
+What is taken: a mail that came into the folder after the account was connected (`since`; where that is not said: an
+unread one of the last day), not longer ago than `max_age`. Streaming notifications only say that there is something;
+SyncFolderItems says what, page by page since the last sync state. The state moves on when every mail of its page is in
+the inbox of the store, so a crash in between has the page read again, under the same native ids (the Message-ID), and
+loses nothing. It is kept in the mailbox itself (`_exchange_place`), so that another machine goes on where this one was.
+Whatever a notification misses, the next look finds, at the latest when the stream's time is over.
+
+Besides the state each mail that was taken carries a mark, a named property that people do not see, with this account's
+name in it (as a digest). The state alone would tell of old mail as new where it is lost or refused (then the folder is
+looked through anew, as far back as `since`), where a mail is moved out of the folder and back, and after a crash
+between a batch and the end of its page. Marks cost one request for twenty mails. A mail that cannot be marked is told
+of in the log; where we have not the right to mark any, the account is refused: it should have full access.
 
 Answers are sent as MIME in one CreateItem, so that a mail with its files is there as a whole or not at all, with the
 headers that keep machines from answering it, and in the conversation of the mail it answers. They go to the address in
@@ -28,17 +33,16 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 from uuid import uuid4
 
 from connectors._exchange_calls import Threads
+from connectors._exchange_catch_up import CatchUp, reading, waiting
 from connectors._exchange_parse import Mail, in_thread, parse, render
 from connectors._exchange_settings import ExchangeSettings
 from connectors._mail_render import Writer, own_id, recipient
-from connectors._waiting import pause
 from parley.errors import ConfigurationError, ParleyError, RateLimited, Rejected, Unreachable, Unsupported
 from parley.messages import (
     Accept,
     Assurance,
     Capabilities,
     Connector,
-    Message,
     Receipt,
     Reply,
     Route,
@@ -47,12 +51,10 @@ from parley.messages import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from connectors._exchange_mailbox import Fetched, Found, Mailbox
+    from connectors._exchange_mailbox import Mailbox
 
 __all__ = ["CONNECTOR", "Exchange", "ExchangeSettings", "Mail", "parse", "render"]
 
-MOST_WAIT = 60.0
-"""Longest pause, in seconds, between two attempts to connect or to store."""
 MOST_SENDING = 2
 """Mails that are handed over at once; with the stream and the reader this is far below what Exchange allows."""
 MOST_MAIL = 40_000_000
@@ -60,7 +62,7 @@ MOST_MAIL = 40_000_000
 LOOK_AGAIN = 2.0
 """Seconds between two looks for a mail whose answer was lost."""
 PARTING = 2.0
-"""Seconds that giving back a subscription may take."""
+"""Seconds that marking and giving back a subscription may take in the end."""
 
 logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -90,6 +92,7 @@ class Exchange(Connector):
         self._opening = asyncio.Lock()
         self._mailbox: Mailbox | None = None
         self._subscription = ""
+        self._catch_up = CatchUp(account, self.settings, self._threads)
 
     async def listen(self, accept: Accept) -> None:
         """Receive until cancelled; ends by itself only with `AuthError`."""
@@ -106,7 +109,7 @@ class Exchange(Connector):
                 except (Unreachable, RateLimited) as error:
                     failures += 1
                     logger.warning("exchange account %s: %s", self.account, error)
-                    await asyncio.sleep(_pause(failures, error))
+                    await asyncio.sleep(waiting(failures, error))
         finally:
             await self._part()
 
@@ -168,7 +171,7 @@ class Exchange(Connector):
                 if streaming.done():
                     streaming.result()
                 news.clear()
-                await self._take_new(mailbox, accept)
+                await self._catch_up.run(mailbox, accept)
                 works()
         finally:
             streaming.cancel()
@@ -199,57 +202,15 @@ class Exchange(Connector):
                 news.set()
                 await asyncio.sleep(self.settings.poll)
 
-    async def _take_new(self, mailbox: Mailbox, accept: Accept) -> None:
-        failures = 0
-        while found := await self._read(mailbox.pending):
-            try:
-                for each in found:
-                    await self._take(mailbox, each, accept)
-            except ParleyError as error:
-                if not error.retryable or isinstance(error, Unreachable | RateLimited):
-                    raise
-                # Not stored, so not marked: the same mail is the next one again.
-                failures += 1
-                logger.warning("exchange account %s: a mail could not be stored: %s", self.account, error)
-                await asyncio.sleep(_pause(failures, error))
-
-    async def _take(self, mailbox: Mailbox, found: Found, accept: Accept) -> None:
-        fetched = await self._read(partial(mailbox.fetch, found))
-        if fetched is None:
-            return
-        message = await self._threads.call(partial(self._parsed, fetched))
-        if message is not None:
-            await accept(message)
-        await self._read(partial(mailbox.take, found))
-
-    def _parsed(self, fetched: Fetched) -> Message | None:
-        mail = Mail(
-            account=self.account,
-            own_address=self.settings.address,
-            item_id=fetched.id,
-            raw=fetched.raw,
-            received=fetched.received,
-            size=fetched.size,
-            item_class=fetched.item_class,
-            headers=fetched.headers,
-            author=fetched.author,
-            sender=fetched.sender,
-        )
-        try:
-            message = parse(mail, trust_internal=self.settings.trust_internal)
-        except Exception:  # one mail that nobody foresaw must not hold up all that follow
-            logger.exception("exchange account %s: a mail could not be read: %s", self.account, fetched.id)
-            return None
-        if message is None:
-            logger.warning("exchange account %s: a mail names no single sender: %s", self.account, fetched.id)
-        return message
-
     async def _part(self) -> None:
-        """Give the subscription back, if that is quick: else Exchange drops it by itself, later."""
+        """Mark what is not marked yet and give the subscription back, if that is quick: else both come right later."""
         mailbox, subscription, self._subscription = self._mailbox, self._subscription, ""
-        if mailbox is not None and subscription:
-            with suppress(ParleyError, TimeoutError):
-                async with asyncio.timeout(PARTING):
+        if mailbox is None:
+            return
+        with suppress(ParleyError, TimeoutError):
+            async with asyncio.timeout(PARTING):
+                await self._catch_up.mark(mailbox)
+                if subscription:
                     await self._read(partial(mailbox.unsubscribe, subscription))
 
     # --- sending
@@ -281,28 +242,19 @@ class Exchange(Connector):
                     from connectors._exchange_discover import discovered
 
                     endpoint = await discovered(self.settings)
-                self._mailbox = await self._threads.call(partial(_made, self.settings, endpoint))
+                self._mailbox = await self._threads.call(
+                    partial(_made, self.account, self.settings, endpoint)
+                )
             return self._mailbox
 
     async def _read(self, work: Callable[[], _T]) -> _T:
-        return await self._threads.call(partial(_reading, work))
+        return await self._threads.call(partial(reading, work))
 
 
-def _made(settings: ExchangeSettings, endpoint: str) -> Mailbox:
+def _made(account: str, settings: ExchangeSettings, endpoint: str) -> Mailbox:
     from connectors._exchange_mailbox import Mailbox
 
-    return Mailbox(settings, endpoint)
-
-
-def _reading(work: Callable[[], _T]) -> _T:
-    from connectors._exchange_errors import reading
-
-    return reading(work)
-
-
-def _pause(failures: int, error: ParleyError) -> float:
-    asked = error.retry_after if isinstance(error, RateLimited) else 0.0
-    return max(asked, pause(failures, longest=MOST_WAIT))
+    return Mailbox(account, settings, endpoint)
 
 
 CONNECTOR = Exchange

@@ -107,7 +107,7 @@ async def test_mail_that_came_while_nobody_listened_is_taken_oldest_first(
 ) -> None:
     begin = datetime.now(UTC) - timedelta(minutes=30)
     texts = [f"mail {number}" for number in range(230)]
-    for number in reversed(range(230)):  # more than two pages, and not stored in the order of their arrival
+    for number in reversed(range(230)):  # not stored in the order of their arrival
         driver.server.deliver(written(texts[number]), received=begin + timedelta(seconds=number))
     async with listening(exchange, heard):
         await eventually(lambda: len(heard.texts) >= 230, "all of them", within=60)
@@ -356,7 +356,7 @@ async def test_where_no_notifications_are_granted_it_looks_now_and_then(
 async def test_a_mailbox_that_is_away_for_a_while_is_waited_for(
     driver: ExchangeDriver, exchange: Exchange, heard: Heard, caplog: pytest.LogCaptureFixture
 ) -> None:
-    driver.server.refuse["FindItem"] = "ErrorMailboxMoveInProgress"
+    driver.server.refuse["SyncFolderItems"] = "ErrorMailboxMoveInProgress"
     await driver.person_says("hello")
     async with listening(exchange, heard):
         await eventually(lambda: "ErrorMailboxMoveInProgress" in caplog.text, "the refusal")

@@ -47,6 +47,8 @@ class Item:
     size: int = 0
     broken: str = ""
     """The response code that reading it ends with."""
+    tag: str = "Message"
+    """The element that tells of it."""
     sender: str = ""
     """Who really sent it, where From names another."""
     id: str = field(default_factory=lambda: base64.b64encode(uuid4().bytes * 4).decode())
@@ -124,7 +126,7 @@ def name_of(element: Element) -> str:
 
 def folder_of(element: Element) -> str:
     """The folder that a FolderId or DistinguishedFolderId means."""
-    return element.get("Id", "").removeprefix("F:")
+    return element.get("Id", "").removeprefix("F:").partition("#")[0]
 
 
 def shape(asked: Element) -> tuple[list[str], list[tuple[Property, str]]]:
@@ -218,7 +220,7 @@ def item_xml(item: Item, uris: Iterable[str], named: Iterable[tuple[Property, st
     unknown = asked - shown.keys()
     assert not unknown, f"fields that this server does not know: {unknown}"
     inside = "".join(tell() for uri, tell in shown.items() if uri in asked or uri in ("", "extended"))
-    return f"<t:Message>{inside}</t:Message>"
+    return f"<t:{item.tag}>{inside}</t:{item.tag}>"
 
 
 def _message_id(item: Item) -> str:

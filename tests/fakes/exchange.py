@@ -25,7 +25,9 @@ from connectors.exchange import Exchange, ExchangeSettings
 from parley.messages import File
 from tests.fakes import _ews_soap as soap
 from tests.fakes._driver import Failure, Sent, eventually
+from tests.fakes._ews_config import Configurations
 from tests.fakes._ews_soap import Item, M, T
+from tests.fakes._ews_sync import Changes
 from tests.fakes.mail import ASSISTANT, DOMAIN, Arrived, as_sent, letter
 
 if TYPE_CHECKING:
@@ -76,12 +78,18 @@ class FakeExchange:
         self.items: list[Item] = []
         self.asked: list[Asked] = []
         self.folders = dict(FOLDERS)
+        self.made_anew: dict[str, int] = {}
+        """How often a folder was deleted and made again, under another id."""
         self.tokens: set[str] = set()
         self.token_forms: list[dict[str, str]] = []
         self.subscriptions: dict[str, Subscription] = {}
         self.streams = 0
+        self.changes = Changes()
+        self.configurations = Configurations()
         self.refuse: dict[str, str] = {}
         """Response codes that operations end with, until taken away."""
+        self.busy: dict[str, float] = {}
+        """Seconds that operations ask us to wait for, once each."""
         self.discovered: Any = {"Protocol": "EWS"}
         """What Autodiscover tells; without a word on the URL, the true one."""
         self.hanging = asyncio.Event()
@@ -119,11 +127,13 @@ class FakeExchange:
         """A mail comes in."""
         item = Item(folder=folder, raw=raw, received=more.pop("received", datetime.now(UTC)), **more)
         self.items.append(item)
-        for subscription in self.subscriptions.values():
-            if subscription.folder == folder:
-                for kind in ("CreatedEvent", "NewMailEvent"):
-                    subscription.events.put_nowait(self._event(kind, item))
+        self._tell(item, "CreatedEvent", "NewMailEvent")
         return item
+
+    def move(self, item: Item, folder: str) -> None:
+        """Somebody moves it: it has another id there, and keeps what it is."""
+        item.id, item.folder = Item(folder, b"", item.received).id, folder
+        self._tell(item, "MovedEvent")
 
     def fail_next(self, how: Fault | int, retry_after: float | str = 1) -> None:
         """Let the next mail that is sent fail so: a number is an HTTP status.
@@ -213,10 +223,14 @@ class FakeExchange:
         self.asked.append(Asked(operation, who, request.headers.get("Authorization", ""), body))
         if operation == "GetStreamingEvents":
             return await self._stream(request, asked)
+        if operation in self.busy:
+            return _busy(self.busy.pop(operation))
         if operation in self.refuse:
             return _xml(soap.answer(operation, soap.error(operation, self.refuse[operation])))
         if operation == "CreateItem" and self._fault is not None:
             return await self._failed(request, asked)
+        if operation == "SyncFolderItems":
+            return _xml(*self.changes.answer(asked, self.items))
         done: bytes = getattr(self, f"_do_{operation}")(asked)
         return _xml(done)
 
@@ -227,12 +241,7 @@ class FakeExchange:
             case int():
                 return web.Response(status=how, headers={"Retry-After": str(wait), "Location": "/owa"})
             case "rate_limited":
-                milliseconds = wait if isinstance(wait, str) else str(int(wait * 1000))
-                busy = {"BackOffMilliseconds": milliseconds}
-                return _xml(
-                    soap.fault("ErrorServerBusy", "The server cannot service this request right now.", busy),
-                    500,
-                )
+                return _busy(wait)
             case "unreachable":
                 return web.Response(status=503, text="The service is unavailable.")
             case "auth":
@@ -270,7 +279,7 @@ class FakeExchange:
     def _folder_xml(self, name: str) -> str:
         known = f"<t:DistinguishedFolderId>{name}</t:DistinguishedFolderId>" if name in FOLDERS else ""
         return (
-            f'<t:Folder><t:FolderId Id="F:{name}" ChangeKey="AQAA"/>'
+            f'<t:Folder><t:FolderId Id="F:{name}#{self.made_anew.get(name, 0)}" ChangeKey="AQAA"/>'
             f'<t:ParentFolderId Id="F:{self.folders[name]}" ChangeKey="AQAA"/><t:FolderClass>IPF.Note</t:FolderClass>'
             f"<t:DisplayName>{name.rpartition('/')[2]}</t:DisplayName><t:TotalCount>0</t:TotalCount>"
             f"<t:ChildFolderCount>0</t:ChildFolderCount>{known}<t:UnreadCount>0</t:UnreadCount></t:Folder>"
@@ -328,6 +337,15 @@ class FakeExchange:
         if item.broken and (item.broken != "ErrorMimeContentConversionFailed" or "item:MimeContent" in uris):
             return soap.error("GetItem", item.broken, more="<m:Items/>")
         return soap.success("GetItem", f"<m:Items>{soap.item_xml(item, uris, named)}</m:Items>")
+
+    def _do_GetUserConfiguration(self, asked: Element) -> bytes:  # noqa: N802
+        return self.configurations.get(asked)
+
+    def _do_CreateUserConfiguration(self, asked: Element) -> bytes:  # noqa: N802
+        return self.configurations.create(asked)
+
+    def _do_UpdateUserConfiguration(self, asked: Element) -> bytes:  # noqa: N802
+        return self.configurations.update(asked)
 
     def _do_UpdateItem(self, asked: Element) -> bytes:  # noqa: N802
         assert asked.get("SuppressReadReceipts") == "true"
@@ -412,6 +430,12 @@ class FakeExchange:
             self.streams -= 1
         return response
 
+    def _tell(self, item: Item, *kinds: str) -> None:
+        for subscription in self.subscriptions.values():
+            if subscription.folder == item.folder:
+                for kind in kinds:
+                    subscription.events.put_nowait(self._event(kind, item))
+
     def _event(self, kind: str, item: Item) -> str:
         return (
             f"<t:{kind}><t:TimeStamp>{soap.moment(item.received)}</t:TimeStamp>{item.item_id()}"
@@ -431,6 +455,12 @@ def _notification(number: str, event: str) -> str:
         "<m:Notifications><m:Notification>"
         f"<t:SubscriptionId>{number}</t:SubscriptionId>{event}</m:Notification></m:Notifications>"
     )
+
+
+def _busy(wait: float | str) -> web.Response:
+    milliseconds = wait if isinstance(wait, str) else str(int(wait * 1000))
+    told = "The server cannot service this request right now."
+    return _xml(soap.fault("ErrorServerBusy", told, {"BackOffMilliseconds": milliseconds}), 500)
 
 
 def _xml(body: bytes, status: int = 200) -> web.Response:
