@@ -289,7 +289,78 @@ async def test_status_for_people_and_for_programs(house: House) -> None:
     assert (await house.parley("status", "--json")).data == STATUS
     out = (await house.parley("status")).out
     assert "hub   7    90.5    running" in out
-    assert "queue: waiting 3" in out
+    assert "queue: waiting 3 (people 3)" in out
+
+
+LEG = {"n": 20, "p50_ms": 12.4, "p95_ms": 1480.2}
+FULL_STATUS = {
+    "processes": [
+        {"role": "hub", "pid": 7, "pss_mb": 90.5, "state": "running"},
+        *({"role": "child", "pid": 10 + number, "pss_mb": 20.0, "state": "running"} for number in range(6)),
+    ],
+    "accounts": [
+        {"name": "console", "platform": "console", "state": "listening", "reason": ""},
+        {"name": "a" * 60, "platform": "wecom_bot", "state": "down", "reason": "the platform says no " * 9},
+    ],
+    "queue": {
+        "waiting": 12,
+        "lanes": {"control": 0, "alerts": 2, "people": 10, "schedules": 0},
+        "running": 6,
+        "unhandled": 123456,
+        "undelivered": 123456,
+        "ambiguous": 123456,
+    },
+    "stations": {
+        "minutes": 10,
+        "ended": 21,
+        "failed": 1,
+        "legs": dict.fromkeys(("understood", "allowed", "started", "done", "delivered"), LEG)
+        | {"whole": {"n": 20, "p50_ms": 210.0, "p95_ms": 480.0}},
+        "commands": [
+            {
+                "command": "restart-" + "service-" * 6,
+                "ended": 20,
+                "failed": 1,
+                "legs": {"started": LEG, "done": {"n": 20, "p50_ms": 99.0, "p95_ms": 100.0}, "whole": LEG},
+            },
+            {"command": "hanging", "ended": 1, "failed": 0, "legs": {}},
+        ],
+    },
+    "children": {"busy": 4, "warm": 2, "changing": 0, "waiting": 0},
+    "prefect": {"url": "http://127.0.0.1:4200/api", "reachable": True, "ms": 8.25},
+    "disk": {"store_bytes": 3_100_000, "free_bytes": 12_345_678_901, "total_bytes": 50_000_000_000},
+    "configuration": "in force",
+}
+
+
+async def test_status_says_how_long_each_station_takes_in_80_columns(house: House) -> None:
+    house.answers["status"] = FULL_STATUS
+    out = (await house.parley("status")).out
+    assert max(map(len, out.splitlines())) <= 80
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "child x6 - 120.0 running" in lines
+    assert "the last 10 minutes: 21 runs ended, 1 failed" in lines
+    assert "delivered 20 12 ms 1.5 s" in lines
+    assert "whole 20 210 ms 480 ms" in lines
+    assert any(
+        line.startswith("/restart-service-") and line.endswith("20 1 12 ms 1.5 s done 99 ms")
+        for line in lines
+    )
+    assert "/hanging 1 0 - - -" in lines
+    assert "children: busy 4, warm 2, changing 0, waiting 0" in lines
+    assert "prefect: http://127.0.0.1:4200/api answers in 8.2 ms" in lines
+    assert "disk: store 3.1 MB, 12.3 GB free of 50.0 GB" in lines
+
+
+async def test_status_before_anything_was_run(house: House) -> None:
+    quiet = {"minutes": 10, "ended": 0, "failed": 0, "legs": {}, "commands": []}
+    down = {"url": "http://127.0.0.1:4200/api", "reachable": False, "ms": None}
+    house.answers["status"] = FULL_STATUS | {"stations": quiet, "prefect": down, "children": {}}
+    out = (await house.parley("status")).out
+    assert "the last 10 minutes: 0 runs ended, 0 failed" in out
+    assert "STATION" not in out
+    assert "prefect: http://127.0.0.1:4200/api does not answer" in out
+    assert "children:" not in out
 
 
 @pytest.mark.parametrize(

@@ -55,19 +55,14 @@ def down(
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """Show processes, accounts and queue."""
+    """Show processes, accounts, how long answers take at each station, and what waits."""
     data = _admin("status")
     if as_json:
         print_json(data)
         return
-    print_table(data["processes"], ("role", "pid", "pss_mb", "state"), nothing="no processes.")
-    say()
-    print_table(data["accounts"], ("name", "platform", "state", "reason"), nothing="no accounts.")
-    say()
-    say(
-        "queue: "
-        + ", ".join(f"{name} {value}" for name, value in data["queue"].items() if isinstance(value, int))
-    )
+    from parley.cli.status import print_status
+
+    print_status(data)
 
 
 @app.command("say")

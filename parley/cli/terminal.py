@@ -45,10 +45,10 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, no
 
 
 def size(count: int) -> str:
-    """A number of bytes: `31 B`, `1.2 kB`."""
+    """A number of bytes: `31 B`, `1.2 kB`, `12.3 GB`."""
     value = float(count)
-    for unit in ("B", "kB", "MB"):
-        if value < 1000 or unit == "MB":
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
             break
         value /= 1000
     return f"{value:.1f} {unit}" if unit != "B" and value < 100 else f"{value:.0f} {unit}"

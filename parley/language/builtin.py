@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -21,6 +20,7 @@ from parley.language.help import help_one, help_overview
 from parley.language.names import unknown_command
 from parley.language.run_list import runs_table
 from parley.language.standing_commands import StandingCommands
+from parley.language.status_text import status_text
 from parley.messages.inbox import Received
 from parley.messages.model import Assurance, Reply, now
 from parley.messages.published import place_of
@@ -50,6 +50,9 @@ _SUMMARIES = {
     "following": ("Which repositories are followed here.", "此处关注的仓库。"),
     "standing": ("What may run by itself, for how long.", "哪些操作可自动运行，有效多久。"),
 }
+
+_LOOKS_AFTER = ("owner", "operator", "auditor")
+"""Roles that `/status` tells how long things take."""
 
 _DURATION = re.compile(r"(\d{1,4})\s*(m|min|h|d)?", re.ASCII)
 
@@ -124,13 +127,8 @@ class Builtins:
         return Decision(replies=[help_one(spec, speaker.language)])
 
     async def _show_status(self, command: Command, received: Received, speaker: Speaker) -> Decision:
-        status = await self._status()
-        queue = status["queue"]
-        lines = [
-            "**parley**: " + ", ".join(_counted(status["processes"])),
-            "accounts: " + (", ".join(f"{a['name']} {a['state']}" for a in status["accounts"]) or "-"),
-            f"waiting {queue['waiting']}, running {queue['running']}, undelivered {queue['undelivered']}",
-        ]
+        details = speaker.principal.role in _LOOKS_AFTER and speaker.assurance is Assurance.VERIFIED
+        lines = [status_text(await self._status(), speaker.language, details=details)]
         broken = self._catalogue().broken
         if broken and speaker.principal.role == "owner":
             lines += [f"{one.source}: {one.reason}" for one in broken]
@@ -304,13 +302,6 @@ class Builtins:
 
 def _summaries(speaker: Speaker) -> dict[str, str]:
     return {name: texts[speaker.language == "zh"] for name, texts in _SUMMARIES.items()}
-
-
-def _counted(processes: list[dict[str, Any]]) -> list[str]:
-    counts = Counter((one["role"], one["state"]) for one in processes)
-    return [
-        f"{role} {state}" + (f" ×{count}" if count > 1 else "") for (role, state), count in counts.items()
-    ]
 
 
 def _duration(text: str) -> timedelta:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -10,12 +12,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import ParleyError
 from parley.link.calls import Role
-from parley.processes import memory
+from parley.messages.model import now
+from parley.processes import memory, stations
 from parley.processes.diagnosis import diagnosis
+from parley.processes.measuring import disk_of
 from parley.store import schema
 
 if TYPE_CHECKING:
     from parley.processes.hub import Hub
+
+
+LATELY = timedelta(minutes=stations.MINUTES)
 
 
 class Vitals:
@@ -26,20 +33,35 @@ class Vitals:
 
     async def status(self) -> dict[str, Any]:
         """What `parley status --json` prints."""
+        processes, prefect, children, ended = await asyncio.gather(
+            asyncio.to_thread(memory.processes, self._hub.settings.home),
+            self._prefect(),
+            self._hub.measuring.crew(),
+            self._hub.store.read(lambda conn: stations.recent(conn, now() - LATELY)),
+        )
         return {
-            "processes": await asyncio.to_thread(memory.processes, self._hub.settings.home),
+            "processes": processes,
             "accounts": self._hub.accounts.states(),
             "queue": {
                 "waiting": sum(self._hub.dispatcher.queue_sizes().values()),
                 "lanes": self._hub.dispatcher.queue_sizes(),
                 "running": len(self._hub.dispatcher.in_flight),
-                "unhandled": len(self._hub.intake),
+                "unhandled": await self._count(schema.message, ("received",)),
                 "undelivered": await self._count(schema.delivery, ("pending", "sending")),
                 "ambiguous": await self._count(schema.delivery, ("ambiguous",)),
             },
-            "prefect": {"url": self._hub.settings.api_url, "reachable": await self._hub.prefect.healthy()},
+            "stations": stations.summary(ended, stations.MINUTES),
+            "children": children,
+            "prefect": prefect,
+            "disk": disk_of(self._hub.settings.home),
             "configuration": self._hub.configuration.refused or "in force",
         }
+
+    async def _prefect(self) -> dict[str, Any]:
+        began = time.perf_counter()
+        reachable = await self._hub.prefect.healthy()
+        took = round((time.perf_counter() - began) * 1e3, 1)
+        return {"url": self._hub.settings.api_url, "reachable": reachable, "ms": took if reachable else None}
 
     async def _count(self, table: sa.Table, states: tuple[str, ...]) -> int:
         query = sa.select(sa.func.count()).select_from(table).where(table.c.state.in_(states))
