@@ -8,6 +8,7 @@ from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 
 from parley.messages.inbox import Received
+from parley.messages.model import Edit, Message
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,10 @@ class Intake:
         self._handle = handle
         self._queues: dict[str, deque[Received]] = defaultdict(deque)
         self._known: set[str] = set()
+        self.bytes: int = 0
+        """Text and files of the events that are here."""
+        self.on_room: Callable[[], None] = _nothing
+        """Called whenever an event has been handled."""
         self._room = asyncio.Semaphore(SIDE_BY_SIDE)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -29,6 +34,7 @@ class Intake:
         if received.id in self._known:
             return
         self._known.add(received.id)
+        self.bytes += _weight(received)
         queue = self._queues[received.conversation_id]
         queue.append(received)
         if len(queue) == 1:
@@ -52,7 +58,10 @@ class Intake:
         while queue:
             async with self._room:
                 await self._handle_one(queue[0])
-            self._known.discard(queue.popleft().id)
+            handled = queue.popleft()
+            self._known.discard(handled.id)
+            self.bytes -= _weight(handled)
+            self.on_room()
         del self._queues[conversation]
 
     async def _handle_one(self, received: Received) -> None:
@@ -67,3 +76,14 @@ class Intake:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _weight(received: Received) -> int:
+    event = received.event
+    if isinstance(event, Message):
+        return len(event.text) + sum(len(file.content) for file in event.files)
+    return len(event.text) if isinstance(event, Edit) else 0
+
+
+def _nothing() -> None:
+    """Nobody waits for room."""

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import cache
@@ -35,6 +35,7 @@ from parley.link.calls import (
 )
 from parley.link.server import LinkServer, Peer, make_tokens
 from parley.messages import registry
+from parley.messages.backlog import Backlog
 from parley.messages.bridges import STOPPED_FOR, Bridges
 from parley.messages.bus import Bus
 from parley.messages.connector import Connector
@@ -90,8 +91,8 @@ _KINDS = {
 }
 """What a conversation that parley.toml names is taken for until something was said in it, by platform."""
 
-MOST_TAKEN_UP = 500
-"""Waiting messages that are read from the store as long as so many are being handled."""
+PAGE = 1000
+"""Ids of waiting messages that are read from the store at once."""
 
 
 class Hub:
@@ -212,6 +213,7 @@ class Hub:
             metrics=self.metrics,
         )
         self.intake: Intake = Intake(self.reception.handle)
+        self.backlog: Backlog = Backlog(self.intake, self._unhandled)
         self.reconciler: Reconciler = Reconciler(
             store,
             self.prefect,
@@ -281,7 +283,7 @@ class Hub:
     def _arrived(self, received: Received) -> None:
         self.metrics.message(self.accounts.platform_of(received.event.account), received.event.type)
         self.metrics.way.reached("received", (received.stored_at - received.received_at).total_seconds())
-        self.intake.add(received)
+        self.backlog.add(received)
 
     def _language(self) -> str:
         """The language of whoever has none of their own, services and the people on duty among them."""
@@ -314,11 +316,11 @@ class Hub:
         """Return once every message so far is handled."""
         await self.intake.empty()
 
+    def _unhandled(self, known: Container[str]) -> AsyncIterator[Received]:
+        return self.inbox.unhandled(PAGE + len(self.intake), known)
+
     async def _take_up_messages(self) -> None:
-        async for received in self.inbox.unhandled(known=self.intake):
-            if len(self.intake) >= MOST_TAKEN_UP:
-                return  # they wait in the store, not in memory, until the reconciler comes again
-            self.intake.add(received)
+        await self.backlog.take_up()
 
     async def _account_is_back(self, account: str) -> None:
         await self.outbox.account_is_back(account)
@@ -498,6 +500,7 @@ class Hub:
                 self.dispatcher.run(),
                 self.reconciler.run(),
                 self.outage.run(),
+                self.backlog.run(),
                 self.console.listen(self.accept_at_desk),
                 self.configuration.watch(self._file_changed, self._file_refused),
                 self._keep_house(),

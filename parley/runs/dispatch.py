@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -160,6 +160,13 @@ class Dispatcher:
         if self.gate.is_shut:
             return "prefect"
         return "worker" if self._stock is None and not self._workers() else None
+
+    def waiting(self) -> Iterator[QueuedRun]:
+        """Runs in memory that no worker was told of yet, those that Prefect is being asked for among them."""
+        for flight in list(self.in_flight.values()):
+            if flight.worker is None and not (flight.elsewhere and flight.flow_run_id):
+                yield flight.queued
+        yield from self._lanes
 
     def worker_changed(self) -> None:
         """A worker came: what waited for one goes on."""

@@ -88,6 +88,21 @@ async def alerting(conn: AsyncConnection) -> list[Any]:
     return list((await conn.execute(sa.select(_TABLE).where(_TABLE.c.alerting.is_(True)))).all())
 
 
+async def is_raised(conn: AsyncConnection, name: str) -> bool:
+    """Whether the people on duty were told of this, and not yet that it is over."""
+    query = sa.select(_TABLE.c.alerting).where(_TABLE.c.automation == name)
+    return bool((await conn.execute(query)).scalar())
+
+
+async def set_raised(conn: AsyncConnection, name: str, raised: bool) -> int | None:
+    """Note that the people on duty are told of this, or that it is over: which time it is; None when they know."""
+    row = await _row(conn, name)
+    values = {"alerting": raised, "alerts": row.alerts + int(raised), "changed_at": now()}
+    known = sa.and_(_TABLE.c.automation == name, _TABLE.c.alerting.is_(not raised))
+    changed = (await conn.execute(sa.update(_TABLE).where(known).values(values))).rowcount
+    return row.alerts + int(raised) if changed else None
+
+
 async def _change_alert(conn: AsyncConnection, automation: str, values: dict[str, Any]) -> bool:
     where = sa.and_(_TABLE.c.automation == automation, _TABLE.c.alerting.is_(True))
     return bool((await conn.execute(sa.update(_TABLE).where(where).values(values))).rowcount)

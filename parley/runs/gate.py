@@ -26,6 +26,7 @@ class Gate:
         self._wait = FIRST_WAIT
         self._again_at = 0.0
         self._shut_since: float | None = None
+        self._answered_at: float | None = None
         self._under_way: set[str] = set()
 
     @property
@@ -36,6 +37,10 @@ class Gate:
     def shut_for(self) -> float:
         """Seconds since the first of the attempts that failed; 0 while the gate is open."""
         return 0.0 if self._shut_since is None else self._clock() - self._shut_since
+
+    def answered_within(self, seconds: float) -> bool:
+        """Whether Prefect answered an attempt so lately."""
+        return self._answered_at is not None and self._clock() - self._answered_at < seconds
 
     def lets_in(self, more: int = 0) -> bool:
         """Whether another run may be asked for now; `more`: places beyond the ordinary ones."""
@@ -54,7 +59,7 @@ class Gate:
         if answered:
             if not asked:
                 return None
-            self._shut_since, self._wait = None, FIRST_WAIT
+            self._shut_since, self._wait, self._answered_at = None, FIRST_WAIT, self._clock()
             return None
         at = self._clock()
         self._shut_since = at if self._shut_since is None else self._shut_since

@@ -7,7 +7,7 @@ overtake what came before, and a million waiting runs need no more memory than a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
@@ -62,6 +62,10 @@ class Lanes:
         self._queues: dict[Lane, deque[QueuedRun]] = {lane: deque() for lane in ORDER}
         self._beyond: dict[Lane, _Beyond] = {lane: _Beyond() for lane in ORDER}
         self._gone: set[str] = set()
+
+    def __iter__(self) -> Iterator[QueuedRun]:
+        for lane in ORDER:
+            yield from list(self._queues[lane])
 
     def add(self, queued: QueuedRun) -> bool:
         """Take a run whose request is committed as queued; false when it is left in the store for now."""

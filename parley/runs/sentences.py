@@ -137,6 +137,28 @@ _SENTENCES: dict[str, tuple[str, str]] = {
         "An answer on {account} could not be delivered (delivery {id}): {reason}",
         "发往 {account} 的一条答复无法送达（投递 {id}）：{reason}",
     ),
+    "waits-for-prefect": (
+        (
+            "waiting: Prefect's server does not answer just now. "
+            "`/{command}` is kept, and runs as soon as it is back."
+        ),
+        "等待中：Prefect 服务器暂时没有响应。`/{command}` 已保存，恢复后会立即运行。",
+    ),
+    "waits-for-worker": (
+        "waiting: no worker is connected just now. `/{command}` is kept, and runs as soon as one is back.",
+        "等待中：暂时没有可用的 worker。`/{command}` 已保存，恢复后会立即运行。",
+    ),
+    "prefect-away": (
+        (
+            "Prefect's server at {url} does not answer. What people ask for is accepted and waits "
+            "({waiting} now); nothing is refused."
+        ),
+        "Prefect 服务器（{url}）没有响应。请求仍会接收并等待（目前 {waiting} 个），不会被拒绝。",
+    ),
+    "prefect-back": (
+        "Prefect's server at {url} answers again. What waited ({waiting} now) is carried out in its order.",
+        "Prefect 服务器（{url}）已恢复。等待中的请求（目前 {waiting} 个）正按顺序执行。",
+    ),
     "asked-expired": (
         "The question about `/{command}` was open too long and is closed.",
         "关于 `/{command}` 的问题等待过久，已关闭。",

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from parley.errors import StoreUnavailable
 from parley.people.sealing import Keyring
 from parley.runs.catalogue import AutomationSpec, Catalogue, Lane
 from parley.runs.dispatch import Dispatcher
-from parley.runs.prefect_api import PrefectRefused
+from parley.runs.gate import MOST_AT_ONCE
+from parley.runs.prefect_api import PrefectRefused, PrefectUnavailable
 from parley.runs.requests import QueuedRun
 from tests.fakes._driver import eventually
 
@@ -174,3 +175,45 @@ async def test_nothing_is_kept_of_what_ended_between_two_orders() -> None:
         dispatcher.order_again("one")
         dispatcher.ended("one")
         assert dispatcher.run_of("flow-one") is None
+
+
+async def test_while_prefect_is_away_all_wait_and_then_go_in_the_order_of_the_lanes() -> None:
+    desk = Desk()
+    desk.prefect.refusal = PrefectUnavailable("away")
+    async with desk.at_work() as dispatcher:
+        for number in range(30):
+            dispatcher.add(queued(f"far-{number:02}", "far"))
+        await eventually(lambda: dispatcher.gate.is_shut, "Prefect is away")
+        dispatcher.add(replace(queued("urgent", "far"), lane=Lane.ALERTS))
+        assert dispatcher.waits_for() == "prefect"
+        assert len(set(desk.prefect.created)) <= MOST_AT_ONCE  # the others were not even tried
+        desk.prefect.refusal = None
+        tried = len(desk.prefect.created)
+        await eventually(lambda: len(dispatcher.in_flight) == 31, "all were handed over")
+        await eventually(lambda: not any(dispatcher.queue_sizes().values()), "nothing waits")
+    made = desk.prefect.created[tried:]
+    assert made == ["urgent", *(f"far-{number:02}" for number in range(30))]
+    assert desk.refused == []
+
+
+async def test_an_outage_uses_up_no_attempts() -> None:
+    """Just after it Prefect may not have the deployments yet: that is waited for as after any start."""
+    desk = Desk()
+    desk.prefect.refusal = PrefectUnavailable("away")
+    async with desk.at_work() as dispatcher:
+        dispatcher.add(queued("one"))
+        await eventually(lambda: len(desk.prefect.created) >= 3, "tried again and again")
+        assert [one.attempt for one in dispatcher.waiting()] == [0]
+
+
+async def test_prefect_is_asked_for_a_bounded_number_at_once() -> None:
+    desk = Desk()
+    desk.prefect.open.clear()
+    async with desk.at_work() as dispatcher:
+        for number in range(50):
+            dispatcher.add(queued(f"far-{number:02}", "far"))
+        await eventually(lambda: len(desk.prefect.created) == MOST_AT_ONCE, "asked for")
+        await asyncio.sleep(0.05)
+        assert len(desk.prefect.created) == MOST_AT_ONCE
+        desk.prefect.open.set()
+        await eventually(lambda: len(desk.prefect.created) == 50, "all are made")
