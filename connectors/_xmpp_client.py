@@ -12,7 +12,7 @@ import logging
 import ssl
 import xml.etree.ElementTree as ET
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -29,6 +29,8 @@ logging.getLogger("slixmpp").setLevel(logging.CRITICAL)
 
 MOST_UNFINISHED = 16 * 1024 * 1024
 """Bytes of one stanza that are taken; servers' own limits are far below."""
+
+_SPOKEN, _COUNTED = (Message, Presence), (Message, Presence, Iq)
 
 _SCRAM = {f"SCRAM-SHA-{size}{plus}" for size in ("1", "256", "512") for plus in ("", "-PLUS")}
 
@@ -67,11 +69,15 @@ class StreamManagement(XEP_0198):  # type: ignore[misc, unused-ignore]
         self.unsettled.clear()
         self.ticket = None
 
-    def _handle_incoming(self, stanza: Any) -> Any:
+    def count(self, stanza: Any) -> None:
+        """Make the ticket of a stanza that came in."""
         self.ticket = None
-        if self.enabled_in and isinstance(stanza, Message | Presence | Iq):
+        if self.enabled_in and isinstance(stanza, _COUNTED):
             self.ticket = Ticket()
             self.unsettled.append(self.ticket)
+
+    def _handle_incoming(self, stanza: Any) -> Any:
+        self.count(stanza)
         return stanza
 
     def _handle_enabled(self, stanza: Any) -> None:
@@ -87,11 +93,12 @@ class Client(ClientXMPP):  # type: ignore[misc, unused-ignore]
 
     LIMIT: ClassVar[int] = MOST_UNFINISHED
 
-    def __init__(self, settings: XMPPSettings, resource: str) -> None:
-        """Connect nothing yet."""
+    def __init__(self, settings: XMPPSettings, resource: str, on_stanza: Callable[[Any], None]) -> None:
+        """Connect nothing yet. `on_stanza` is given each message and presence."""
         super().__init__(
             f"{settings.jid}/{resource}", settings.password.get_secret_value(), ssl_context=settings.tls()
         )
+        self._on_stanza = on_stanza
         self.running: set[asyncio.Task[Any]] = set()
         self._unfinished, self._prolog = 0, b""
         self.heard_at = 0.0
@@ -113,17 +120,20 @@ class Client(ClientXMPP):  # type: ignore[misc, unused-ignore]
         self.whitespace_keepalive = False
         # Its own requests for acknowledgements go out before the stanza that they are for: we ask ourselves.
         self.register_plugin(StreamManagement.name, {"window": 1 << 30})
-
-    @property
-    def management(self) -> StreamManagement:
-        """XEP-0198 of this stream."""
-        found: StreamManagement = self.plugin[StreamManagement.name]  # type: ignore[literal-required, unused-ignore]
-        return found
+        self.management: StreamManagement = self.plugin[StreamManagement.name]  # type: ignore[literal-required, unused-ignore]
 
     def recv_stanza(self, stanza: Any) -> None:
         """Hand on one stanza; unless somebody took its ticket, it is settled."""
         self._unfinished = 0
-        super().recv_stanza(stanza)
+        if isinstance(stanza, _SPOKEN):
+            # Nobody else takes these, and to ask each of slixmpp's handlers whether it does costs as much as the rest.
+            self.management.count(stanza)
+            try:
+                self._on_stanza(stanza)
+            except Exception as error:  # noqa: BLE001 - as slixmpp has it: told to the sender and to the log
+                stanza.exception(error)
+        else:
+            super().recv_stanza(stanza)
         if self.management.ticket is not None:
             self.management.settle(self.take_ticket())
 

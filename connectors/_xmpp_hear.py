@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from connectors._memory import Memory
 from connectors._xmpp_read import Said, forwarded, from_archive, mentions, parse, said, stanza_error
@@ -37,8 +37,7 @@ class Ours:
     archive_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(NamedTuple):
     """One stanza on its way to the inbox. Without an event, it only moves our place in its archive on."""
 
     ticket: Ticket | None
@@ -185,8 +184,9 @@ class Hearing:
         stream.settle(heard.ticket)
 
     def _remember(self, event: Message, read: Said) -> None:
-        for id_ in {read.id, read.origin_id} - {""}:
-            self._known[event.route.conversation, event.sender.id, id_] = event.native_id
+        for id_ in (read.id, read.origin_id):
+            if id_:
+                self._known[event.route.conversation, event.sender.id, id_] = event.native_id
 
     def _confirm(self, stream: Stream, event: Message, read: Said) -> None:
         verified = event.sender.assurance is Assurance.VERIFIED

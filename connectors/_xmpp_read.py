@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from connectors._xmpp_settings import XMPPSettings
 from connectors._xmpp_write import (
@@ -41,7 +42,23 @@ FORWARD = "urn:xmpp:forward:0"
 FALLBACK = "urn:xmpp:fallback:0"
 REFERENCE = "urn:xmpp:reference:0"
 OCCUPANT = "urn:xmpp:occupant-id:0"
-OMEMO = ("eu.siacs.conversations.axolotl", "urn:xmpp:omemo:2", "urn:xmpp:openpgp:0", "jabber:x:encrypted")
+_ENCRYPTED = {
+    f"{{{namespace}}}{tag}"
+    for namespace in (
+        "eu.siacs.conversations.axolotl",
+        "urn:xmpp:omemo:2",
+        "urn:xmpp:openpgp:0",
+        "jabber:x:encrypted",
+    )
+    for tag in ("encrypted", "openpgp", "x")
+}
+
+_BODY, _THREAD = f"{{{CLIENT}}}body", f"{{{CLIENT}}}thread"
+_STANZA_ID, _ORIGIN_ID = f"{{{SID}}}stanza-id", f"{{{SID}}}origin-id"
+_LINK, _URL = f"{{{OOB}}}x", f"{{{OOB}}}url"
+_ROOM, _ITEM = f"{{{MUC_USER}}}x", f"{{{MUC_USER}}}item"
+_REPLY, _REPLACE, _REFERENCE = f"{{{REPLY}}}reply", f"{{{CORRECT}}}replace", f"{{{REFERENCE}}}reference"
+_FALLBACK, _DELAY, _RECEIPT = f"{{{FALLBACK}}}fallback", f"{{{DELAY}}}delay", f"{{{RECEIPTS}}}request"
 
 LONGEST_ID = 900
 MOST_URLS = 10
@@ -73,8 +90,7 @@ class Room:
     occupants: Mapping[str, Occupant] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """One message stanza, read; texts are as they came, nothing is trusted yet."""
 
     kind: str
@@ -107,16 +123,15 @@ class Said:
 def said(xml: ET.Element) -> Said | None:
     """A message stanza with something to read in it; None for all else (errors, chat states, receipts, subjects)."""
     peer, _, resource = xml.get("from", "").partition("/")
-    body = _text(xml, CLIENT, "body")
-    urls = tuple(url for link in xml.findall(f"{{{OOB}}}x") if (url := _text(link, OOB, "url")))[:MOST_URLS]
-    encrypted = any(
-        xml.find(f"{{{one}}}{tag}") is not None for one in OMEMO for tag in ("encrypted", "openpgp", "x")
-    )
+    # Looked through once: most stanzas have little of all that could be in them.
+    parts = {part.tag: part for part in reversed(xml)}
+    body = _text(parts.get(_BODY))
+    urls = tuple(url for link in _all(xml, parts, _LINK) if (url := _text(link.find(_URL))))[:MOST_URLS]
+    encrypted = not _ENCRYPTED.isdisjoint(parts)
     if xml.get("type") == "error" or not peer or not (body or urls or encrypted):
         return None
-    reply = xml.find(f"{{{REPLY}}}reply")
-    items = xml.findall(f"{{{MUC_USER}}}x/{{{MUC_USER}}}item")
-    delay = xml.find(f"{{{DELAY}}}delay")
+    items = xml.findall(f"{_ROOM}/{_ITEM}") if _ROOM in parts else ()
+    reply, delay = parts.get(_REPLY), parts.get(_DELAY)
     return Said(
         kind=xml.get("type", "normal"),
         peer=peer.lower(),
@@ -124,27 +139,25 @@ def said(xml: ET.Element) -> Said | None:
         id=xml.get("id", "")[:LONGEST_ID],
         archive_ids={
             one.get("by", "").lower(): one.get("id", "")[:LONGEST_ID]
-            for one in xml.findall(f"{{{SID}}}stanza-id")
+            for one in _all(xml, parts, _STANZA_ID)
             if one.get("id")
         },
-        origin_id=_attribute(xml.find(f"{{{SID}}}origin-id"), "id"),
-        text=_without_quote(xml, body),
-        thread=_text(xml, CLIENT, "thread")[:LONGEST_ID],
-        replaces=_attribute(xml.find(f"{{{CORRECT}}}replace"), "id"),
+        origin_id=_attribute(parts.get(_ORIGIN_ID), "id"),
+        text=_without_quote(_all(xml, parts, _FALLBACK), body),
+        thread=_text(parts.get(_THREAD))[:LONGEST_ID],
+        replaces=_attribute(parts.get(_REPLACE), "id"),
         reply_to=_attribute(reply, "id"),
         reply_author=_attribute(reply, "to"),
         urls=urls,
         sent_at=moment(_attribute(delay, "stamp")),
         delayed_by=_attribute(delay, "from").lower(),
         references=tuple(
-            one.get("uri", "")
-            for one in xml.findall(f"{{{REFERENCE}}}reference")
-            if one.get("type") == "mention"
+            one.get("uri", "") for one in _all(xml, parts, _REFERENCE) if one.get("type") == "mention"
         )[:MOST_URLS],
         # A room's archive puts its own item last and strips any other (XEP-0313, 6.1).
         real_jid=items[-1].get("jid", "").partition("/")[0].lower() if items else "",
-        in_room=xml.find(f"{{{MUC_USER}}}x") is not None,
-        receipt=xml.find(f"{{{RECEIPTS}}}request") is not None,
+        in_room=_ROOM in parts,
+        receipt=_RECEIPT in parts,
         encrypted=encrypted,
     )
 
@@ -167,8 +180,8 @@ def from_archive(message: ET.Element, archive: str, id_: str, stamp: datetime | 
     read = said(message)
     if read is None:
         return None
-    return replace(
-        read, archive_ids={archive: id_}, sent_at=stamp, delayed_by=archive, archived=True, receipt=False
+    return read._replace(
+        archive_ids={archive: id_}, sent_at=stamp, delayed_by=archive, archived=True, receipt=False
     )
 
 
@@ -211,7 +224,8 @@ def parse(
         context=context,
     )
     native = native_id(read, settings, archive_id)
-    sent_at = min(read.sent_at or datetime.now(UTC), datetime.now(UTC))
+    now = datetime.now(UTC)
+    sent_at = now if read.sent_at is None else min(read.sent_at, now)
     if read.replaces:
         key = (place, sender.id, read.replaces)
         return Edit(
@@ -346,6 +360,8 @@ def stanza_error(xml: ET.Element) -> StanzaError:
 
 def moment(stamp: str) -> datetime | None:
     """A moment of XEP-0082; None for what is none."""
+    if not stamp:
+        return None
     try:
         found = datetime.fromisoformat(stamp.strip())
     except ValueError:
@@ -368,9 +384,14 @@ def occupant_of(xml: ET.Element) -> tuple[Occupant, frozenset[str], str]:
     return occupant, codes, _attribute(item, "nick")
 
 
-def _without_quote(xml: ET.Element, body: str) -> str:
+def _all(xml: ET.Element, parts: Mapping[str, ET.Element], tag: str) -> Sequence[ET.Element]:
+    """All children of this name; `parts` has the first of each."""
+    return xml.findall(tag) if tag in parts else ()
+
+
+def _without_quote(fallbacks: Sequence[ET.Element], body: str) -> str:
     """The text without the quotation that stands in it for clients that know no replies (XEP-0461, XEP-0428)."""
-    for fallback in xml.findall(f"{{{FALLBACK}}}fallback"):
+    for fallback in fallbacks:
         part = fallback.find(f"{{{FALLBACK}}}body")
         if fallback.get("for") != REPLY or part is None:
             continue
@@ -380,9 +401,8 @@ def _without_quote(xml: ET.Element, body: str) -> str:
     return body
 
 
-def _text(xml: ET.Element, namespace: str, name: str) -> str:
-    found = xml.find(f"{{{namespace}}}{name}")
-    return (found.text or "") if found is not None else ""
+def _text(xml: ET.Element | None) -> str:
+    return "" if xml is None else xml.text or ""
 
 
 def _attribute(xml: ET.Element | None, name: str) -> str:

@@ -45,11 +45,11 @@ class Stream:
         from connectors._xmpp_client import Client
 
         self.settings = settings
-        self._client: Client = Client(settings, resource)
+        self._client: Client = Client(settings, resource, self._take)
         self._on = {"message": on_message, "presence": on_presence}
         self._on_lost = on_lost
         self._opened: asyncio.Future[bool] | None = None
-        self._started = self._negotiated = False
+        self._started = self._negotiated = self._telling = False
         self._acks: dict[str, asyncio.Future[None]] = {}
         self._answers: dict[str, tuple[str, asyncio.Future[ET.Element]]] = {}
         self._number = 0
@@ -58,10 +58,9 @@ class Stream:
         self._gone = asyncio.Event()
         self._gone.set()
         self.reason = ""
-        for name in ("message", "presence", "iq"):
-            self._client.register_handler(
-                Callback(f"parley {name}", MatchXPath(f"{{jabber:client}}{name}"), self._take)
-            )
+        self._client.register_handler(
+            Callback("parley iq", MatchXPath("{jabber:client}iq"), lambda stanza: self._take_iq(stanza.xml))
+        )
         self._client.register_handler(
             Callback("parley error", MatchXPath(f"{{{self._client.stream_ns}}}error"), self._stream_error)
         )
@@ -114,6 +113,8 @@ class Stream:
 
     async def close(self) -> None:
         """End the session."""
+        if self._telling:
+            self._tell_settled()
         self.connected = False
         self._fail_all(Unknown("The connection was closed; whether it was taken is not known."))
         transport = self._client.transport
@@ -204,8 +205,14 @@ class Stream:
         return self._client.take_ticket()
 
     def settle(self, ticket: Ticket | None) -> None:
-        """The stanza is stored: tell the server."""
-        if self._client.management.settle(ticket) and self.connected:
+        """The stanza is stored: tell the server, once for all that are settled in a row."""
+        if self._client.management.settle(ticket) and not self._telling:
+            self._telling = True
+            self._client.loop.call_soon(self._tell_settled)
+
+    def _tell_settled(self) -> None:
+        self._telling = False
+        if self.connected:
             with suppress(Exception):
                 self._client.management.send_ack()  # type: ignore[no-untyped-call, unused-ignore]
 
@@ -232,9 +239,6 @@ class Stream:
     def _take(self, stanza: Any) -> None:
         xml: ET.Element = stanza.xml
         kind = xml.tag.rpartition("}")[2]
-        if kind == "iq":
-            self._take_iq(xml)
-            return
         if kind == "message" and xml.get("type") == "error":
             waiting = self._acks.get(xml.get("id", ""))
             if waiting is not None and not waiting.done():
