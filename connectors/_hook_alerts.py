@@ -111,6 +111,7 @@ def _notice(
     after = over.get((fingerprint, began), "") if status == "firing" else ""
     name = labels.get("alertname", "") or "Alert"
     summary = annotations.get("summary", "") or annotations.get("message", "")
+    source, group_url = url_of(alert.get("generatorURL")), url_of(body.get("externalURL"))
     words = _WORDS[language]
     title = words["named" if summary else "unnamed"].format(
         name=line(name, 120), summary=line(summary), status=words[status]
@@ -123,7 +124,7 @@ def _notice(
         topic=f"alert.{status}",
         title=shortened(title, 500),
         text=_text(alert, labels, annotations, status, _lasted(began, ended, words), words),
-        url=url_of(alert.get("generatorURL")) or url_of(body.get("externalURL")),
+        url=source or group_url,
         key=fingerprint,
         closes=status == "resolved",
         # A resolved alert keeps it, so that what routes the one by severity routes the other to the same place.
@@ -137,10 +138,10 @@ def _notice(
             "startsAt": began,
             "endsAt": ended,
             "fingerprint": fingerprint,
-            "generatorURL": url_of(alert.get("generatorURL")),
+            "generatorURL": source,
             "receiver": text_of(body.get("receiver"), 200),
             "groupKey": group,
-            "externalURL": url_of(body.get("externalURL")),
+            "externalURL": group_url,
             **_of_grafana(alert, body),
         },
     )
@@ -166,13 +167,13 @@ def _text(
     shown = [f"{name}={value}" for name, value in sorted(labels.items()) if name not in _SHOWN_APART]
     where = line(", ".join(shown[:_MOST_LABELS_SHOWN]), 600)
     links = {
-        "runbook": annotations.get("runbook_url", ""),
-        "source": alert.get("generatorURL"),
-        "dashboard": alert.get("dashboardURL"),
-        "panel": alert.get("panelURL"),
-        "silence": alert.get("silenceURL"),
+        "runbook": url_of(annotations.get("runbook_url")),
+        "source": url_of(alert.get("generatorURL")),
+        "dashboard": url_of(alert.get("dashboardURL")),
+        "panel": url_of(alert.get("panelURL")),
+        "silence": url_of(alert.get("silenceURL")),
     }
-    ways = " · ".join(link(words.get(word, word), url_of(url)) for word, url in links.items() if url_of(url))
+    ways = " · ".join(link(words.get(word, word), url) for word, url in links.items() if url)
     return "\n\n".join(part for part in (state, about, where, ways) if part)
 
 
@@ -213,6 +214,8 @@ def _flat(labels: dict[str, str]) -> list[str]:
 
 def _lasted(began: str, ended: str, words: dict[str, str]) -> str:
     """The time between, in words; nothing where it cannot be told."""
+    if not ended:
+        return ""
     try:
         minutes = (datetime.fromisoformat(ended) - datetime.fromisoformat(began)).total_seconds() / 60
     except (ValueError, TypeError, OverflowError):

@@ -14,12 +14,12 @@ from urllib.parse import parse_qs
 
 from pydantic_core import from_json, to_json
 
+from connectors._json import storable
 from parley.errors import Rejected
 from parley.messages import HookRequest
 
 Json = dict[str, Any]
 
-_UNTEXT = re.compile("[\x00\ud800-\udfff]")
 _URL = re.compile(r"https?://[\x21\x23-\x3b\x3d\x3f-\x5a\x5f\x61-\x7a\x7e]{1,1990}", re.IGNORECASE)
 _MOST_FIELDS = 20
 _LONGEST_INTEGER = 2**53
@@ -74,7 +74,7 @@ def objects_of(value: object, most: int) -> Iterator[Json]:
 
 def text_of(value: object, limit: int = 2000) -> str:
     """A string that can be stored, cut to `limit` characters; "" for anything else."""
-    return _UNTEXT.sub("\ufffd", value[:limit]) if isinstance(value, str) else ""
+    return storable(value[:limit]) if isinstance(value, str) else ""
 
 
 def id_of(value: object) -> str:

@@ -26,7 +26,7 @@ _MOST_SIGNATURES = 10
 
 def prove_hex_hmac(secrets: Sequence[str], signed: bytes, given: str) -> None:
     """`given` is the HMAC-SHA256 of `signed` in hexadecimal under one of the secrets."""
-    made = [hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest() for secret in secrets if secret]
+    made = [hmac.digest(secret.encode(), signed, hashlib.sha256).hex() for secret in secrets if secret]
     if not _any_equal(made, given.strip().lower()):
         raise BadSignature("The request's signature is missing or wrong.")
 

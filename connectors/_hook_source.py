@@ -12,6 +12,7 @@ import re
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import ClassVar
 
 from connectors._hook_json import Unreadable
@@ -114,6 +115,7 @@ def answer(status: int, text: str, **headers: str) -> HookResponse:
     return HookResponse(status=status, headers=headers, body=f"{text}\n".encode())
 
 
+@lru_cache(maxsize=64)
 def sender(name: str) -> Sender:
     """The service as the sender of what it reports."""
     return Sender(id=SENDER_ID, name=name)

@@ -12,6 +12,7 @@ _HIDDEN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
 _MENTION = re.compile(r"(?<![\w.+-])@(?=\w)")
+_MARK = re.compile(r"[`*@]|\]\(")
 _LOOK_ALIKES = str.maketrans({"`": "ˋ", "*": "∗"})
 
 CUT = "…"
@@ -43,9 +44,13 @@ def shortened(text: str, limit: int) -> str:
 
 
 def _visible(text: str) -> str:
+    if text.isprintable():  # nothing hidden, no tab and no end of a line
+        return text
     return _HIDDEN.sub("", text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " "))
 
 
 def _plain(text: str) -> str:
+    if not _MARK.search(text):
+        return text
     parted = text.translate(_LOOK_ALIKES).replace("](", "] (")
     return _MENTION.sub("@\u2060", parted)
