@@ -8,9 +8,9 @@ SET_UP := .venv/.set-up
 SOURCES = $(wildcard parley connectors blocks flows deployments benchmarks tests scripts)
 TYPED := parley connectors blocks
 
-export WORKERS COVERAGE
+export WORKERS COVERAGE ARGS
 
-.PHONY: help up test test-scenarios test-servers test-containers bench lock clean
+.PHONY: help up test test-scenarios test-servers test-containers faults faults-long bench lock clean
 .PHONY: check check-format check-lint check-types check-public-types check-lock check-scan
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make test-scenarios   follow the scenarios of docs/, word for word (ARGS=... for pytest)"
 	@echo "make test-servers     bring the real servers that some tests talk to (Debian, as root)"
 	@echo "make test-containers  build the image and test what runs in containers (Debian, as root)"
+	@echo "make faults           kill, stop, cut and fill up everything: minutes; make faults-long: hours"
 	@echo "make bench            measure                    (ONLY=answer,burst)"
 	@echo "make check            format, lint, types, lock"
 	@echo "make lock             requirements.lock from pyproject.toml   (UPGRADE=1 takes the newest versions)"
@@ -31,7 +32,7 @@ up: $(SET_UP)
 	@exec $(BIN)/parley up
 
 test: $(SET_UP) test-servers
-	$(if $(ARGS),$(BIN)/pytest --ignore=tests/scenarios $(ARGS),@sh scripts/test.sh)
+	$(if $(ARGS),$(BIN)/pytest --ignore=tests/scenarios --ignore=tests/faults $(ARGS),@sh scripts/test.sh)
 
 # What the pages of docs/ say people type and read, typed and read: whole installations, so a target of its own.
 test-scenarios: $(SET_UP) test-servers
@@ -43,6 +44,14 @@ test-servers:
 # An engine of its own is started where none answers, and ended again; nothing comes from an image registry.
 test-containers: $(SET_UP) test-servers
 	@sh tests/servers/docker.sh run $(BIN)/pytest tests/containers $(ARGS)
+
+# Processes are killed and stopped, connections cut, disks filled and clocks set while people write; what was measured
+# is in build/faults.json.
+faults: $(SET_UP) test-servers
+	@sh scripts/faults.sh
+
+faults-long: $(SET_UP) test-servers
+	@FAULTS_LONG=1 sh scripts/faults.sh
 
 bench: $(SET_UP)
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))

@@ -12,7 +12,7 @@ if [ -n "${COVERAGE:-}" ]; then
 fi
 
 tests() {
-    .venv/bin/pytest --ignore=tests/containers --ignore=tests/scenarios "$@"
+    .venv/bin/pytest --ignore=tests/containers --ignore=tests/scenarios --ignore=tests/faults "$@"
 }
 
 code=0

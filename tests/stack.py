@@ -76,6 +76,8 @@ class Stack:
         self.environment = self._environment(extra or {})
         self.url = f"http://127.0.0.1:{self.environment['PARLEY_PORT']}"
         self.token = ""
+        self.command: tuple[str, ...] = COMMAND
+        """What starts it."""
         self.process: subprocess.Popen[bytes] | None = None
         self._client: httpx.Client | None = None
         if toml or not self._config.exists():
@@ -116,7 +118,7 @@ class Stack:
             self._prepare()
         with (self.folder / "up.log").open("ab") as log:
             self.process = subprocess.Popen(
-                COMMAND,
+                self.command,
                 env=self.environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,

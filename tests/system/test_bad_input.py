@@ -20,10 +20,10 @@ import pytest
 
 from parley.messages.model import Message, Route, Sender
 from parley.processes.hub import open_hub
+from tests.faults.load import crowding
 from tests.stack import COMMAND, PORTS, Stack
 from tests.system.conftest import TOML
 from tests.system.effects import effects
-from tests.system.load import crowding
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.history import History, Sent, violations
+from tests.faults.load import People, crowding, open_flow_runs
 from tests.stack import COMMAND, Stack
 from tests.system.conftest import TOML, made
 from tests.system.effects import FILE, effects, gate
-from tests.system.history import History, Sent, violations
-from tests.system.load import People, crowding, open_flow_runs
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(900)]
 

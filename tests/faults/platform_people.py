@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tests.fakes import discord, slack, wecom, wecom_bot, xmpp
+from tests.faults.platform_history import Promise, Room
 from tests.servers.prosody import DOMAIN
-from tests.system.platform_history import Promise, Room
 
 FIRM = Promise()
 
@@ -176,6 +176,7 @@ class Discord:
         self.fake = discord.DiscordFake(host="127.0.0.1", heartbeat=1.0)
         self.user_ids: tuple[str, ...] = (self.fake.person("alice"),)
         self._thread = ""
+        self._port = 0
 
     async def __aenter__(self) -> None:
         await self.fake.__aenter__()
@@ -183,8 +184,19 @@ class Discord:
     async def __aexit__(self, *error: object) -> None:
         await self.fake.__aexit__(*error)
 
+    @property
+    def port(self) -> int:
+        """Where the fake listens."""
+        return int(self.fake.root.rpartition(":")[2])
+
+    def lead_through(self, port: int) -> None:
+        """Have the account come through a proxy at this port, the gateway's connection too."""
+        self._port = port
+        self.fake.gateway.url = f"ws://127.0.0.1:{port}"
+
     def account(self) -> tuple[str, Mapping[str, str], Mapping[str, Any]]:
-        return "parley-discord-account", {"bot_token": discord.TOKEN}, {"base_url": self.fake.base_url}
+        base = f"http://127.0.0.1:{self._port or self.port}/api/v10"
+        return "parley-discord-account", {"bot_token": discord.TOKEN}, {"base_url": base}
 
     def conversations(self) -> list[Conversation]:
         return [
@@ -277,6 +289,7 @@ class Xmpp:
 
     def __init__(self) -> None:
         self.driver = xmpp.XMPPDriver()
+        self._port = 0
 
     async def __aenter__(self) -> None:
         await self.driver.__aenter__()
@@ -285,8 +298,18 @@ class Xmpp:
     async def __aexit__(self, *error: object) -> None:
         await self.driver.__aexit__(*error)
 
+    @property
+    def port(self) -> int:
+        """Where Prosody listens."""
+        return self.driver.server.port
+
+    def lead_through(self, port: int) -> None:
+        """Have the account come through a proxy at this port."""
+        self._port = port
+
     def account(self) -> tuple[str, Mapping[str, str], Mapping[str, Any]]:
-        fields = {"jid": xmpp.BOT, "host": "127.0.0.1", "port": self.driver.server.port, "nick": xmpp.NICK}
+        port = self._port or self.port
+        fields = {"jid": xmpp.BOT, "host": "127.0.0.1", "port": port, "nick": xmpp.NICK}
         more = {"rooms": [xmpp.ROOM], "allow_plain_on_loopback": True}
         return "parley-xmpp-account", {"password": xmpp.PASSWORD}, {**fields, **more}
 

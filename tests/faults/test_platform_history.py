@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.system.history import Kill
-from tests.system.platform_history import PlatformHistory, Promise, Room, Said, Seen, unfinished, violations
+from tests.faults.history import Kill
+from tests.faults.platform_history import PlatformHistory, Promise, Room, Said, Seen, unfinished, violations
 
 FIRM = Promise()
 LOOSE = Promise(lost_said="no acknowledgement", lost_answer="no token", given_up="gives up", swapped="late")

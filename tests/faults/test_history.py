@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.system.history import Ended, History, Kill, Sent, violations
+from tests.faults.history import Ended, History, Kill, Sent, violations
 
 
 def kept() -> History:

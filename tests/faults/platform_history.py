@@ -1,6 +1,6 @@
 """What people on several platforms saw while processes died, and whether every promise was kept.
 
-As `tests.system.history`, nothing here knows how the system works: it reads what was said, what the platforms showed,
+As `tests.faults.history`, nothing here knows how the system works: it reads what was said, what the platforms showed,
 the effects' file, what a program heard that had subscribed, and what the people on duty were told. Where a platform
 cannot promise something, `Promise` says so with the reason, and how much of it is excused is counted exactly.
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from tests.system.history import Kill
+from tests.faults.history import Kill
 
 TAKEN_WITHIN = 2.0
 """Seconds, on a machine that is its own, within which what was handed to a listener is stored while there is a hub."""

@@ -16,8 +16,8 @@ from typing import Any, Final, Self
 import httpx
 import psutil
 
+from tests.faults.history import Ended, History, Kill, Sent
 from tests.stack import Stack
-from tests.system.history import Ended, History, Kill, Sent
 
 AGAIN: Final = frozenset({408, 429, 500, 502, 503, 504})
 PATIENCE: Final = 60.0

@@ -14,11 +14,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.faults.history import History, Sent, figures, violations
+from tests.faults.load import People, crowding, open_flow_runs
 from tests.stack import Stack
 from tests.system.conftest import made
 from tests.system.effects import FILE, effects
-from tests.system.history import History, Sent, figures, violations
-from tests.system.load import People, crowding, open_flow_runs
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(900)]
 
