@@ -96,7 +96,7 @@ class Arrivals:
         self._state: tuple[str, str] | None = None
         """The folder's id and its sync state, once they are known."""
         self._behind = False
-        """Whether the state that is kept is worth to be replaced."""
+        """Whether mail was taken that the state which is kept does not know of."""
 
     def changes(self, folder: Any) -> Page:
         """The next changes, `MOST_CHANGES` of them at most. The same ones again, until `advance` was called."""
@@ -116,8 +116,8 @@ class Arrivals:
         """Go on after this page: all mail in it is in the inbox of the store."""
         self._state = (page.folder_id, page.state)
         # What brought no mail is as quickly read again. A page that is not the last one is progress in a large folder.
-        self._behind = self._behind or bool(page.found) or not page.last
-        if self._behind:
+        if self._behind or not page.last:
+            self._behind = True
             self._place.keep(self._account.root, page.folder_id, page.state)
             self._behind = False
 
@@ -130,6 +130,7 @@ class Arrivals:
 
     def mark(self, taken: Sequence[Found]) -> None:
         """Mark these mails as taken by this account, on the server."""
+        self._behind = True
         service = Mark(account=self._account)
         said = [(found.listed, _marks(found.listed.taken, self._mark)) for found in taken]
         try:

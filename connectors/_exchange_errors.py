@@ -46,6 +46,7 @@ _AUTH = (
     errors.ErrorSendAsDenied,
     errors.ErrorSubscriptionAccessDenied,
     errors.ErrorSubscriptionDelegateAccessNotSupported,
+    errors.ErrorSyncFolderNotFound,
     errors.UnauthorizedError,
 )
 _LATER = (

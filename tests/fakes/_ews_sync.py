@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 MOST_CHANGES = 512
 """What types.xsd allows in MaxSyncChangesReturnedType."""
-_PADDING = 1500
-"""Bytes that no compression makes smaller: a real state grows with what the folder has been through."""
+PADDING = 1500
+"""Bytes of a state that no compression makes smaller: a real one grows with what the folder has been through."""
 
 
 @dataclass
@@ -29,6 +29,8 @@ class _Known:
     """One item in one folder, as it was when the server looked last. The numbers count changes of the mailbox."""
 
     item: Item
+    told: str
+    """Its ItemId: a moved item has another one, and it is under this one that it went."""
     created: int
     changed: int
     change: int
@@ -41,6 +43,7 @@ class Changes:
     """The changes of all folders, in the order in which they happened."""
 
     def __init__(self) -> None:
+        self.padding = PADDING
         self._key = os.urandom(16)
         self._number = 0
         self._known: dict[tuple[str, str], _Known] = {}
@@ -89,7 +92,9 @@ class Changes:
             known = self._known.get((item.id, item.folder))
             if known is None or known.gone:
                 number = self._next()
-                self._known[item.id, item.folder] = _Known(item, number, number, item.change, item.is_read)
+                self._known[item.id, item.folder] = _Known(
+                    item, item.item_id(), number, number, item.change, item.is_read
+                )
             elif (known.change, known.is_read) != (item.change, item.is_read):
                 known.only_read = known.change == item.change
                 known.changed, known.change, known.is_read = self._next(), item.change, item.is_read
@@ -117,7 +122,7 @@ class Changes:
         said = {
             "folder": folder,
             "position": position,
-            "padding": base64.b64encode(os.urandom(_PADDING)).decode(),
+            "padding": base64.b64encode(os.urandom(self.padding)).decode(),
         }
         raw = json.dumps(said).encode()
         return base64.b64encode(gzip.compress(self._seal(raw) + raw)).decode()
@@ -141,7 +146,7 @@ class Changes:
 
 
 def _told(kind: str, known: _Known, uris: list[str], named: list[tuple[soap.Property, str]]) -> str:
-    inside = known.item.item_id()
+    inside = known.told
     if kind in ("Create", "Update"):
         inside = soap.item_xml(known.item, uris, named)
     elif kind == "ReadFlagChange":

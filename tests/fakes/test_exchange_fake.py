@@ -26,7 +26,10 @@ from exchangelib import (
 from exchangelib.errors import (
     ErrorFolderNotFound,
     ErrorInvalidRecipients,
+    ErrorInvalidSyncStateData,
     ErrorItemNotFound,
+    ErrorItemSave,
+    ErrorSchemaValidation,
     ErrorServerBusy,
     ErrorSubscriptionNotFound,
     UnauthorizedError,
@@ -110,6 +113,118 @@ async def test_items_are_found_and_read(server: FakeExchange) -> None:
     assert (item.mime_content, item.size) == (RAW, len(RAW))
     assert item.author.email_address == "alice@example.org"
     assert {header.name: header.value for header in item.headers}["To"] == ASSISTANT
+
+
+def synced(of: Account, state: str | None, most: int = 512) -> tuple[list[tuple[str, Any]], str]:
+    """All changes since a state, and the state after them."""
+    of.inbox.item_sync_state = None  # exchangelib goes on from it where it is asked to begin
+    changes = list(of.inbox.sync_items(sync_state=state, only_fields=["size"], max_changes_returned=most))
+    return changes, of.inbox.item_sync_state
+
+
+async def test_changes_are_told_since_a_state(server: FakeExchange) -> None:
+    server.folders["Done"] = "msgfolderroot"
+    for _ in range(5):
+        server.deliver(RAW)
+    elsewhere = server.deliver(RAW, folder="Done")
+    read, changed, deleted, moved, _ = server.items[:5]
+
+    def asked() -> list[list[tuple[str, str]]]:
+        told = []
+        with account(server) as of:
+            first, state = synced(of, None)
+            told.append([(kind, item.id) for kind, item in first])
+            read.is_read = True
+            changed.change += 1
+            server.items.remove(deleted)
+            server.move(moved, "Done")
+            server.move(elsewhere, "inbox")
+            later, state = synced(of, state)
+            told.append(sorted((kind, getattr(item, "id", "") or item[0].id) for kind, item in later))
+            told.append([(kind, item.id) for kind, item in synced(of, state)[0]])
+        return told
+
+    before = [item.id for item in server.items[:5]]
+    first, later, nothing = await asyncio.to_thread(asked)
+    assert first == [("create", item_id) for item_id in before]
+    kinds = {"delete": [before[2], before[3]], "read_flag_change": [before[0]], "update": [before[1]]}
+    expected = [(kind, item_id) for kind, ids in kinds.items() for item_id in ids]
+    assert later == sorted([*expected, ("create", elsewhere.id)])
+    assert nothing == []
+
+
+async def test_changes_come_in_pages_that_can_be_asked_for_again(server: FakeExchange) -> None:
+    for _ in range(1100):
+        server.deliver(RAW)
+
+    def asked() -> list[str]:
+        with account(server) as of:
+            return [item.id for _, item in synced(of, None)[0]]
+
+    assert await asyncio.to_thread(asked) == [item.id for item in server.items]
+    assert server.operations().count("SyncFolderItems") == 3
+
+
+async def test_no_more_changes_than_the_schema_allows_are_asked_for(server: FakeExchange) -> None:
+    def asked() -> None:
+        with account(server) as of, pytest.raises(ErrorSchemaValidation):
+            synced(of, None, 513)
+
+    await asyncio.to_thread(asked)
+
+
+async def test_a_state_is_good_for_its_folder_and_as_long_as_the_server_knows_it(
+    server: FakeExchange,
+) -> None:
+    def asked() -> list[str]:
+        with account(server) as of:
+            list(of.sent.sync_items(only_fields=["size"]))
+            good = synced(of, None)[1]
+            changed = good[:-8] + ("A" if good[-8] != "A" else "B") + good[-7:]
+            for bad in ("H4sI", "not base64", changed, of.sent.item_sync_state):
+                with pytest.raises(ErrorInvalidSyncStateData):
+                    synced(of, bad)
+            server.changes.forget()
+            with pytest.raises(ErrorInvalidSyncStateData):
+                synced(of, good)
+            return [good, synced(of, None)[1]]
+
+    first, second = await asyncio.to_thread(asked)
+    assert first != second
+    assert len(first) > 1000
+
+
+async def test_user_configurations_are_kept_by_folder_and_name(server: FakeExchange) -> None:
+    def asked() -> list[bytes]:
+        with account(server) as of:
+            with pytest.raises(ErrorItemNotFound):
+                of.root.get_user_configuration("Our.Place", properties="BinaryData")
+            with pytest.raises(ErrorItemNotFound):
+                of.root.update_user_configuration("Our.Place", binary_data=b"x")
+            of.root.create_user_configuration("Our.Place", binary_data=b"one")
+            with pytest.raises(ErrorItemSave):
+                of.root.create_user_configuration("Our.Place", binary_data=b"two")
+            one = of.root.get_user_configuration("Our.Place", properties="BinaryData")
+            of.root.update_user_configuration("Our.Place", binary_data=b"three")
+            three = of.root.get_user_configuration("Our.Place", properties="BinaryData")
+            with pytest.raises(ErrorItemNotFound):
+                of.inbox.get_user_configuration("Our.Place", properties="BinaryData")
+            return [one.binary_data, three.binary_data]
+
+    assert await asyncio.to_thread(asked) == [b"one", b"three"]
+
+
+async def test_any_operation_can_be_busy_once(server: FakeExchange) -> None:
+    server.busy["SyncFolderItems"] = 3
+
+    def asked() -> float:
+        with account(server) as of:
+            with pytest.raises(ErrorServerBusy) as caught:
+                synced(of, None)
+            synced(of, None)
+            return float(caught.value.back_off)
+
+    assert await asyncio.to_thread(asked) == 3
 
 
 async def test_what_is_not_there_is_an_error_of_its_own(server: FakeExchange) -> None:
