@@ -282,7 +282,7 @@ def _person(sender: str, protocol: Protocol) -> str:
 
 
 def _without_mention(text: str, mention: str) -> str:
-    if not mention:
+    if not mention or mention not in text:
         return text
     return re.sub(rf"^\s*{re.escape(mention)}(?!\w)[\s:,，：]*", "", text)
 

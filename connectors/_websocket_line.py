@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from parley.errors import (
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 OPEN_WITHIN = 10.0
 CLOSE_WITHIN = 1.0
 BACKLOG = 1000  # frames that wait to be handled; one more is left out
+IN_A_ROW = 50  # frames that are read before whoever handles them has a turn: many come in one packet
 
 log = logging.getLogger(__name__)
 # The library writes every frame to its log at DEBUG, the login too: it gets its own, which stays quiet.
@@ -80,6 +83,11 @@ async def dial(
         raise Unreachable(f"The peer cannot be reached ({type(error).__name__}).") from None
 
 
+def leave_out() -> None:
+    """Say that a frame was left out, because `BACKLOG` others wait."""
+    log.error("more comes than can be stored: a frame is left out")
+
+
 def _connection_closed() -> type[Exception]:
     # Named where something was raised, and imported only then: this is looked at for each frame.
     from websockets.exceptions import ConnectionClosed
@@ -88,14 +96,15 @@ def _connection_closed() -> type[Exception]:
 
 
 class Line:
-    """One open connection. What it hears waits in `heard`, whose last item is None; `ended` says why it is over."""
+    """One open connection. What it hears waits until somebody follows it; `ended` says why it is over."""
 
     def __init__(self, socket: ClientConnection, sort: Sort) -> None:
         from websockets.protocol import State
 
         self._open = State.OPEN
         self.ended: ConnectorError | None = None
-        self.heard: asyncio.Queue[Any] = asyncio.Queue()
+        self._heard: deque[Any] = deque()
+        self._follower: Callable[[Any], None] | None = None
         self._socket, self._sort = socket, sort
         self._over = asyncio.Event()
         self._answers: dict[str, asyncio.Future[Any]] = {}
@@ -110,6 +119,13 @@ class Line:
     def is_open(self) -> bool:
         """Whether something can still be sent over it."""
         return self.ended is None and self._socket.state is self._open
+
+    async def follow(self, take: Callable[[Any], None]) -> None:
+        """Hand on what is heard, at once and in order, until the connection has ended. `take` does not raise."""
+        while self._heard:
+            take(self._heard.popleft())
+        self._follower = take
+        await self._over.wait()
 
     async def tell(self, text: str) -> None:
         """Send a frame that nothing answers. Raises `Unreachable` when it was not sent, `Unknown` when it may be."""
@@ -166,7 +182,6 @@ class Line:
             return
         self.ended = why
         self._over.set()
-        self.heard.put_nowait(None)
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(Unknown("The connection ended before the answer came."))
@@ -195,7 +210,9 @@ class Line:
     async def _read(self) -> None:
         from websockets.exceptions import ConnectionClosed
 
-        while True:
+        for number in count(1):
+            if number % IN_A_ROW == 0:
+                await asyncio.sleep(0)
             try:
                 raw = await self._socket.recv()
             except ConnectionClosed as error:
@@ -211,7 +228,9 @@ class Line:
                 self._hear(frame)
 
     def _hear(self, frame: Any) -> None:
-        if self.heard.qsize() >= BACKLOG:
-            log.error("more comes than can be stored: a frame is left out")
-            return
-        self.heard.put_nowait(frame)
+        if self._follower is not None:
+            self._follower(frame)
+        elif len(self._heard) < BACKLOG:
+            self._heard.append(frame)
+        else:
+            leave_out()

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from connectors._waiting import pause
-from connectors._websocket_line import Line
+from connectors._websocket_line import BACKLOG, Line, leave_out
 from connectors._workers import Workers
 from parley.errors import AuthError, ConnectorError, StoreUnavailable, Superseded, Unreachable
 
@@ -107,9 +107,13 @@ class SharedLine:
                 await self.close()
 
     async def _serve(self, line: Line, workers: Workers[tuple[Line, Any]]) -> None:
-        while (frame := await line.heard.get()) is not None:
-            await workers.room()
-            workers.put((line, frame))
+        def take(frame: Any) -> None:
+            if workers.open < BACKLOG:
+                workers.put((line, frame))
+            else:
+                leave_out()
+
+        await line.follow(take)
         raise line.ended or Unreachable("The connection has ended.")
 
     async def _handled(self, line: Line, frame: Any, handle: Callable[[Line, Any], Awaitable[None]]) -> None:

@@ -27,6 +27,11 @@ class Workers(Generic[T]):
         self._room = asyncio.Event()
         self._room.set()
 
+    @property
+    def open(self) -> int:
+        """Items that are being handled, or wait for it."""
+        return len(self._waiting) + self._handled
+
     def put(self, item: T) -> None:
         """Have an item handled."""
         self._waiting.append(item)
@@ -81,7 +86,7 @@ class Workers(Generic[T]):
         self._call_one()
 
     def _look_for_room(self) -> None:
-        if len(self._waiting) + self._handled < self._most:
+        if self.open < self._most:
             self._room.set()
         else:
             self._room.clear()

@@ -555,6 +555,16 @@ async def test_a_thread_that_we_answered_in_is_ours(driver: WebSocketDriver, inb
         assert [m.text for m in await inbox.holds(3)] == ["hello", "1024", "the end"]
 
 
+async def test_many_frames_in_one_packet_are_all_heard(driver: WebSocketDriver, inbox: Inbox) -> None:
+    """More than may wait: they need not wait, but for those who handle them to have a turn."""
+    async with hearing(driver.connector("a"), inbox):
+        await eventually(lambda: driver.fake.logins == 1, "the login")
+        said = [f"{number}" for number in range(2500)]
+        for text in said:
+            await driver.fake.say(text)
+        assert [heard.text for heard in await inbox.holds(len(said))] == said
+
+
 class Wire:
     """A way to the service on which what there is can go dead: nothing comes through any more, not even an end."""
 
