@@ -47,7 +47,7 @@ WHY: Final = {
     "github": "without an SDK of GitHub's: the peer makes no event of it, neither topic nor text of what happened",
     "alertmanager": "without an SDK of Prometheus's: the peer makes no event of it",
     "webhook": "the SDK verifies; form, topic and what people read are made by us alone",
-    "exchange": "the peer is exchangelib on the same operations: find, fetch, mark",
+    "exchange": "the peer is exchangelib on the same operations: sync, and twenty at once fetch and mark",
     "mail": "the peer fetches, reads and marks; IMAPClient itself stops at the bytes",
     "xmpp": "a real Prosody, which keeps every message in its archive, sets the pace of both",
 }
