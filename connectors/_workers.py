@@ -21,22 +21,20 @@ class Workers(Generic[T]):
         """`handle` should not raise: that ends its worker, and others go on."""
         self._handle, self._most = handle, most
         self._waiting: deque[T] = deque()
-        self._handled = 0
+        self.open = 0
+        """Items that are being handled, or wait for it."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._next: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
         self._room.set()
 
-    @property
-    def open(self) -> int:
-        """Items that are being handled, or wait for it."""
-        return len(self._waiting) + self._handled
-
     def put(self, item: T) -> None:
         """Have an item handled."""
+        self.open += 1
+        if self.open >= self._most:
+            self._room.clear()
         self._waiting.append(item)
         self._call_one()
-        self._look_for_room()
 
     async def room(self, within: float | None = None) -> bool:
         """Wait so many seconds, or as long as it takes, until fewer than `most` items are open; whether they are."""
@@ -54,6 +52,7 @@ class Workers(Generic[T]):
                     while grace and self._tasks:
                         await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._close(len(self._waiting))
             self._waiting.clear()
             left = set(self._tasks)
             for task in left:
@@ -72,12 +71,10 @@ class Workers(Generic[T]):
         while self._waiting:
             item = self._waiting.popleft()
             self._call_one()
-            self._handled += 1
             try:
                 await self._handle(item)
             finally:
-                self._handled -= 1
-                self._look_for_room()
+                self._close(1)
 
     def _left(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -85,8 +82,7 @@ class Workers(Generic[T]):
             self._next = None
         self._call_one()
 
-    def _look_for_room(self) -> None:
+    def _close(self, items: int) -> None:
+        self.open -= items
         if self.open < self._most:
             self._room.set()
-        else:
-            self._room.clear()
