@@ -16,8 +16,9 @@ from parley.language.decision import Decision, Speaker
 from parley.language.dialogue import Dialogue
 from parley.language.following import FollowCommands
 from parley.language.grammar import Command
-from parley.language.help import help_one, help_overview
+from parley.language.help import MOST_LISTED, about, help_one, help_overview
 from parley.language.names import unknown_command
+from parley.language.offered import Offered
 from parley.language.run_list import runs_table
 from parley.language.standing_commands import StandingCommands
 from parley.language.status_text import status_text
@@ -25,9 +26,8 @@ from parley.messages.inbox import Received
 from parley.messages.model import Assurance, Reply, now
 from parley.messages.published import place_of
 from parley.people.audit import Audit, Phase
-from parley.people.rights import Origin, allows
 from parley.runs import failures
-from parley.runs.catalogue import AutomationSpec, Catalogue
+from parley.runs.catalogue import Catalogue
 from parley.runs.requests import OPEN, QueuedRun, short
 from parley.runs.sentences import sentence
 from parley.store import schema
@@ -79,6 +79,7 @@ class Builtins:
         self._dialogue = dialogue
         self._audit = audit
         self._catalogue = catalogue
+        self._offered = Offered(catalogue)
         self._status = status
         self._ask_for_end = ask_for_end
         self._bring_to_end = bring_to_end
@@ -110,21 +111,21 @@ class Builtins:
         """Carry out a built-in command. Raises `CommandError`."""
         return await self._verbs[command.name](by_place(command), received, speaker)
 
-    def _may_run(self, speaker: Speaker) -> list[AutomationSpec]:
-        specs = self._catalogue().by_command().values()
-        return [spec for spec in specs if _may(speaker, spec)]
-
     async def _help(self, command: Command, received: Received, speaker: Speaker) -> Decision:
-        specs = self._may_run(speaker)
+        offer = self._offered.to(speaker)
         if not command.positional:
-            return Decision(replies=[help_overview(specs, speaker.language, _summaries(speaker))])
+            overview = help_overview(
+                offer.specs.values(), speaker.language, _summaries(speaker), most=MOST_LISTED
+            )
+            return Decision(replies=[overview])
         name = command.positional[0].lstrip("/")
-        spec = next(
-            (spec for spec in specs if spec.command == name.replace("_", "-") or spec.command == name), None
-        )
-        if spec is None:
-            raise unknown_command(name, [spec.command for spec in specs], speaker.language)
-        return Decision(replies=[help_one(spec, speaker.language)])
+        spec = offer.specs.get(name.replace("_", "-")) or offer.specs.get(name)
+        if spec is not None:
+            return Decision(replies=[help_one(spec, speaker.language)])
+        found = about(" ".join(command.positional), offer.specs.values(), most=MOST_LISTED)
+        if not found:
+            raise unknown_command(name, offer.names, speaker.language)
+        return Decision(replies=[help_overview(found, speaker.language)])
 
     async def _show_status(self, command: Command, received: Received, speaker: Speaker) -> Decision:
         details = speaker.principal.role in _LOOKS_AFTER and speaker.assurance is Assurance.VERIFIED
@@ -319,10 +320,6 @@ def _duration(text: str) -> timedelta:
         }[unit]
         * amount,
     )
-
-
-def _may(speaker: Speaker, spec: AutomationSpec) -> bool:
-    return allows(speaker.principal, spec.effect, spec.command, Origin.COMMAND, speaker.assurance).allowed
 
 
 def _sees_all(speaker: Speaker) -> bool:

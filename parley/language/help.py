@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
+from typing import Final
 
 from parley.language.characters import Language, visible
 from parley.language.command_line import quoted
@@ -14,21 +16,48 @@ from parley.language.templates import sentence_of
 from parley.messages.model import Reply
 from parley.runs.catalogue import AutomationSpec, Parameter
 
+MOST_LISTED: Final = 40
+"""Automations that are listed at once; of more a part, and how to find the others."""
+
 _SLOT = re.compile(r"\{\s*(\w+)\s*\}")
 
 
 def help_overview(
-    specs: Iterable[AutomationSpec], language: Language = "en", builtins: Mapping[str, str] | None = None
+    specs: Iterable[AutomationSpec],
+    language: Language = "en",
+    builtins: Mapping[str, str] | None = None,
+    *,
+    most: int | None = None,
 ) -> Reply:
-    """One line for each automation, by command. `builtins`: summaries of the commands that are always there."""
-    lines = [_overview_line(spec, language) for spec in sorted(specs, key=lambda spec: spec.command)]
+    """One line for each automation, by command. `builtins`: summaries of the commands that are always there.
+
+    With `most` the automations come sorted already, and of more only the first are listed, with how to find the others.
+    """
+    shown: Iterable[AutomationSpec] = (
+        sorted(specs, key=lambda spec: spec.command) if most is None else islice(specs, most)
+    )
+    lines = [_overview_line(spec, language) for spec in shown]
     text = [phrase("help-intro", language), *lines] if lines else [phrase("help-nothing", language)]
+    left = len(specs) - len(lines) if isinstance(specs, Collection) else 0
+    if left:
+        text.append(phrase("help-left", language, count=left))
     if builtins:
         text += ["", phrase("help-builtins", language)]
         text += [f"- `/{name}`{_dash(language)}{summary}" for name, summary in sorted(builtins.items())]
     if lines:
         text += ["", phrase("help-more", language)]
     return Reply(text="\n".join(text))
+
+
+def about(words: str, specs: Iterable[AutomationSpec], *, most: int) -> list[AutomationSpec]:
+    """The first of these in whose command or summary all of the words stand."""
+    wanted = words.casefold().split()
+    found = (spec for spec in specs if _says(f"{spec.command} {spec.summary}".casefold(), wanted))
+    return list(islice(found, most))
+
+
+def _says(text: str, words: Iterable[str]) -> bool:
+    return all(word in text for word in words)
 
 
 def _overview_line(spec: AutomationSpec, language: Language) -> str:

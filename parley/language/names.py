@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
 
 from parley.errors import UnknownCommand
@@ -12,13 +13,52 @@ from parley.language.phrases import phrase
 _LONGEST = 64
 _NEAR = 0.6
 _OFFERED = 3
+_FEW = 32
+"""So many names are all compared; among more only those that share the most with what was written."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> tuple[str, ...]:
+class NameIndex:
+    """Names, found by what they share with one that is none of them: as quick among thousands as among dozens."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names: Sequence[str] = tuple(names)
+        self._holders: defaultdict[str, list[int]] = defaultdict(list)
+        for place, name in enumerate(self._names):
+            for pair in _pairs(_folded(name)):
+                self._holders[pair].append(place)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def near(self, name: str) -> Sequence[str]:
+        """The names that are worth a comparison: all where they are few."""
+        if len(self._names) <= _FEW:
+            return self._names
+        shared: Counter[int] = Counter()
+        # The rare pairs first: what half of all names have tells them apart from nothing.
+        pairs = sorted(_pairs(_folded(name)[:_LONGEST]), key=lambda pair: len(self._holders.get(pair, ())))
+        seen = 0
+        for pair in pairs:
+            holders = self._holders.get(pair, ())
+            if shared and seen + len(holders) > _FEW * 16:
+                break
+            seen += len(holders)
+            shared.update(holders)
+        return [self._names[place] for place, _ in shared.most_common(_FEW)]
+
+
+def _pairs(name: str) -> set[str]:
+    padded = f"^{name}"
+    return {padded[place : place + 2] for place in range(len(padded) - 1)}
+
+
+def did_you_mean(name: str, known: Iterable[str] | NameIndex) -> tuple[str, ...]:
     """At most three of the known names, nearest first; none when nothing is near."""
     wanted = _folded(name)
     if not wanted or len(wanted) > _LONGEST:
         return ()
+    if isinstance(known, NameIndex):
+        known = known.near(name)
     matcher = SequenceMatcher(autojunk=False)
     matcher.set_seq2(wanted)
     scored = ((_nearness(matcher, wanted, _folded(candidate)), candidate) for candidate in known)
@@ -28,7 +68,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> tuple[str, ...]:
     return tuple(candidate for _, candidate in near[:_OFFERED])
 
 
-def unknown_command(name: str, known: Iterable[str], language: Language = "en") -> UnknownCommand:
+def unknown_command(name: str, known: Iterable[str] | NameIndex, language: Language = "en") -> UnknownCommand:
     """The error for a name that is not known, with the nearest that are."""
     near = did_you_mean(name, known)
     parts = [phrase("unknown-command", language, name=visible(name, 40))]

@@ -121,6 +121,10 @@ PHRASES: dict[str, tuple[str, str]] = {
         "`/help NAME` tells more about one. Plain language works too.",
         "`/help 名称` 查看详情；也可以直接用平常的话来说。",
     ),
+    "help-left": (
+        "... and {count} more: `/help WORD` lists those about it.",
+        "……还有 {count} 个：`/help 关键词` 列出相关的命令。",
+    ),
     "help-usage": ("Usage: `{usage}`", "用法：`{usage}`"),
     "help-parameters": ("Parameters:", "参数："),
     "help-must-be": ("Takes {allowed}.", "应为{allowed}。"),

@@ -26,6 +26,7 @@ from parley.language.decision import Decision, Speaker
 from parley.language.dialogue import Dialogue, confirm_reply
 from parley.language.grammar import Command, parse_command
 from parley.language.names import unknown_command
+from parley.language.offered import Offered
 from parley.language.phrases import phrase
 from parley.language.understanding import Understander
 from parley.messages.bridges import Bridges, Crossing
@@ -106,6 +107,7 @@ class Reception:
         self._bridges = bridges
         self._bridge_stopped = bridge_stopped
         self._catalogue = catalogue
+        self._offered = Offered(catalogue, lambda hit: metrics.machinery.cache("rights", hit=hit))
         self._understander = understander
         self._limits = limits
         self._language = language
@@ -260,7 +262,7 @@ class Reception:
             return await self._builtins.run(command, received, speaker)
         spec = self._catalogue().find(command.name)
         if spec is None:
-            raise unknown_command(command.name, self._known_to(speaker), speaker.language)
+            raise unknown_command(command.name, self._offered.to(speaker).names, speaker.language)
         return self._command(received, speaker, spec, command)
 
     def _command(
@@ -273,18 +275,13 @@ class Reception:
         return self.ask_or_queue(received, speaker, spec, bound.values, Origin.COMMAND)
 
     def _plain(self, received: Received, speaker: Speaker, text: str) -> Decision:
-        understood = self._understander().understand(text, self._known_to(speaker))
+        understood = self._understander().understand(text, self._offered.to(speaker))
         if understood.sure is None:
             if not understood.nearest:
                 return Decision.answer(sentence("not-understood", speaker.language), reason=MISTAKEN)
             return Decision(replies=[offer_text(understood.nearest, speaker.language)])
         sure = understood.sure
         return self.ask_or_queue(received, speaker, sure.spec, dict(sure.values), Origin.LANGUAGE)
-
-    def _known_to(self, speaker: Speaker) -> set[str]:
-        return {
-            spec.command for spec in self._catalogue() if self._allowed(speaker, spec, Origin.COMMAND).allowed
-        }
 
     def _allowed(self, speaker: Speaker, spec: AutomationSpec, origin: Origin) -> Allowed:
         who, language = speaker.principal, speaker.language

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from heapq import nlargest
 
 from parley.language.tokens import Token
 
@@ -22,6 +23,10 @@ STOP_HAN = frozenset(
 
 _COMMON = 0.2  # posting lists longer than this share of a large catalogue carry next to nothing
 _LARGE = 400
+_VISITED = 2000
+"""Entries of posting lists that are looked at in a large catalogue, those of the rarest features first."""
+_COMPARED = 48
+"""Documents of a large catalogue that are compared in full: those that share the most of what is rare."""
 
 
 def features(tokens: Sequence[Token]) -> Counter[str]:
@@ -53,6 +58,10 @@ def _count_han(counts: Counter[str], tokens: Sequence[Token], place: int) -> Non
             counts[this + after] += 2
 
 
+_Shared = tuple[dict[int, float], float]
+"""Weights of one feature by document, and its weight in what is asked."""
+
+
 class Index:
     """Documents in groups, found by similarity; an inverted index."""
 
@@ -65,11 +74,12 @@ class Index:
         self._weights = {feature: _rarity(len(groups), len(names)) for feature, names in holders.items()}
         self._unknown = _rarity(len(groups), 0)
         self._owners = [name for name, _ in documents]
-        self._postings: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        self._postings: dict[str, dict[int, float]] = defaultdict(dict)
         for number, (_, counts) in enumerate(documents):
             for feature, weight in self._vector(counts).items():
-                self._postings[feature].append((number, weight))
-        self._longest = len(documents) * _COMMON if len(documents) > _LARGE else math.inf
+                self._postings[feature][number] = weight
+        self._large = len(documents) > _LARGE
+        self._longest = len(documents) * _COMMON if self._large else math.inf
 
     def _vector(self, counts: Counter[str]) -> dict[str, float]:
         raw = {
@@ -80,19 +90,46 @@ class Index:
         return {feature: weight / length for feature, weight in raw.items()}
 
     def nearness(self, counts: Counter[str]) -> dict[str, float]:
-        """For each group that shares anything, the cosine (0 to 1) with its nearest document."""
-        sums: dict[int, float] = defaultdict(float)
-        for feature, weight in self._vector(counts).items():
-            postings = self._postings.get(feature, ())
-            if len(postings) <= self._longest:
-                for number, other in postings:
-                    sums[number] += weight * other
+        """For each group that shares anything, the cosine (0 to 1) with its nearest document.
+
+        In a large catalogue only for the groups that share the rarest things: what that costs does not grow with it.
+        """
+        shared = [
+            (postings, weight)
+            for feature, weight in self._vector(counts).items()
+            if (postings := self._postings.get(feature)) and len(postings) <= self._longest
+        ]
+        sums = self._sums_of_few(shared) if self._large else _sums(shared)
         best: dict[str, float] = {}
         for number, score in sums.items():
             owner = self._owners[number]
             if score > best.get(owner, 0.0):
                 best[owner] = score
         return best
+
+    def _sums_of_few(self, shared: list[_Shared]) -> dict[int, float]:
+        shared.sort(key=lambda one: len(one[0]))
+        visited = 0
+        for rare, (postings, _) in enumerate(shared):
+            visited += len(postings)
+            if visited > _VISITED and rare:
+                break
+        else:
+            rare = len(shared)
+        partly = _sums(shared[:rare])
+        chosen = nlargest(_COMPARED, partly, key=lambda number: partly[number])
+        return {
+            number: sum(weight * postings.get(number, 0.0) for postings, weight in shared)
+            for number in chosen
+        }
+
+
+def _sums(shared: Iterable[_Shared]) -> dict[int, float]:
+    sums: dict[int, float] = defaultdict(float)
+    for postings, weight in shared:
+        for number, other in postings.items():
+            sums[number] += weight * other
+    return sums
 
 
 def _rarity(total: int, holders: int) -> float:

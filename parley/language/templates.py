@@ -50,11 +50,6 @@ class Template:
         """The parameters that the example mentions."""
         return tuple(piece for piece in self.pieces if isinstance(piece, Parameter))
 
-    @property
-    def first(self) -> str | None:
-        """The word it starts with, None for a slot."""
-        return None if isinstance(self.pieces[0], Parameter) else self.pieces[0][0]
-
 
 @dataclass(frozen=True, slots=True)
 class Match:

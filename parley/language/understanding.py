@@ -8,12 +8,13 @@ required value stands in the message. Anything else is at most offered.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from parley.language.similarity import Index, features
 from parley.language.slots import Filled, fill
+from parley.language.template_index import TemplateIndex
 from parley.language.templates import Match, Template, compile_template, match, means_more
 from parley.language.tokens import Token, tokens_of, without_politeness
 from parley.runs.catalogue import AutomationSpec, Parameter
@@ -62,13 +63,12 @@ class Understander:
 
     def __init__(self, catalogue: Iterable[AutomationSpec]) -> None:
         self._known = {spec.command: _known(spec) for spec in catalogue}
-        self._templates: dict[str | None, list[Template]] = defaultdict(list)
-        for known in self._known.values():
-            for template in known.templates:
-                self._templates[template.first].append(template)
+        self._templates = TemplateIndex(
+            template for known in self._known.values() for template in known.templates
+        )
         self._index = Index({command: _documents(known.spec) for command, known in self._known.items()})
 
-    def understand(self, text: str, allowed: Collection[str]) -> Understanding:
+    def understand(self, text: str, allowed: Container[str]) -> Understanding:
         """Proposals among the allowed commands only.
 
         `sure` from an example word by word may lack values that the message does not give (`missing`); `sure` from
@@ -84,7 +84,7 @@ class Understander:
         return self._similar(tokens, text, exact, allowed)
 
     def _exact(self, tokens: Sequence[Token], text: str) -> list[Proposal]:
-        tried = [*self._templates.get(tokens[0].text, ()), *self._templates.get(None, ())]
+        tried = self._templates.worth_trying(tokens)
         matches = [found for template in tried if (found := match(template, tokens, text)) is not None]
         by_command: dict[str, list[Match]] = defaultdict(list)
         for found in matches:
@@ -92,7 +92,7 @@ class Understander:
         return [self._proposal(command, _agreed(each), 1.0) for command, each in by_command.items()]
 
     def _similar(
-        self, tokens: Sequence[Token], text: str, exact: list[Proposal], allowed: Collection[str]
+        self, tokens: Sequence[Token], text: str, exact: list[Proposal], allowed: Container[str]
     ) -> Understanding:
         scores = self._index.nearness(features(tokens)) | {one.command: 1.0 for one in exact}
         ranked = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))

@@ -41,6 +41,9 @@ class Machinery:
             ["call", "kind"],
             registry=registry,
         )
+        self._cache = Counter(
+            "ai_assistant_cache", "Looks into a cache of the hub's.", ["cache", "result"], registry=registry
+        )
         self._erased = Counter(
             "ai_assistant_retention_erased", "Rows that retention took away.", ["kind"], registry=registry
         )
@@ -84,6 +87,10 @@ class Machinery:
             self._prefect.labels(named).observe(seconds)
         if wrong:
             self._prefect_errors.labels(named, wrong).inc()
+
+    def cache(self, name: str, *, hit: bool) -> None:
+        """Something was looked for in a cache of the hub's."""
+        self._cache.labels(name, "hit" if hit else "miss").inc()
 
     def loop_lag(self, seconds: float) -> None:
         """The event loop came to a timer so late."""

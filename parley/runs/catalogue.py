@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field
@@ -190,13 +191,34 @@ class Catalogue(Model):
 
     def by_command(self) -> Mapping[str, AutomationSpec]:
         """Commands, sorted."""
-        return {spec.command: spec for spec in sorted(self.automations, key=lambda spec: spec.command)}
+        return self._lookup().by_command
 
     def find(self, command_or_name: str) -> AutomationSpec | None:
         """By command first, then by the flow's name; `-` and `_` are the same."""
-        wanted = command_or_name.lower().replace("_", "-")
-        keys: Iterable[tuple[str, AutomationSpec]] = [
-            *((spec.command, spec) for spec in self.automations),
-            *((spec.name, spec) for spec in self.automations),
-        ]
-        return next((spec for key, spec in keys if key.lower().replace("_", "-") == wanted), None)
+        return self._lookup().found.get(_folded(command_or_name))
+
+    def _lookup(self) -> _Lookup:
+        # Worked out once: a catalogue never changes, and is asked several times for each message. A copy with other
+        # automations has the lookup of its original.
+        kept: _Lookup | None = self.__dict__.get("_kept")
+        if kept is None or kept.of is not self.automations:
+            kept = self.__dict__["_kept"] = _Lookup(self.automations)
+        return kept
+
+
+class _Lookup:
+    def __init__(self, automations: tuple[AutomationSpec, ...]) -> None:
+        self.of = automations
+        by_command = sorted(automations, key=lambda spec: spec.command)
+        self.by_command: Mapping[str, AutomationSpec] = MappingProxyType(
+            {spec.command: spec for spec in by_command}
+        )
+        self.found: dict[str, AutomationSpec] = {}
+        for spec in automations:
+            self.found.setdefault(_folded(spec.command), spec)
+        for spec in automations:
+            self.found.setdefault(_folded(spec.name), spec)
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("_", "-")

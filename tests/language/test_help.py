@@ -9,7 +9,7 @@ import pytest
 from parley.language.asking import ask_parameter, confirm_text, offer_text
 from parley.language.binding import bind, read_value
 from parley.language.grammar import parse_command
-from parley.language.help import help_one, help_overview, usage
+from parley.language.help import about, help_one, help_overview, usage
 from parley.language.phrases import PHRASES
 from parley.language.understanding import Understander
 from tests.language.automations import ANYTHING, CATALOGUE, ORDER, REPAIR, UNLOCK, spec_of
@@ -98,3 +98,15 @@ def test_an_offer_with_a_very_long_value_has_no_button_for_it() -> None:
     reply = offer_text(nearest)
     assert not reply.buttons
     assert "/note" in reply.text
+
+
+def test_a_long_list_is_cut_and_says_how_to_find_the_others() -> None:
+    many = [ORDER.model_copy(update={"command": f"job-{number:03d}"}) for number in range(100)]
+    text = help_overview(many, "en", most=40).text
+    assert text.count("- `/job-") == 40
+    assert "... and 60 more: `/help WORD` lists those about it." in text
+    assert "还有 60 个" in help_overview(many, "zh", most=40).text
+    assert "more:" not in help_overview(many[:40], "en", most=40).text
+    assert [one.command for one in about("JOB 07", many, most=3)] == ["job-007", "job-070", "job-071"]
+    assert about("an ORDER is", many, most=40)
+    assert about("nothing of the sort", many, most=40) == []
