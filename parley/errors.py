@@ -15,7 +15,8 @@
     │   └── BadSignature            an incoming request that is not from the platform
     ├── CommandError                what a person typed
     │   ├── UnknownCommand
-    │   └── BadArguments
+    │   ├── BadArguments
+    │   └── NeedsConfirmation       it may have had effects already: said once more, it is done
     ├── PolicyError
     │   └── Denied
     ├── RunError                    an automation's run
@@ -103,6 +104,10 @@ class UnknownCommand(CommandError):
 
 class BadArguments(CommandError):
     """A parameter is wrong, missing or not known; the text names it and what is allowed."""
+
+
+class NeedsConfirmation(CommandError):
+    """What is to be done again may have had effects, or may have arrived: it wants a second word."""
 
 
 class PolicyError(ParleyError):

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import BadArguments, Denied
 from parley.language.builtin_menu import by_place
+from parley.language.dead_letter_commands import DeadLetterCommands
 from parley.language.decision import Decision, Speaker
 from parley.language.dialogue import Dialogue
 from parley.language.following import FollowCommands
@@ -48,6 +49,7 @@ _SUMMARIES = {
     "follow": ("Be told here what happens in a repository.", "在此接收某个仓库的动态。"),
     "unfollow": ("Be told no more of a repository.", "不再接收某个仓库的动态。"),
     "following": ("Which repositories are followed here.", "此处关注的仓库。"),
+    "dlq": ("What was not carried out or delivered.", "未能执行或送达的内容。"),
     "standing": ("What may run by itself, for how long.", "哪些操作可自动运行，有效多久。"),
 }
 
@@ -58,7 +60,7 @@ _DURATION = re.compile(r"(\d{1,4})\s*(m|min|h|d)?", re.ASCII)
 
 
 class Builtins:
-    """`/help`, `/status`, `/runs`, `/cancel`, `/why`, `/whoami`, `/ack`, `/silence`, `/standing`.
+    """`/help`, `/status`, `/runs`, `/cancel`, `/why`, `/whoami`, `/ack`, `/silence`, `/standing`, `/dlq`.
 
     Also `/follow`, `/unfollow`, `/following`, and what buttons say: `/yes`, `/no`, `/answer` and `/take`.
     """
@@ -69,6 +71,7 @@ class Builtins:
         dialogue: Dialogue,
         audit: Audit,
         following: FollowCommands,
+        dead_letters: DeadLetterCommands,
         *,
         catalogue: Callable[[], Catalogue],
         status: Callable[[], Awaitable[dict[str, Any]]],
@@ -98,6 +101,7 @@ class Builtins:
             "ack": self._ack,
             "silence": self._silence,
             "standing": StandingCommands(store, audit, catalogue).run,
+            "dlq": dead_letters.run,
             "follow": following.follow,
             "unfollow": following.unfollow,
             "following": following.following,

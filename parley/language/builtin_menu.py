@@ -62,6 +62,17 @@ _MENU: Final[Mapping[str, tuple[_Texts, tuple[_Value, ...]]]] = {
     "unfollow": (("Be told no more of a repository.", "不再接收某个仓库的动态。"), (_REPOSITORY,)),
     "following": (("Which repositories are followed here.", "此处关注的仓库。"), ()),
     "standing": (("What may run by itself, for how long.", "哪些操作可自动运行，有效多久。"), ()),
+    "dlq": (
+        ("What was not carried out or delivered.", "未能执行或送达的内容。"),
+        (
+            _Value(
+                "what",
+                ("List them, show one, do it again, or close it.", "列出、查看、重新执行或关闭。"),
+                choices=("list", "show", "replay", "discard"),
+            ),
+            _Value("id", ("Which one.", "编号。")),
+        ),
+    ),
     "ack": (("Take an alert over.", "接手告警。"), (_ALERTED,)),
     "silence": (
         ("Be quiet about an alert.", "静默告警。"),

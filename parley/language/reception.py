@@ -35,7 +35,7 @@ from parley.messages.bus import Origin as BusOrigin
 from parley.messages.carrying import in_carried_thread
 from parley.messages.inbox import Received
 from parley.messages.model import Action, Edit, Event, Message, Notice, Reply, now
-from parley.messages.outbox import Delivery, Outbox
+from parley.messages.outbox import Delivery, Outbox, last_ordinal
 from parley.messages.published import Published, message_topic, of_message, of_notice, place_of
 from parley.messages.state import MISTAKEN
 from parley.messages.watch import Watch
@@ -45,6 +45,7 @@ from parley.people.audit import Audit, Phase
 from parley.people.rights import Decision as Allowed
 from parley.people.rights import Origin, allows
 from parley.people.sealing import Keyring
+from parley.runs import dead_letters
 from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane
 from parley.runs.dispatch import Dispatcher
 from parley.runs.requests import (
@@ -125,9 +126,9 @@ class Reception:
             decision = Decision.answer(str(error), reason=MISTAKEN)
         except StoreUnavailable:
             raise
-        except Exception:
+        except Exception as error:
             logger.exception("message %s could not be handled", received.id)
-            decision = _apology(received.event)
+            decision = _apology(received.event, error)
         crossing = self._crossing(received, decision)
         decision.events += self._published(received, crossing)
         try:
@@ -139,7 +140,11 @@ class Reception:
                 raise
             # An event that cannot be published is told in the log, and must not come up again for ever.
             logger.exception("message %s could not be published", received.id)
-            await self._commit(received, replace(decision, events=[], state="dead"), Crossing())
+            await self._commit(
+                received,
+                replace(decision, events=[], state="dead", reason="it could not be published"),
+                Crossing(),
+            )
 
     def _crossing(self, received: Received, decision: Decision) -> Crossing:
         event = received.event
@@ -180,8 +185,10 @@ class Reception:
         if speaker is None:
             return await self._stranger(received)
         age = now() - event.sent_at
-        if age > timedelta(seconds=self._limits().message_age) or received.expires_at < now():
-            return Decision.answer(sentence("too-late", speaker.language, age=_spoken(age)), state="expired")
+        old = age > timedelta(seconds=self._limits().message_age) and not received.replayed
+        if old or received.expires_at < now():
+            text, reason = sentence("too-late", speaker.language, age=_spoken(age)), "it came too late"
+            return Decision.answer(text, state="expired", reason=reason)
         decision = await self._understand(received, speaker)
         if isinstance(event, Message) and event.left_out:
             decision.replies.append(_without(event.left_out, speaker.language))
@@ -224,7 +231,8 @@ class Reception:
             table.c.sender_id == sender,
             table.c.received_at > since,
             table.c.state == "handled",
-            table.c.reason == STRANGER,
+            # Written out: SQLite takes an index of these rows only for a condition that is the same word by word.
+            sa.text(f"reason = '{STRANGER}'"),
         )
         told = await self._store.read(lambda conn: _scalar(conn, query))
         if told or not self._tell(received.event.account, sender):
@@ -367,15 +375,19 @@ class Reception:
         async def transaction(conn: AsyncConnection) -> tuple[list[Delivery], list[QueuedRun]] | None:
             if not await _mark_handled(conn, received.id, decision):
                 return None
+            if decision.state in ("dead", "expired"):
+                await _record(conn, received, decision)
             queued: list[QueuedRun] = []
             if decision.request:
                 queued += await self._insert(conn, decision.request)
             for change in decision.changes:
                 queued += await change(conn)
             source = f"message:{received.id}"
+            # What was said the first time stays: what is said now comes behind it.
+            first = await last_ordinal(conn, source) + 1 if received.replayed else 0
             replies = [reply for reply in decision.replies if not reply.is_empty()]
             written = await self._outbox.write(
-                conn, source, replies, received.event.route, message_id=received.id
+                conn, source, replies, received.event.route, message_id=received.id, first=first
             )
             for event in decision.events:
                 keep = isinstance(received.event, Notice)
@@ -488,10 +500,23 @@ def _language_said(text: str) -> Language | None:
     return "en" if len(text.split()) > 1 and parse_command(text) is None else None
 
 
-def _apology(event: Event) -> Decision:
+def _apology(event: Event, error: Exception) -> Decision:
+    reason = f"it could not be handled ({type(error).__name__}); the hub's log says more"
     if isinstance(event, Notice) or (isinstance(event, Message) and not event.addressed):
-        return Decision(state="dead")  # nobody asked, so nobody is told
-    return Decision.answer("Something went wrong on our side; the operator's log says what.", state="dead")
+        return Decision(state="dead", reason=reason)  # nobody asked, so nobody is told
+    text = "Something went wrong on our side; the operator's log says what."
+    return Decision.answer(text, state="dead", reason=reason)
+
+
+async def _record(conn: AsyncConnection, received: Received, decision: Decision) -> None:
+    await dead_letters.record(
+        conn,
+        "message" if decision.state == "dead" else "expired",
+        f"message:{received.id}",
+        decision.reason or decision.state,
+        account=received.event.account,
+        actor_id=received.principal_id,
+    )
 
 
 def _text_of(event: Message | Edit | Notice) -> str:

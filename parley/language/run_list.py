@@ -34,7 +34,7 @@ def runs_table(rows: Iterable[Any], language: Language, *, actors: bool) -> Tabl
             row.actor or "-",
             f"/{row.automation}",
             state_word(row.state, language),
-            _ago(row.created_at),
+            ago(row.created_at),
         )
         for row in rows
     ]
@@ -50,7 +50,8 @@ def state_word(state: str, language: Language) -> str:
     return _STATES.get(state, state) if language == "zh" else state
 
 
-def _ago(when: Any) -> str:
+def ago(when: Any) -> str:
+    """How long ago this was, as people read it."""
     seconds = int((now() - when).total_seconds())
     if seconds < 120:
         return f"{seconds} s"

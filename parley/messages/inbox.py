@@ -28,6 +28,10 @@ logger = logging.getLogger(__name__)
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
+REPLAYED = "a person had it handled once more"
+"""The reason of a message that is handled once more, however old it is."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
     """A stored event on its way to be understood."""
@@ -39,6 +43,8 @@ class Received:
     acting_for_id: str | None
     received_at: datetime
     expires_at: datetime
+    replayed: bool = False
+    """A person had it handled once more, after it was too late or could not be handled."""
     stored_at: datetime = field(default_factory=now)
     """When it was committed; for one that an earlier hub left, when it was taken up."""
 
@@ -158,6 +164,7 @@ class Inbox:
             acting_for_id=row.acting_for_id,
             received_at=row.received_at,
             expires_at=row.expires_at,
+            replayed=row.reason == REPLAYED,
         )
 
     def _row(
@@ -245,4 +252,4 @@ async def _existing(conn: AsyncConnection, event: Event) -> str:
     return str((await conn.execute(query)).scalar_one())
 
 
-__all__ = ["Inbox", "Received", "conversation_id", "insert_new"]
+__all__ = ["REPLAYED", "Inbox", "Received", "conversation_id", "insert_new"]

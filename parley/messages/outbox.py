@@ -186,6 +186,29 @@ class Outbox:
         ]
         return [one for one in made if await self._insert(conn, one)]
 
+    async def write_again(self, conn: AsyncConnection, delivery_id: str, source: str) -> Delivery | None:
+        """A new delivery of the same reply, to the same place under the same token; None when that was erased.
+
+        For one that was given up or may not have arrived, when a person says so. A platform that removes duplicates
+        still knows the token, for as long as it keeps it. Raises `SealError`.
+        """
+        table = schema.delivery
+        query = sa.select(table).where(table.c.id == delivery_id, table.c.state.in_(("dead", "ambiguous")))
+        row = (await conn.execute(query)).first()
+        if row is None or row.body_sealed is None:
+            return None
+        at = now()
+        one = replace(
+            self.opened(row),
+            id=new_id(),
+            source=source,
+            ordinal=0,
+            attempts=0,
+            created_at=at,
+            waits_since=at,
+        )
+        return one if await self._insert(conn, one) else None
+
     async def _insert(self, conn: AsyncConnection, one: Delivery) -> bool:
         at = now()
         values = {
@@ -527,6 +550,14 @@ class Outbox:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def last_ordinal(conn: AsyncConnection, source: str) -> int:
+    """The greatest ordinal of this source's deliveries; -1 when there are none."""
+    table = schema.delivery
+    query = sa.select(sa.func.max(table.c.ordinal)).where(table.c.source == source)
+    last = (await conn.execute(query)).scalar()
+    return -1 if last is None else int(last)
 
 
 def _first_id(receipt: Any) -> str | None:

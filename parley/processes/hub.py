@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from parley.errors import ConfigurationError, LinkError, ParleyError, StartRefused
 from parley.language.builtin import Builtins
 from parley.language.builtin_menu import builtin_menu
+from parley.language.dead_letter_commands import DeadLetterCommands
 from parley.language.dialogue import Dialogue
 from parley.language.following import FORGES, FollowCommands
 from parley.language.reception import Reception
@@ -61,6 +62,7 @@ from parley.processes.event_desk import EventDesk
 from parley.processes.front import Desk, HubFront
 from parley.processes.measuring import Measuring
 from parley.processes.switchboard import Switchboard
+from parley.processes.undelivered import Undelivered
 from parley.processes.vitals import Vitals
 from parley.runs import lanes
 from parley.runs.adopt import Adopter
@@ -74,7 +76,8 @@ from parley.runs.outage import Outage
 from parley.runs.prefect_api import PrefectApi
 from parley.runs.questions import Questions
 from parley.runs.reconcile import Reconciler
-from parley.runs.requests import QueuedRun, run_token, short
+from parley.runs.replay import ReplayDesk
+from parley.runs.requests import QueuedRun, run_token
 from parley.settings import File, Settings, load
 from parley.store import schema
 from parley.store.engine import Store
@@ -131,7 +134,9 @@ class Hub:
             holder_of=self.accounts.holder,
             capabilities_of=self.accounts.capabilities,
             changed=self._delivery_changed,
-            undelivered=self._undelivered,
+            undelivered=Undelivered(
+                lambda: self.outbox, lambda: self.ledger, self.accounts, language=self._language
+            ),
         )
         self.routes: Routes = Routes(self.file, self.catalogue)
         self.bridges: Bridges = Bridges(self.file.bridges)
@@ -185,11 +190,22 @@ class Hub:
             store, keyring, catalogue=lambda: self.catalogue, answered=self.questions.answered
         )
         self.canceller: Canceller = Canceller(store, self.audit, self.ledger, self.dispatcher)
+        self.replays: ReplayDesk = ReplayDesk(
+            store,
+            keyring,
+            self.outbox,
+            self.dispatcher,
+            self.audit,
+            catalogue=lambda: self.catalogue,
+            limits=lambda: self.file.limits,
+            take_up=lambda: self._later(self._take_up_messages()),
+        )
         builtins = Builtins(
             store,
             dialogue,
             self.audit,
             FollowCommands(store, self.audit, self.follows, self._forges),
+            DeadLetterCommands(self.replays),
             catalogue=lambda: self.catalogue,
             status=self.vitals.status,
             ask_for_end=self.canceller.ask,
@@ -336,18 +352,6 @@ class Hub:
 
     async def _is_unstarted(self, run_id: str) -> bool:
         return await self.ledger.is_unstarted(run_id)
-
-    async def _undelivered(
-        self, conn: AsyncConnection, one: Delivery, state: str, reason: str
-    ) -> list[Delivery]:
-        account = one.route.account
-        if one.message_id is None and not one.source.startswith(("run:", "request:", "event:")):
-            return []  # a notice to the people on duty: one about a notice could go round for ever
-        # One an hour and account says enough: (source, ordinal) is unique.
-        source = f"undelivered:{account}:{state}:{now():%Y-%m-%dT%H}"
-        values = {"account": account, "id": short(one.id), "reason": reason[:300]}
-        notice = Notice(source=source, key=state, values=values)
-        return await self.ledger.tell_duty(conn, notice, account)
 
     async def _run_refused(self, queued: QueuedRun, reason: str) -> None:
         await self.ledger.fail(queued.run_id, reason)

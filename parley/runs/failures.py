@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.messages.inbox import insert_new
-from parley.messages.model import now
+from parley.messages.model import Button, now
 from parley.runs.sentences import sentence
 from parley.store import schema
 
@@ -28,6 +28,7 @@ class Notice:
     source: str
     key: str
     values: dict[str, Any]
+    buttons: tuple[Button, ...] = ()
 
 
 def told(notice: Notice, language: str = "en") -> str:

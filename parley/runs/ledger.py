@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -35,7 +35,7 @@ from parley.link.calls import (
     Started,
 )
 from parley.messages.bus import Bus, Outcome
-from parley.messages.model import Assurance, Event, Message, Reply, Route, now
+from parley.messages.model import Assurance, Button, Event, Message, Reply, Route, now
 from parley.messages.outbox import Delivery, Outbox
 from parley.messages.watch import Watch
 from parley.metrics import Metrics
@@ -44,7 +44,7 @@ from parley.people import principals, standing
 from parley.people.audit import Audit
 from parley.people.rights import Origin, allows
 from parley.people.sealing import Keyring
-from parley.runs import failures
+from parley.runs import dead_letters, failures
 from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane
 from parley.runs.dispatch import Dispatcher
 from parley.runs.pulse import Pulse
@@ -71,6 +71,10 @@ MOST_VAIN = 5
 MOST_RUNS = 3
 """Runs that one request gets at the most when processes die under it and it is declared idempotent."""
 
+
+EXPIRED = "its time was over before it could start"
+"""Why a request expired that waited for its run."""
+_ALERTS = ("alert", "recovered")
 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 _WITHOUT_MESSAGE = frozenset({"schedule", "prefect"})
@@ -142,7 +146,10 @@ class Ledger:
         row = await self._store.write(lambda conn: self._grant(conn, run_id, call))
         failpoint("start.granted")
         if isinstance(row, str):
-            await self.refuse(run_id, row)
+            if row == EXPIRED:
+                await self.expire(run_id)
+            else:
+                await self.refuse(run_id, row)
             raise StartRefused(row)
         self._watch.notify(row["message_id"])
         if row["first"]:
@@ -203,7 +210,7 @@ class Ledger:
         if spec is None:
             return sentence("not-in-catalogue", command=row.automation)
         if row.run_state == "created" and row.expires_at < now():
-            return sentence("asked-expired", command=row.automation)
+            return EXPIRED
         if row.origin in _WITHOUT_MESSAGE and await has_grant(conn, spec.command, row.actor_id):
             return None
         principal = await principals.get(conn, row.actor_id) if row.actor_id else None
@@ -406,8 +413,12 @@ class Ledger:
         state: str | None = None,
         run_state: str = "finished",
         text: str | None = None,
+        duty: failures.Notice | None = None,
     ) -> None:
-        """End run and request, answer, count, audit: what every end has in common."""
+        """End run and request, answer, count, audit: what every end has in common.
+
+        `duty`: what the people on duty are told of this end; they are told nothing else of it.
+        """
         ending = state or ("failed" if failed else "done")
         if failed is not None:
             failed = failed.replace("\0", "\ufffd")  # PostgreSQL takes no NUL in text
@@ -424,9 +435,12 @@ class Ledger:
         await self._drop_questions(conn, after, row.run_id)
         language = await self._language(conn, row.actor_id)
         answer = _answer(row.automation, language, failed, reply, text)
-        await self._deliver(conn, after, row, answer)
         if not (ending == "done" and fell_back):
-            await self._count(conn, after, row, ending, failed, kind)
+            counted = await self._count(conn, after, row, ending, failed, kind)
+            duty = duty or counted
+        if duty is not None:
+            answer = await self._tell_of_end(conn, after, row, duty, answer, language)
+        await self._deliver(conn, after, row, answer)
         if self._bus.may_take(ended_topic(row.automation, ending)):
             event = of_end(row, ending, failed, fell_back=fell_back)
             self._add(after, await self._bus.publish(conn, event, keep=False))
@@ -492,7 +506,8 @@ class Ledger:
 
     async def _count(
         self, conn: AsyncConnection, after: _After, row: Any, ending: str, failed: str | None, kind: str
-    ) -> None:
+    ) -> failures.Notice | None:
+        """Count this end; what the people on duty are to be told of it."""
         if ending == "done":
             notice = await failures.count_success(conn, row.automation)
         elif ending == "failed" and kind != "arguments":
@@ -500,25 +515,54 @@ class Ledger:
             threshold = (spec.alert_after if spec else None) or self.default_threshold
             notice = await failures.count_failure(conn, row.automation, failed or "", threshold)
         else:
-            return
+            return None
         if notice:
             if notice.key == "alert":
                 after.measured.append(lambda: self._metrics.alert(row.automation))
-            after.deliveries += await self.tell_duty(
-                conn, notice, row.route["account"] if row.route else None
-            )
             self._add(after, await self._bus.publish(conn, of_alert(row, notice)))
+        return notice
+
+    async def _tell_of_end(
+        self,
+        conn: AsyncConnection,
+        after: _After,
+        row: Any,
+        notice: failures.Notice,
+        answer: Reply,
+        language: str,
+    ) -> Reply:
+        """Tell the people on duty; the answer that is left to give.
+
+        Where they are the ones who are answered, the answer says it: nobody reads the same twice in one place.
+        """
+        troubled = row.route["account"] if row.route and notice.key in _ALERTS else None
+        route = await self._duty(conn, troubled)
+        if (
+            route
+            and row.route
+            and notice.key != "recovered"
+            and not answer.private
+            and _is_at(row.route, route)
+        ):
+            return Reply(text=failures.told(notice, language), buttons=notice.buttons)
+        after.deliveries += await self._tell_at(conn, notice, route)
+        return answer
 
     async def tell_duty(
         self, conn: AsyncConnection, notice: failures.Notice, troubled: str | None = None
     ) -> list[Delivery]:
         """Tell the people on duty, on another platform than the troubled one where there is one."""
-        route = await self._duty(conn, troubled)
+        return await self._tell_at(conn, notice, await self._duty(conn, troubled))
+
+    async def _tell_at(
+        self, conn: AsyncConnection, notice: failures.Notice, route: Route | None
+    ) -> list[Delivery]:
         text = failures.told(notice, self._default_language())
         if route is None:
             logger.error("nobody is on duty to be told: %s", text)
             return []
-        return await self._outbox.write(conn, notice.source, [Reply(text=text)], route)
+        reply = Reply(text=text, buttons=notice.buttons)
+        return await self._outbox.write(conn, notice.source, [reply], route)
 
     async def _audit_outcome(self, conn: AsyncConnection, row: Any, ending: str) -> None:
         spec = self._catalogue().find(row.automation)
@@ -553,8 +597,40 @@ class Ledger:
             row = await _run_and_request(conn, run_id)
             if row is not None and row.run_state == "created":
                 await self._close(conn, after, row, failed=reason)
+                await self._record(conn, row, "run", reason)
 
         await self._apply(close)
+
+    async def expire(self, run_id: str) -> bool:
+        """End a run whose time was over before it could start; the person is told. Whether it was so."""
+        expired: list[str] = []
+
+        async def close(conn: AsyncConnection, after: _After) -> None:
+            expired.clear()
+            row = await _run_and_request(conn, run_id)
+            if row is None or row.run_state != "created" or row.expires_at >= now():
+                return
+            text = sentence("run-expired", await self._language(conn, row.actor_id), command=row.automation)
+            await self._close(conn, after, row, failed=EXPIRED, kind="arguments", state="expired", text=text)
+            await self._record(conn, row, "expired", EXPIRED)
+            expired.append(run_id)
+
+        await self._apply(close)
+        return bool(expired)
+
+    async def _record(
+        self, conn: AsyncConnection, row: Any, kind: dead_letters.Kind, reason: str, *, doubtful: bool = False
+    ) -> str:
+        return await dead_letters.record(
+            conn,
+            kind,
+            f"run:{row.run_id}",
+            reason,
+            automation=row.automation,
+            account=row.route["account"] if row.route else None,
+            actor_id=row.actor_id,
+            doubtful=doubtful,
+        )
 
     async def external_ended(
         self, run_id: str, flow_run_id: str, done: bool, message: str, report: str
@@ -694,12 +770,15 @@ class Ledger:
             after.queued.append(await self._one_more(conn, row, spec))
             return
         text = sentence("lost", await self._language(conn, row.actor_id), command=row.automation)
-        await self._close(conn, after, row, failed=reason or text, run_state="lost", text=text)
-        notice = failures.Notice(
-            source=f"lost:{run_id}", key="lost-duty", values={"command": row.automation, "id": short(row.id)}
+        doubtful = spec is None or spec.effect is not Effect.READ
+        letter_id = await self._record(conn, row, "run", reason or text, doubtful=doubtful)
+        asked = failures.Notice(
+            source=f"lost:{run_id}",
+            key="lost-duty" if doubtful else "lost-duty-look",
+            values={"command": row.automation, "id": short(row.id)},
+            buttons=_decisions(letter_id, self._default_language()),
         )
-        if spec is None or spec.effect is not Effect.READ:
-            after.deliveries += await self.tell_duty(conn, notice)
+        await self._close(conn, after, row, failed=reason or text, run_state="lost", text=text, duty=asked)
 
     async def _runs_of(self, conn: AsyncConnection, request_id: str) -> int:
         query = (
@@ -710,7 +789,7 @@ class Ledger:
     async def _one_more(self, conn: AsyncConnection, row: Any, spec: AutomationSpec) -> QueuedRun:
         principal = await principals.get(conn, row.actor_id) if row.actor_id else None
         return QueuedRun(
-            run_id=await insert_run(conn, row.id),
+            run_id=await insert_run(conn, row.id, epoch=row.epoch + 1),
             request_id=row.id,
             message_id=row.message_id,
             automation=spec.command,
@@ -737,6 +816,19 @@ class Ledger:
         self._watch.notify(*after.changed)
         for measure in after.measured:
             measure()
+
+
+def _decisions(letter_id: str, language: str) -> tuple[Button, ...]:
+    """What the people on duty press: the question above them says what may have happened."""
+    code = short(letter_id)
+    return (
+        Button(label=sentence("run-again", language), value=f"/dlq replay {code} confirm", style="primary"),
+        Button(label=sentence("close", language), value=f"/dlq discard {code}"),
+    )
+
+
+def _is_at(kept: Mapping[str, Any], route: Route) -> bool:
+    return (kept["account"], kept["conversation"]) == (route.account, route.conversation)
 
 
 def _answer(command: str, language: str, failed: str | None, reply: Reply | None, text: str | None) -> Reply:

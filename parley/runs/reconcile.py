@@ -24,7 +24,7 @@ from parley.messages.outbox import Delivery, Outbox
 from parley.people.audit import Audit, Phase
 from parley.runs import offers
 from parley.runs.cancel import Canceller
-from parley.runs.catalogue import Catalogue, Effect
+from parley.runs.catalogue import Catalogue, Effect, Lane
 from parley.runs.dispatch import Dispatcher
 from parley.runs.ledger import LEASE, Ledger
 from parley.runs.prefect_api import PrefectApi, PrefectRefused, PrefectUnavailable
@@ -100,6 +100,7 @@ class Reconciler:
                 self._external_runs,
                 self._open_states,
                 self._expired_requests,
+                self._expired_runs,
             ):
                 failpoint("reconcile.step")
                 try:
@@ -270,6 +271,28 @@ class Reconciler:
         waiting = table.c.state.in_(("needs-input", "awaiting-approval"))
         for row in await self._rows(sa.select(table).where(waiting, table.c.expires_at < now()).limit(100)):
             self._outbox.send(await self._store.write(partial(self._expire, row=row)))
+
+    async def _expired_runs(self) -> None:
+        # Requests that wait for their run: the oldest of each lane are the first whose time is over.
+        table = schema.request
+        for lane in Lane:
+            queued = sa.and_(table.c.state == "queued", table.c.lane == lane.value)
+            oldest = (
+                sa.select(table.c.id).where(queued).order_by(table.c.created_at).limit(MOST_IDS).subquery()
+            )
+            over = (
+                sa.select(schema.run.c.id, table.c.automation)
+                .join(table, table.c.id == schema.run.c.request_id)
+                .where(
+                    table.c.id.in_(sa.select(oldest.c.id)),
+                    table.c.expires_at < now(),
+                    schema.run.c.state == "created",
+                )
+            )
+            for row in await self._rows(over):
+                # What runs in an existing deployment never tells us of its start: it may be running.
+                if not self._is_external(row.automation):
+                    await self._ledger.expire(row.id)
 
     async def _expire(self, conn: AsyncConnection, *, row: Any) -> list[Delivery]:
         reason = "not answered in time"

@@ -111,13 +111,16 @@ async def insert_request(conn: AsyncConnection, keyring: Keyring, new: NewReques
     return request_id
 
 
-async def insert_run(conn: AsyncConnection, request_id: str) -> str:
-    """Insert one more run of a request; its id is Prefect's idempotency key."""
+async def insert_run(conn: AsyncConnection, request_id: str, *, epoch: int = 0) -> str:
+    """Insert one more run of a request; its id is Prefect's idempotency key.
+
+    `epoch` is greater than those of the runs before it: answers of one request are told apart by it.
+    """
     run_id = new_id()
     values = {
         "id": run_id,
         "request_id": request_id,
-        "epoch": 0,
+        "epoch": epoch,
         "state": "created",
         "said": 0,
         "created_at": now(),

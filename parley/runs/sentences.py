@@ -104,9 +104,79 @@ _SENTENCES: dict[str, tuple[str, str]] = {
     "lost-duty": (
         (
             "A run of `/{command}` ({id}) was interrupted and may have had effects. "
-            "It is not run again by itself: look, then ask for it again."
+            "It is not run again by itself: look, then run it again or close it."
         ),
-        "`/{command}`（{id}）的一次运行被中断，可能已产生影响。不会自动重新运行：请先检查，再重新请求。",
+        "`/{command}`（{id}）的一次运行被中断，可能已产生影响。不会自动重新运行：请先检查，再选择重新运行或关闭。",
+    ),
+    "lost-duty-look": (
+        "A run of `/{command}` ({id}) was interrupted. It only looks things up: run it again or close it.",
+        "`/{command}`（{id}）的一次运行被中断。它只读取信息：请选择重新运行或关闭。",
+    ),
+    "dlq-denied": (
+        "Dead letters are for the owner and operators, where the platform vouches for who is writing.",
+        "死信由所有者和操作员处理，且须在能够证明身份的渠道中进行。",
+    ),
+    "dlq-doubtful": (
+        "`{what}` may have had effects before it was interrupted. Look first; run it again only if that is right.",
+        "`{what}` 在中断之前可能已产生影响。请先检查，确认无误后再重新运行。",
+    ),
+    "dlq-doubtful-delivery": (
+        "It may have arrived on {account}. Look first; send it again only if it is not there.",
+        "它可能已经送达 {account}。请先查看，确认没有送达后再重新发送。",
+    ),
+    "dlq-replayed-before": (
+        "{name} has done this again already; it is not done twice.",
+        "{name} 已经重新执行过，不会再次执行。",
+    ),
+    "dlq-discarded-before": ("{name} has closed this already.", "{name} 已经将其关闭。"),
+    "dlq-erased": (
+        "What this was about has been erased (retention): it cannot be done again.",
+        "相关内容已按保留期限删除，无法重新执行。",
+    ),
+    "dlq-not-ended": (
+        "`/{command}` is waiting or running again already.",
+        "`/{command}` 已在等待或重新运行。",
+    ),
+    "dlq-carried-out": (
+        "What this message asked for was taken up already; only telling of it failed.",
+        "这条消息的请求已经处理，只是通知失败。",
+    ),
+    "dlq-run-again": ("`/{command}` is run again ({id}).", "`/{command}` 正在重新运行（{id}）。"),
+    "dlq-sent-again": ("It is sent again ({id}).", "正在重新发送（{id}）。"),
+    "dlq-handled-again": ("The message is handled again ({id}).", "正在重新处理这条消息（{id}）。"),
+    "dlq-discarded": (
+        "Closed ({id}). The record stays until retention takes it.",
+        "已关闭（{id}）。记录会保留到保留期限结束。",
+    ),
+    "dlq-none": ("There are no dead letters.", "没有死信。"),
+    "dlq-unknown": ("There is no dead letter `{id}`.", "没有编号为 `{id}` 的死信。"),
+    "dlq-usage": (
+        (
+            "Write `/dlq list`, `/dlq list run` (or message, delivery, expired, all), `/dlq show ID`, "
+            "`/dlq replay ID` or `/dlq discard ID`."
+        ),
+        (
+            "请写 `/dlq list`、`/dlq list run`（或 message、delivery、expired、all）、`/dlq show 编号`、"
+            "`/dlq replay 编号` 或 `/dlq discard 编号`。"
+        ),
+    ),
+    "answer-dead": (
+        "An answer to you could not be delivered on {account}. The people on duty know (`{id}`).",
+        "给您的一条答复无法在 {account} 上送达，值班人员已收到通知（`{id}`）。",
+    ),
+    "answer-ambiguous": (
+        (
+            "An answer to you on {account} may not have arrived, and is not sent again by itself. "
+            "The people on duty know (`{id}`)."
+        ),
+        "{account} 上给您的一条答复可能没有送达，且不会自动重发，值班人员已收到通知（`{id}`）。",
+    ),
+    "run-again": ("Run again", "重新运行"),
+    "send-again": ("Send again", "重新发送"),
+    "close": ("Close", "关闭"),
+    "run-expired": (
+        "`/{command}` waited too long and was not run: its time was over before it could start.",
+        "`/{command}` 等待过久，没有运行：在它开始之前，时限已过。",
     ),
     "acknowledged": ("`/{command}` is yours, {name}.", "{name} 已接手 `/{command}`。"),
     "silenced": ("`/{command}` is quiet until {until} (UTC).", "`/{command}` 静默至 {until}（UTC）。"),

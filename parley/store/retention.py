@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from parley.store.engine import Store
 from parley.store.schema import (
     approval,
+    dead_letter,
     delivery,
     event,
     file,
@@ -60,6 +61,7 @@ class Erased:
     events: int = 0
     tokens: int = 0
     links: int = 0
+    letters: int = 0
     more: bool = False
 
     def __add__(self, other: Erased) -> Erased:
@@ -72,6 +74,7 @@ class Erased:
             events=self.events + other.events,
             tokens=self.tokens + other.tokens,
             links=self.links + other.links,
+            letters=self.letters + other.letters,
             more=other.more,
         )
 
@@ -101,6 +104,7 @@ async def erase_expired(
         "events": await _delete_events(conn, now - kept.events, limit),
         "tokens": await _delete_tokens(conn, now - kept.tokens, limit),
         "links": await _delete_links(conn, now - kept.keys, limit),
+        "letters": await _delete_letters(conn, now - kept.keys, limit),
     }
     more = any(count >= limit for count in (*counts.values(), *bodies))
     return Erased(**counts, bodies=sum(bodies), more=more)
@@ -225,6 +229,15 @@ async def _delete_links(conn: AsyncConnection, cutoff: datetime, limit: int) -> 
     ids = await _ids(conn, sa.select(thread_link.c.id).where(thread_link.c.used_at <= cutoff).limit(limit))
     if ids:
         await conn.execute(sa.delete(thread_link).where(thread_link.c.id.in_(ids)))
+    return len(ids)
+
+
+async def _delete_letters(conn: AsyncConnection, cutoff: datetime, limit: int) -> int:
+    """Dead letters, open ones too: what they are about has been forgotten by then."""
+    due = sa.select(dead_letter.c.id).where(dead_letter.c.created_at <= cutoff)
+    ids = await _ids(conn, due.limit(limit))
+    if ids:
+        await conn.execute(sa.delete(dead_letter).where(dead_letter.c.id.in_(ids)))
     return len(ids)
 
 

@@ -157,6 +157,16 @@ message = sa.Table(
     sa.Index("ix_message_state_received_at", "state", "received_at"),
     _due("ix_message_erase_after", "erase_after", "event_sealed IS NOT NULL"),
     sa.Index("ix_message_forget_after", "forget_after"),
+    sa.Index("ix_message_conversation_id_received_at", "conversation_id", "received_at"),
+    # Strangers who were answered, so that each is told once a day: a few rows of very many.
+    sa.Index(
+        "ix_message_stranger",
+        "account",
+        "sender_id",
+        "received_at",
+        sqlite_where=sa.text("reason = 'unknown sender'"),
+        postgresql_where=sa.text("reason = 'unknown sender'"),
+    ),
 )
 
 request = sa.Table(
@@ -202,7 +212,8 @@ request = sa.Table(
     _when("expires_at", False),
     sa.UniqueConstraint("message_id", "automation", "ordinal"),
     sa.Index("ix_request_state_lane_created_at", "state", "lane", "created_at"),
-    sa.Index("ix_request_conversation_id_state", "conversation_id", "state"),
+    sa.Index("ix_request_conversation_id_state", "conversation_id", "state", "id"),
+    sa.Index("ix_request_actor_id", "actor_id", "id"),
     _due("ix_request_forget", "created_at", "message_id IS NULL"),
     _due("ix_request_erase", "created_at", "message_id IS NULL AND parameters_sealed IS NOT NULL"),
 )
@@ -273,6 +284,7 @@ delivery = sa.Table(
     _when("erase_after", False),
     sa.UniqueConstraint("source", "ordinal"),
     sa.Index("ix_delivery_state_account_next_attempt_at", "state", "account", "next_attempt_at"),
+    sa.Index("ix_delivery_conversation_id_created_at", "conversation_id", "created_at"),
     _due("ix_delivery_erase_after", "erase_after", "body_sealed IS NOT NULL"),
     _due("ix_delivery_forget", "created_at", "message_id IS NULL"),
 )
@@ -396,6 +408,28 @@ follow = sa.Table(
     _when("created_at", False),
     sa.UniqueConstraint("repository", "account", "conversation"),
     sa.Index("ix_follow_account_conversation", "account", "conversation"),
+)
+
+# What ended without having been carried out or delivered. No foreign keys: it is forgotten by its own age.
+dead_letter = sa.Table(
+    "dead_letter",
+    metadata,
+    _id(),
+    *_state("message", "run", "delivery", "expired", name="kind"),
+    # "message:<id>", "run:<id>" or "delivery:<id>".
+    _text("subject", False, unique=True),
+    _text("automation"),
+    _text("account"),
+    sa.Column("actor_id", sa.String(36)),
+    _text("reason", False),
+    # Whether it may have had effects, or may have arrived: then nobody does it again without being asked twice.
+    sa.Column("doubtful", sa.Boolean(), nullable=False, default=False),
+    *_state("open", "replayed", "discarded"),
+    _when("created_at", False),
+    _when("settled_at"),
+    _text("settled_by"),
+    sa.Index("ix_dead_letter_created_at", "created_at"),
+    sa.Index("ix_dead_letter_state_kind", "state", "kind"),
 )
 
 audit = sa.Table(

@@ -450,5 +450,9 @@ async def test_the_people_on_duty_are_told_of_what_did_not_arrive(quiet: Quiet) 
     told = [one for one in await quiet.rows(schema.delivery) if one.source.startswith("undelivered:")]
     assert [one.route["conversation"] for one in told] == ["owner"]
     assert "no answer came" in quiet.hub.outbox.opened(told[0]).reply.text
-    await quiet.hub.outbox._settle(quiet.hub.outbox.opened(told[0]), "dead", reason="neither")
-    assert len(await quiet.rows(schema.delivery)) == 2
+    (asker,) = [one for one in await quiet.rows(schema.delivery) if one.source.startswith("unanswered:")]
+    assert asker.route["conversation"] == "ann"
+    assert "may not have arrived" in quiet.hub.outbox.opened(asker).reply.text
+    for one in (told[0], asker):
+        await quiet.hub.outbox._settle(quiet.hub.outbox.opened(one), "dead", reason="neither")
+    assert len(await quiet.rows(schema.delivery)) == 3  # of a word about it nothing is told
