@@ -143,24 +143,39 @@ async def history(
     conn: AsyncConnection, keyring: Keyring, account: str, conversation: str, limit: int
 ) -> list[dict[str, Any]]:
     """The last things said in a conversation, oldest first."""
-    place = sa.select(schema.conversation.c.id).where(
-        schema.conversation.c.account == account, schema.conversation.c.native_id == conversation
-    )
-    said = await _said(conn, keyring, place, limit)
-    answered = await _answered(conn, keyring, place, limit)
+    here = sa.and_(schema.conversation.c.account == account, schema.conversation.c.native_id == conversation)
+    said = await _said(conn, keyring, here, limit)
+    answered = await _answered(conn, keyring, here, limit)
     return sorted(said + answered, key=lambda one: one["at"])[-limit:]
 
 
-async def _said(conn: AsyncConnection, keyring: Keyring, place: Any, limit: int) -> list[dict[str, Any]]:
-    table = schema.message
-    query = (
+def _newest(table: sa.Table, at: sa.Column[Any], here: sa.ColumnElement[bool], limit: int) -> sa.Select[Any]:
+    """The newest rows of all threads of a conversation: the newest of each, so that none is read as a whole."""
+    place = schema.conversation
+    of_thread = table.alias("of_thread")
+    newest = (
+        sa.select(of_thread.c.id)
+        .where(of_thread.c.conversation_id == place.c.id)
+        .order_by(of_thread.c[at.name].desc())
+        .limit(limit)
+        .correlate(place)
+    )
+    return (
         sa.select(table)
-        .where(table.c.conversation_id.in_(place))
-        .order_by(table.c.received_at.desc())
+        .select_from(place)
+        .join(table, table.c.id.in_(newest))
+        .where(here)
+        .order_by(at.desc())
         .limit(limit)
     )
+
+
+async def _said(
+    conn: AsyncConnection, keyring: Keyring, here: sa.ColumnElement[bool], limit: int
+) -> list[dict[str, Any]]:
+    table = schema.message
     rows = []
-    for row in (await conn.execute(query)).all():
+    for row in (await conn.execute(_newest(table, table.c.received_at, here, limit))).all():
         if row.event_sealed is None:
             continue
         event = json.loads(keyring.open("message", "event_sealed", row.id, row.event_sealed))
@@ -169,14 +184,10 @@ async def _said(conn: AsyncConnection, keyring: Keyring, place: Any, limit: int)
     return rows
 
 
-async def _answered(conn: AsyncConnection, keyring: Keyring, place: Any, limit: int) -> list[dict[str, Any]]:
+async def _answered(
+    conn: AsyncConnection, keyring: Keyring, here: sa.ColumnElement[bool], limit: int
+) -> list[dict[str, Any]]:
     table = schema.delivery
-    query = (
-        sa.select(table)
-        .where(table.c.conversation_id.in_(place))
-        .order_by(table.c.created_at.desc())
-        .limit(limit)
-    )
     return [
         {
             "who": "parley",
@@ -185,5 +196,5 @@ async def _answered(conn: AsyncConnection, keyring: Keyring, place: Any, limit: 
             "reply": _opened(keyring, row),
             "at": row.created_at.isoformat(),
         }
-        for row in (await conn.execute(query)).all()
+        for row in (await conn.execute(_newest(table, table.c.created_at, here, limit))).all()
     ]
