@@ -197,7 +197,10 @@ async def test_what_was_accepted_is_marked_when_a_listener_ends(driver: Exchange
     assert heard.texts == ["two"]
 
 
-async def test_the_state_waits_for_every_mail_of_its_page(driver: ExchangeDriver, heard: Heard) -> None:
+@pytest.mark.parametrize("marks", [True, False])
+async def test_the_state_waits_for_every_mail_of_its_page(driver: ExchangeDriver, marks: bool) -> None:
+    if not marks:
+        driver.server.refuse["UpdateItem"] = "ErrorQuotaExceeded"
     for text in ("one", "two"):
         await driver.person_says(text)
 
@@ -239,12 +242,14 @@ async def test_without_a_state_nothing_is_told_again(driver: ExchangeDriver, hea
         case "of another folder":
             driver.server.made_anew["inbox"] = 1
         case "endless":
-            kept[key] = base64.b64encode(zlib.compress(b'"' + b"x" * 30_000_000)).decode()
+            endless = b'{"folder": "F:inbox#0", "state": "' + b"x" * 30_000_000 + b'"}'
+            kept[key] = base64.b64encode(zlib.compress(endless)).decode()
     before = len(asked_states(driver))
     await driver.person_says("three")
     await hears(driver, heard, "three")
     assert heard.texts == ["one", "two", "three"]
     assert "" in asked_states(driver)[before:], "the folder was looked through anew"
+    assert max(len(state) for state in asked_states(driver)) < 1_000_000
     assert fetched(driver) == 3
     await driver.person_says("four")
     before = len(asked_states(driver))
