@@ -179,11 +179,16 @@ def _text(
 
 def _of_grafana(alert: Json, body: Json) -> dict[str, Any]:
     """What only Grafana sends, as far as it is there."""
-    texts = {name: text_of(alert.get(name), 500) for name in ("valueString",)}
-    urls = {name: url_of(alert.get(name)) for name in ("silenceURL", "dashboardURL", "panelURL", "imageURL")}
-    organisation = integer_of(body.get("orgId"))
-    found: dict[str, Any] = {name: value for name, value in (texts | urls).items() if value}
-    return found if organisation is None else {**found, "orgId": organisation}
+    found: dict[str, Any] = {
+        name: url
+        for name in ("silenceURL", "dashboardURL", "panelURL", "imageURL")
+        if (url := url_of(alert.get(name)))
+    }
+    if values := text_of(alert.get("valueString"), 500):
+        found["valueString"] = values
+    if (organisation := integer_of(body.get("orgId"))) is not None:
+        found["orgId"] = organisation
+    return found
 
 
 def _truncated(left: int, told: list[Notice], body: Json, group: str, service: str, account: str) -> Notice:

@@ -151,21 +151,21 @@ def push(
 ) -> Happening:
     """Commits came to a branch, or a branch came to be."""
     how = "force-pushed" if forced else "pushed"
-    counted = f"{total} commit{'' if total == 1 else 's'}"
+    who, counted = someone(actor), f"{total} commit{'' if total == 1 else 's'}"
     new = not after or not before.strip("0")
     where = line(branch, 120)
     if total:
-        said = f"{someone(actor)} {how} {link(counted, url)} to {'the new branch ' if new else ''}{where}"
+        said = f"{who} {how} {link(counted, url)} to {'the new branch ' if new else ''}{where}"
     elif new:
-        said = f"{someone(actor)} created the branch {link(where, url)}"
+        said = f"{who} created the branch {link(where, url)}"
     else:
-        said = f"{someone(actor)} {how} {where} to {link(short(after), url)}"
+        said = f"{who} {how} {where} to {link(short(after), url)}"
     listed = commit_list(commits, total)
     return Happening(
         topic="push",
         repository=repository,
         title=f"{line(repository, 120)} {where}: {counted if total else 'moved' if not new else 'new branch'}, "
-        f"by {someone(actor)}",
+        f"by {who}",
         text=f"{said}:\n{listed}" if listed else f"{said}.",
         actor=actor,
         action="push",

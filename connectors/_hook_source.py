@@ -37,6 +37,7 @@ SENDER_ID = "service"
 
 _DELIVERY = re.compile(r"[\x21-\x7e]{1,200}")
 _LONGEST_SCOPE = 500
+_TAKEN, _OF_NO_USE = HookResponse(status=200), HookResponse(status=204)
 
 
 class HookSource(Connector):
@@ -90,7 +91,7 @@ class HookSource(Connector):
         for event in found:
             await accept(event)
             self.stored(event)
-        return HookResponse(status=200 if found else 204)
+        return _TAKEN if found else _OF_NO_USE
 
 
 class SignedSource(HookSource):
@@ -121,6 +122,7 @@ def sender(name: str) -> Sender:
     return Sender(id=SENDER_ID, name=name)
 
 
+@lru_cache(maxsize=1000)
 def scope(account: str, name: str) -> Route:
     """The route of a notice: a conversation of the service's own about this subject, which nobody can answer into."""
     short = name if 0 < len(name) <= _LONGEST_SCOPE else derived_id(name) if name else "all"

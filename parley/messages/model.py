@@ -293,8 +293,6 @@ class HookResponse(Model):
 
 def derived_id(*parts: str | bytes) -> str:
     """A native id for platforms that have none: the same parts give the same id."""
-    digest = hashlib.sha256()
-    for part in parts:
-        raw = part.encode() if isinstance(part, str) else part
-        digest.update(len(raw).to_bytes(8, "big") + raw)
-    return "sha256:" + digest.hexdigest()
+    raws = [part.encode() if isinstance(part, str) else part for part in parts]
+    framed = b"".join(len(raw).to_bytes(8, "big") + raw for raw in raws)
+    return "sha256:" + hashlib.sha256(framed).hexdigest()
