@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from parley.cli import FAILED, UNABLE, people
+from parley.cli import FAILED, UNABLE, dead_letters, people
 from parley.cli.terminal import complain, print_json, print_table, say, size
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(people.app, name="people")
+app.add_typer(dead_letters.app, name="dlq")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 

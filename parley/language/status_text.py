@@ -25,6 +25,7 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "whole": ("half answered within {p50}, 95 % within {p95}", "半数在 {p50} 内答复，95 % 在 {p95} 内"),
     "slowest": ("most of it: {leg} {p50}", "耗时最多的环节：{leg} {p50}"),
     "busiest": ("busiest: {commands}", "最常用：{commands}"),
+    "dead": ("{count} dead letters: `/dlq list`", "{count} 封死信：`/dlq list`"),
     "children": ("children: {busy} busy, {warm} warm", "子进程：{busy} 忙，{warm} 待命"),
     "prefect": ("Prefect does not answer", "Prefect 没有响应"),
     "disk": ("disk: {free} GB free", "磁盘剩余 {free} GB"),
@@ -56,6 +57,8 @@ def status_text(status: Mapping[str, Any], language: Language, *, details: bool)
             **{name: status["queue"][name] for name in ("waiting", "running", "undelivered")},
         ),
     ]
+    if letters := status["queue"].get("dead_letters"):
+        lines.append(_say("dead", language, count=letters))
     if details:
         lines += _details(status, language)
     return "\n".join(lines)

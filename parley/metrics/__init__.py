@@ -105,6 +105,12 @@ class Metrics:
         self._outbox = Gauge(
             "ai_assistant_outbox_size", "Replies that wait to be delivered.", registry=self.registry
         )
+        self._dead_letters = Gauge(
+            "ai_assistant_dead_letters",
+            "What ended without having been carried out or delivered, and nobody has decided about.",
+            ["kind"],
+            registry=self.registry,
+        )
         self._accounts = Gauge(
             "ai_assistant_accounts_up",
             "Whether an account's connection is up.",
@@ -159,6 +165,11 @@ class Metrics:
     def outbox(self, waiting: int) -> None:
         """How many replies wait to be delivered."""
         self._outbox.set(waiting)
+
+    def dead_letters(self, counts: Mapping[str, int]) -> None:
+        """How many wait for a decision, by kind."""
+        for kind, count in counts.items():
+            self._dead_letters.labels(kind).set(count)
 
     def account(self, name: str, up: bool) -> None:
         """Whether this account is listening."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from parley.errors import ConfigurationError, LinkError, PolicyError
+from parley.errors import BadArguments, ConfigurationError, LinkError, PolicyError
 from parley.messages.model import ConversationKind, now
 from parley.people import audit, principals, tokens
 from parley.people.principals import PrincipalKind, Role
@@ -18,6 +19,10 @@ from parley.people.tokens import TokenKind
 from parley.processes.accounts import Accounts
 from parley.runs.adopt import SERVICE, route_from
 from parley.runs.catalogue import Catalogue
+from parley.runs.dead_letters import DeadLetter
+from parley.runs.replay import Decider, ReplayDesk
+from parley.runs.requests import short
+from parley.runs.sentences import sentence
 from parley.store import schema
 from parley.store.engine import Store
 from parley.store.ids import new_id
@@ -25,6 +30,7 @@ from parley.store.ids import new_id
 Verb = Callable[..., Awaitable[Any]]
 
 ACTOR = "command line"
+AT_THE_MACHINE = Decider(name=ACTOR)
 LOGIN = timedelta(minutes=15)
 
 
@@ -40,6 +46,7 @@ class Admin:
         owner_id: str,
         console_url: str,
         catalogue: Callable[[], Catalogue],
+        replays: ReplayDesk,
         accounts_changed: Callable[[], Awaitable[None]],
         status: Callable[[], Awaitable[dict[str, Any]]],
         doctor: Callable[[], Awaitable[list[dict[str, Any]]]],
@@ -51,6 +58,7 @@ class Admin:
         self._console_url = console_url
         self._catalogue = catalogue
         self._accounts_changed = accounts_changed
+        self._replays = replays
         self._audit = audit.Audit(keyring)
         self._verbs: dict[str, Verb] = {
             "status": status,
@@ -232,6 +240,34 @@ class Admin:
 
         return await self._store.read(fetch)
 
+    # -- dead letters
+
+    async def _dead_letters(
+        self, limit: int = 50, kind: str | None = None, settled: bool = False
+    ) -> list[dict[str, Any]]:
+        found = await self._replays.newest(AT_THE_MACHINE, limit=limit, kind=kind, settled=settled)
+        return [_letter(one) for one in found]
+
+    async def _dead_letter(self, identifier: str) -> dict[str, Any]:
+        letter = await self._letter_of(identifier)
+        return _letter(letter) | {"facts": (await self._replays.show(AT_THE_MACHINE, letter)).facts}
+
+    async def _dead_letter_replay(self, identifier: str, confirmed: bool = False) -> dict[str, Any]:
+        letter = await self._letter_of(identifier)
+        await self._replays.replay(AT_THE_MACHINE, letter, confirmed=confirmed)
+        return await self._dead_letter(letter.id)
+
+    async def _dead_letter_discard(self, identifier: str) -> dict[str, Any]:
+        letter = await self._letter_of(identifier)
+        await self._replays.discard(AT_THE_MACHINE, letter)
+        return await self._dead_letter(letter.id)
+
+    async def _letter_of(self, identifier: str) -> DeadLetter:
+        letter = await self._replays.find(AT_THE_MACHINE, identifier)
+        if letter is None:
+            raise BadArguments(sentence("dlq-unknown", id=identifier[:36]))
+        return letter
+
     # -- audit, keys, catalogue
 
     async def _audit_show(self, limit: int = 50) -> list[dict[str, Any]]:
@@ -272,6 +308,10 @@ _OWN = {
     "grant": "_grant",
     "ungrant": "_ungrant",
     "grants": "_grants",
+    "dead_letters": "_dead_letters",
+    "dead_letter": "_dead_letter",
+    "dead_letter_replay": "_dead_letter_replay",
+    "dead_letter_discard": "_dead_letter_discard",
     "audit_show": "_audit_show",
     "audit_verify": "_audit_verify",
     "keys": "_keys",
@@ -287,6 +327,14 @@ def _role(text: str) -> Role:
         raise ConfigurationError(
             f"{text!r} is not a role: choose {', '.join(role.value for role in Role)}."
         ) from None
+
+
+def _letter(one: DeadLetter) -> dict[str, Any]:
+    times = {"created_at": one.created_at, "settled_at": one.settled_at}
+    return asdict(one) | {
+        "code": short(one.id),
+        **{name: at.isoformat() if at else None for name, at in times.items()},
+    }
 
 
 def _person(one: principals.Principal, links: Any) -> dict[str, Any]:

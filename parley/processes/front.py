@@ -7,6 +7,7 @@ import hashlib
 from asyncio import Queue
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -31,11 +32,13 @@ from parley.processes import views
 from parley.processes.accounts import CONSOLE, Accounts
 from parley.processes.event_desk import EventDesk
 from parley.runs.catalogue import AutomationSpec, Catalogue
+from parley.runs.dead_letters import DeadLetter
+from parley.runs.replay import Decider, ReplayDesk
 from parley.runs.requests import OPEN
 from parley.store import schema
 from parley.store.engine import Store
 from parley.store.ids import new_id
-from parley.web.front import EventsView, Front, MessageView, RunView
+from parley.web.front import DeadLetterView, EventsView, Front, MessageView, RunView
 
 SESSION = timedelta(days=7)
 
@@ -61,6 +64,7 @@ class HubFront(Front):
         accounts: Accounts,
         watch: Watch,
         events: EventDesk,
+        replays: ReplayDesk,
         *,
         catalogue: Callable[[], Catalogue],
         cancel: Callable[[str, str], Awaitable[None]],
@@ -73,6 +77,7 @@ class HubFront(Front):
         self._accounts = accounts
         self._watch = watch
         self._events = events
+        self._replays = replays
         self._catalogue = catalogue
         self._cancel = cancel
         self._audit = Audit(keyring)
@@ -251,6 +256,41 @@ class HubFront(Front):
         await self._cancel(request_id, principal.name)
         return True
 
+    # -- dead letters
+
+    @override
+    async def dead_letters(
+        self, principal: Principal, *, limit: int, kind: str | None, settled: bool, before: str | None
+    ) -> list[DeadLetterView]:
+        found = await self._replays.newest(
+            _decider(principal), limit=limit, kind=kind, settled=settled, before=before
+        )
+        return [_letter_view(letter) for letter in found]
+
+    @override
+    async def dead_letter(self, principal: Principal, identifier: str) -> DeadLetterView | None:
+        who = _decider(principal)
+        letter = await self._replays.find(who, identifier)
+        return _letter_view(letter, (await self._replays.show(who, letter)).facts) if letter else None
+
+    @override
+    async def replay(
+        self, principal: Principal, identifier: str, *, confirmed: bool
+    ) -> DeadLetterView | None:
+        who = _decider(principal)
+        letter = await self._replays.find(who, identifier)
+        if letter is not None:
+            await self._replays.replay(who, letter, confirmed=confirmed)
+        return await self.dead_letter(principal, identifier) if letter else None
+
+    @override
+    async def discard(self, principal: Principal, identifier: str) -> DeadLetterView | None:
+        who = _decider(principal)
+        letter = await self._replays.find(who, identifier)
+        if letter is not None:
+            await self._replays.discard(who, letter)
+        return await self.dead_letter(principal, identifier) if letter else None
+
     # -- events
 
     @override
@@ -300,6 +340,16 @@ class HubFront(Front):
     @override
     async def ready(self) -> dict[str, bool]:
         return await self._ready()
+
+
+def _decider(principal: Principal) -> Decider:
+    # Whoever is logged in is who the token says.
+    language = "zh" if principal.language == "zh" else "en"
+    return Decider(name=principal.name, principal=principal, language=language)
+
+
+def _letter_view(letter: DeadLetter, facts: dict[str, str] | None = None) -> DeadLetterView:
+    return DeadLetterView(**asdict(letter), facts=facts or {})
 
 
 def _sees_all(principal: Principal) -> bool:

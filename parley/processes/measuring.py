@@ -7,11 +7,13 @@ import logging
 import shutil
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from parley.errors import ParleyError
+from parley.errors import ParleyError, StoreUnavailable
 from parley.link.calls import Role
+from parley.runs import dead_letters
 
 if TYPE_CHECKING:
     from parley.processes.hub import Hub
@@ -103,6 +105,8 @@ class Measuring:
     async def _look_around(self) -> None:
         while True:
             self._metrics.machinery.prefect_up.set(await self._hub.prefect.healthy())
+            with suppress(StoreUnavailable):
+                self._metrics.dead_letters(await self._hub.store.read(dead_letters.counts))
             if self._hub.own_worker:
                 crew = await self.crew()
                 self._metrics.machinery.children({state: crew.get(state, 0) for state in CHILDREN})

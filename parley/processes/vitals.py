@@ -16,6 +16,7 @@ from parley.messages.model import now
 from parley.processes import memory, stations
 from parley.processes.diagnosis import diagnosis
 from parley.processes.measuring import disk_of
+from parley.runs import dead_letters
 from parley.store import schema
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Vitals:
             self._hub.measuring.crew(),
             self._hub.store.read(lambda conn: stations.recent(conn, now() - LATELY)),
         )
+        letters = await self._hub.store.read(dead_letters.counts)
         return {
             "processes": processes,
             "accounts": self._hub.accounts.states(),
@@ -48,6 +50,7 @@ class Vitals:
                 "running": len(self._hub.dispatcher.in_flight),
                 "unhandled": await self._count(schema.message, ("received",)),
                 "undelivered": await self._count(schema.delivery, ("pending", "sending")),
+                "dead_letters": sum(letters.values()),
                 "ambiguous": await self._count(schema.delivery, ("ambiguous",)),
             },
             "stations": stations.summary(ended, stations.MINUTES),

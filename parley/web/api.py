@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import re
 from collections.abc import Awaitable
 from contextlib import suppress
@@ -18,8 +16,10 @@ from parley.language.binding import refuse_prefect_markers
 from parley.messages.model import MAX_TEXT, Accepted, File
 from parley.messages.published import Happening
 from parley.people.principals import Principal
+from parley.web import dead_letter_api
 from parley.web.auth import Caller, may_watch
 from parley.web.bodies import add_schemas, json_object, json_of, shown
+from parley.web.cursors import cursor, read_cursor
 from parley.web.front import Front, MessageView
 from parley.web.outgoing import automation_out, me_out, message_out, run_out
 from parley.web.problems import MEDIA_TYPE, Problem, ProblemDetails
@@ -34,6 +34,7 @@ from parley.web.wire import (
     NewEvent,
     NewMessage,
     NewPress,
+    NewReplay,
     Page,
     RunOut,
 )
@@ -67,6 +68,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         401: "Not logged in.",
         403: "Not allowed.",
         404: "Not there.",
+        409: "Say it once more: it may have had effects.",
         413: "Too large.",
         422: "Not valid.",
         429: "Too often.",
@@ -173,13 +175,13 @@ async def get_automations(
     request: Request,
     caller: Caller,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
-    cursor: Annotated[str | None, Query(max_length=400)] = None,
+    page: Annotated[str | None, Query(alias="cursor", max_length=400)] = None,
 ) -> Page[AutomationOut]:
     """By command."""
     specs = sorted(_front(request).automations(caller), key=lambda spec: spec.command)
-    after = _read_cursor(cursor)
+    after = read_cursor(page)
     rest = [spec for spec in specs if after is None or spec.command > after]
-    more = _cursor(rest[limit - 1].command) if len(rest) > limit else None
+    more = cursor(rest[limit - 1].command) if len(rest) > limit else None
     return Page(items=[automation_out(spec) for spec in rest[:limit]], next=more)
 
 
@@ -219,11 +221,11 @@ async def get_runs(
     request: Request,
     caller: Caller,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(max_length=400)] = None,
+    page: Annotated[str | None, Query(alias="cursor", max_length=400)] = None,
 ) -> Page[RunOut]:
     """Newest first: one's own; owners and auditors see all."""
-    views = await _front(request).runs(caller, limit=limit + 1, before=_read_cursor(cursor))
-    more = _cursor(views[limit - 1].id) if len(views) > limit else None
+    views = await _front(request).runs(caller, limit=limit + 1, before=read_cursor(page))
+    more = cursor(views[limit - 1].id) if len(views) > limit else None
     return Page(items=[run_out(view, _site(request).prefect) for view in views[:limit]], next=more)
 
 
@@ -268,6 +270,9 @@ async def get_events(
     return EventsOut.model_validate(view.model_dump())
 
 
+router.include_router(dead_letter_api.router)
+
+
 @router.get("/status", summary="How the installation is doing", tags=["installation"])
 async def get_status(request: Request, caller: Caller) -> dict[str, Any]:
     """Processes, accounts, queue."""
@@ -288,7 +293,7 @@ def complete_openapi(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = plain()
-            add_schemas(document, NewMessage, NewPress, NewEvent, ProblemDetails)
+            add_schemas(document, NewMessage, NewPress, NewEvent, NewReplay, ProblemDetails)
             document["components"]["securitySchemes"] = {
                 "token": {"type": "http", "scheme": "bearer"},
                 "session": {"type": "apiKey", "in": "cookie", "name": _site_of(app).cookie},
@@ -360,24 +365,6 @@ def _checked_key(key: str | None) -> str | None:
     if key is not None and not _KEY.fullmatch(key):
         raise Problem(400, "Idempotency-Key: 1 to 200 visible ASCII characters.", kind="bad-key")
     return key
-
-
-def _cursor(last: str) -> str:
-    return base64.urlsafe_b64encode(last.encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str | None) -> str | None:
-    if cursor is None:
-        return None
-    try:
-        last = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode(
-            "ascii"
-        )
-    except (binascii.Error, ValueError):
-        last = ""
-    if not last or not last.isprintable():
-        raise Problem(400, "This cursor is not one that was given here.", kind="bad-cursor")
-    return last
 
 
 def _front(request: Request) -> Front:

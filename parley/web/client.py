@@ -33,6 +33,7 @@ from parley.web.wire import (
     API,
     AutomationOut,
     CancelOut,
+    DeadLetterOut,
     EventOut,
     EventsOut,
     FileOut,
@@ -44,6 +45,8 @@ from parley.web.wire import (
 )
 
 Out = TypeVar("Out", bound=BaseModel)
+Kind = Literal["message", "run", "delivery", "expired"]
+"""Kinds of dead letters."""
 Result = TypeVar("Result")
 
 PATIENCE: Final = 60.0
@@ -143,6 +146,33 @@ class AsyncClient:
         except NotThere:
             return False
 
+    def dead_letters(
+        self, kind: Kind | None = None, *, settled: bool = False
+    ) -> AsyncIterator[DeadLetterOut]:
+        """What ended without having been carried out or delivered, newest first; with `settled` all of it.
+
+        For the owner, operators and auditors.
+        """
+        wanted = {"settled": str(settled).lower()} | ({"kind": kind} if kind else {})
+        return self._pages(Page[DeadLetterOut], "/dead-letters", wanted)
+
+    async def dead_letter(self, letter_id: str) -> DeadLetterOut:
+        """One of them, with what is known of it. Raises `NotThere`."""
+        return await self._model(DeadLetterOut, "GET", f"/dead-letters/{quote(letter_id, safe='')}")
+
+    async def replay(self, letter_id: str, *, confirm: bool = False) -> DeadLetterOut:
+        """Do a dead letter again, once. For the owner and operators.
+
+        Raises `NeedsConfirmation` where it may have had effects, or may have arrived, and `confirm` is not true, and
+        `BadArguments` when it was decided before.
+        """
+        path = f"/dead-letters/{quote(letter_id, safe='')}/replay"
+        return await self._model(DeadLetterOut, "POST", path, json={"confirm": confirm})
+
+    async def discard(self, letter_id: str) -> DeadLetterOut:
+        """Let a dead letter be. For the owner and operators. Raises `BadArguments` when it was decided before."""
+        return await self._model(DeadLetterOut, "POST", f"/dead-letters/{quote(letter_id, safe='')}/discard")
+
     async def publish(
         self,
         topic: str,
@@ -218,10 +248,12 @@ class AsyncClient:
         left = until - time.monotonic()
         return view if view.final or left <= 0 else await self.message(view.id, wait=left)
 
-    async def _pages(self, page: type[Page[Out]], path: str) -> AsyncIterator[Out]:
+    async def _pages(
+        self, page: type[Page[Out]], path: str, wanted: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Out]:
         cursor: dict[str, str] = {}
         while True:
-            found = await self._model(page, "GET", path, params=cursor)
+            found = await self._model(page, "GET", path, params={**(wanted or {}), **cursor})
             for item in found.items:
                 yield item
             if found.next is None:
@@ -311,6 +343,24 @@ class Client:
     def cancel(self, request_id: str) -> bool:
         """As `AsyncClient.cancel`."""
         return self._run(self._client.cancel(request_id))
+
+    def dead_letters(self, kind: Kind | None = None, *, settled: bool = False) -> Iterator[DeadLetterOut]:
+        """As `AsyncClient.dead_letters`."""
+        pages = self._client.dead_letters(kind, settled=settled)
+        while (one := self._run(_next(pages))) is not None:
+            yield one
+
+    def dead_letter(self, letter_id: str) -> DeadLetterOut:
+        """As `AsyncClient.dead_letter`."""
+        return self._run(self._client.dead_letter(letter_id))
+
+    def replay(self, letter_id: str, *, confirm: bool = False) -> DeadLetterOut:
+        """As `AsyncClient.replay`."""
+        return self._run(self._client.replay(letter_id, confirm=confirm))
+
+    def discard(self, letter_id: str) -> DeadLetterOut:
+        """As `AsyncClient.discard`."""
+        return self._run(self._client.discard(letter_id))
 
     def publish(
         self,

@@ -52,6 +52,24 @@ class RunView(Model):
     ended_at: AwareDatetime | None = None
 
 
+class DeadLetterView(Model):
+    """What ended without having been carried out or delivered; see `parley.runs.dead_letters`."""
+
+    id: str
+    kind: str
+    subject: str
+    automation: str | None = None
+    account: str | None = None
+    actor: str | None = None
+    reason: str
+    doubtful: bool
+    state: str
+    created_at: AwareDatetime
+    settled_at: AwareDatetime | None = None
+    settled_by: str | None = None
+    facts: dict[str, str] = Field(default_factory=dict)
+
+
 class EventView(Model):
     """An event on the bus and its place in the log."""
 
@@ -135,6 +153,22 @@ class Front(Protocol):
 
     async def cancel(self, principal: Principal, request_id: str) -> bool:
         """Ask for the end of a request of one's own; whether there was one that is open."""
+
+    async def dead_letters(
+        self, principal: Principal, *, limit: int, kind: str | None, settled: bool, before: str | None
+    ) -> list[DeadLetterView]:
+        """The newest, open ones unless `settled`, older than the id `before`. Raises `Denied`."""
+
+    async def dead_letter(self, principal: Principal, identifier: str) -> DeadLetterView | None:
+        """One by its id, or the last eight characters of that, with what is known of it. Raises `Denied`."""
+
+    async def replay(
+        self, principal: Principal, identifier: str, *, confirmed: bool
+    ) -> DeadLetterView | None:
+        """Do it again, once. Raises `Denied`, `NeedsConfirmation`, and `BadArguments` when it was decided before."""
+
+    async def discard(self, principal: Principal, identifier: str) -> DeadLetterView | None:
+        """Let it be. Raises `Denied`, and `BadArguments` when it was decided before."""
 
     async def publish(self, principal: Principal, event: Happening, *, native_id: str | None) -> None:
         """Publish an event on the bus. `native_id` as in `say`. Raises `Denied`, `BadArguments`."""

@@ -23,6 +23,7 @@ from parley.errors import (
     BadSignature,
     Denied,
     LinkError,
+    NeedsConfirmation,
     ParleyError,
     PolicyError,
     RateLimited,
@@ -39,6 +40,7 @@ MOST_ERRORS = 20
 _STATUS: Sequence[tuple[type[ParleyError], int]] = (
     (UnknownCommand, 404),
     (BadArguments, 400),
+    (NeedsConfirmation, 409),
     (Denied, 403),
     (PolicyError, 403),
     (RateLimited, 429),

@@ -51,6 +51,12 @@ class NewPress(_In):
     thread: str | None = Field(None, max_length=256)
 
 
+class NewReplay(_In):
+    """Do a dead letter again."""
+
+    confirm: bool = Field(False, description="You have looked: what may have happened did not, or may twice.")
+
+
 class NewEvent(_In):
     """An event for the bus."""
 
@@ -163,6 +169,28 @@ class RunOut(BaseModel):
     flow_run_url: str | None = None
     created_at: AwareDatetime
     ended_at: AwareDatetime | None = None
+
+
+class DeadLetterOut(BaseModel):
+    """What ended without having been carried out or delivered.
+
+    `kind`: message, run, delivery or expired. `doubtful`: it may have had effects, or may have arrived. `state`: open,
+    replayed or discarded. `facts`: what is known of its subject; only where one was asked for.
+    """
+
+    id: str
+    kind: str
+    subject: str
+    automation: str | None = None
+    account: str | None = None
+    actor: str | None = None
+    reason: str
+    doubtful: bool
+    state: str
+    created_at: AwareDatetime
+    settled_at: AwareDatetime | None = None
+    settled_by: str | None = None
+    facts: dict[str, str] = Field(default_factory=dict)
 
 
 class CancelOut(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ async def test_it_is_told_in_the_language_of_who_asked(home: Path) -> None:
 
 
 async def test_the_people_on_duty_are_told_once_over_restarts(home: Path) -> None:
-    duty = {"duty": {"conversations": ("slack:duty",)}}
+    duty: dict[str, Any] = {"duty": {"conversations": ("slack:duty",)}}
     async with world_in(home, **duty) as world:
         await world.hub.outage._say_on_duty("away")
         await world.hub.outage._say_on_duty("away")

@@ -92,8 +92,7 @@ async def test_thousands_wait_in_the_store_and_are_handled_in_their_order() -> N
         await eventually(lambda: len(desk.handled) == 1200, "all are handled")
     assert desk.handled == [f"m{number:06}" for number in range(1200)]
     assert desk.peak <= 10
-    assert not desk.backlog.is_behind
-    assert desk.intake.bytes == 0
+    assert (desk.backlog.is_behind, desk.intake.bytes) == (False, 0)
 
 
 async def test_files_count_by_their_size() -> None:

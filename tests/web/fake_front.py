@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from parley.errors import BadArguments, Denied, StoreUnavailable, UnknownCommand
+from parley.errors import BadArguments, Denied, NeedsConfirmation, StoreUnavailable, UnknownCommand
 from parley.language.binding import bind_json
 from parley.messages.model import (
     Accepted,
@@ -26,7 +26,7 @@ from parley.messages.model import (
 from parley.messages.published import Happening
 from parley.people.principals import Principal, PrincipalKind, Role
 from parley.runs.catalogue import AutomationSpec, Effect, Parameter
-from parley.web.front import EventsView, EventView, MessageView, ReplyView, RunView
+from parley.web.front import DeadLetterView, EventsView, EventView, MessageView, ReplyView, RunView
 
 REPORT = File(name="logistics-1024.csv", media_type="text/csv", content=b"place,when\nShenzhen,2026-11-02\n")
 
@@ -91,6 +91,7 @@ class FakeFront:
         self.parts = {"store": True, "prefect": True, "worker": True, "listeners": True}
         self.stored = asyncio.Event()
         self.published: dict[str, Happening] = {}
+        self.letters: dict[str, DeadLetterView] = {}
         self.unavailable = False
         self.broken: Exception | None = None
 
@@ -231,6 +232,53 @@ class FakeFront:
         kept.state = "cancelled"
         kept.ended.set()
         return True
+
+    async def dead_letters(
+        self, principal: Principal, *, limit: int, kind: str | None, settled: bool, before: str | None
+    ) -> list[DeadLetterView]:
+        self._check_decider(principal, looking=True)
+        found = [
+            view
+            for view in sorted(self.letters.values(), key=lambda one: one.id, reverse=True)
+            if kind in (None, view.kind)
+            and (settled or view.state == "open")
+            and (before is None or view.id < before)
+        ]
+        return found[:limit]
+
+    async def dead_letter(self, principal: Principal, identifier: str) -> DeadLetterView | None:
+        self._check_decider(principal, looking=True)
+        return self.letters.get(identifier)
+
+    async def replay(
+        self, principal: Principal, identifier: str, *, confirmed: bool
+    ) -> DeadLetterView | None:
+        view = self._decided_by(principal, identifier)
+        if view is not None and view.doubtful and not confirmed:
+            raise NeedsConfirmation("It may have had effects.")
+        return self._decide(principal, view, "replayed")
+
+    async def discard(self, principal: Principal, identifier: str) -> DeadLetterView | None:
+        return self._decide(principal, self._decided_by(principal, identifier), "discarded")
+
+    def _decided_by(self, principal: Principal, identifier: str) -> DeadLetterView | None:
+        self._check_decider(principal)
+        view = self.letters.get(identifier)
+        if view is not None and view.state != "open":
+            raise BadArguments("It was decided before.")
+        return view
+
+    def _decide(self, principal: Principal, view: DeadLetterView | None, state: str) -> DeadLetterView | None:
+        if view is None:
+            return None
+        done = view.model_copy(update={"state": state, "settled_by": principal.name})
+        self.letters[view.id] = done
+        return done
+
+    @staticmethod
+    def _check_decider(principal: Principal, *, looking: bool = False) -> None:
+        if principal.role is not Role.OWNER and not (looking and principal.role is Role.AUDITOR):
+            raise Denied("Dead letters are for the owner and operators.")
 
     async def history(self, principal: Principal, *, limit: int = 50) -> list[dict[str, Any]]:
         lines: list[dict[str, Any]] = []
