@@ -72,7 +72,7 @@ class Sync(_Whole, SyncFolderItems):  # type: ignore[misc]
             return None
         item = elem[0]
         item_id = item.find(f"{_T}ItemId")
-        if item_id is None:
+        if item_id is None or not item_id.get("Id"):
             return None
         return Listed(
             id=item_id.get("Id", ""),

@@ -377,6 +377,44 @@ async def test_an_item_of_a_kind_that_nobody_knows_holds_nobody_up(
     assert heard.texts == ["usual"]
 
 
+@pytest.mark.parametrize(
+    ("field", "said", "heard_of_it"),
+    [
+        ("item:DateTimeReceived", "<t:DateTimeReceived>yesterday</t:DateTimeReceived>", ["odd"]),
+        ("item:DateTimeReceived", "", ["odd"]),
+        ("item:Size", "<t:Size>²</t:Size>", ["odd"]),
+        ("item:Size", f"<t:Size>{'9' * 5000}</t:Size>", ["odd"]),
+        ("message:IsRead", "<t:IsRead/>", ["odd"]),
+        (
+            "item:InternetMessageHeaders",
+            "<t:InternetMessageHeaders><t:X/></t:InternetMessageHeaders>",
+            ["odd"],
+        ),
+        (
+            "message:From",
+            "<t:From><t:Mailbox><t:RoutingType>EX</t:RoutingType></t:Mailbox></t:From>",
+            ["odd"],
+        ),
+        ("message:From", "<t:From/>", ["odd"]),
+        ("item:MimeContent", "<t:MimeContent>é</t:MimeContent>", [""]),
+        ("item:MimeContent", "", [""]),
+        ("item:MimeContent", "<t:MimeContent>Zm9v!</t:MimeContent>", []),
+        ("item:ItemClass", "", []),
+        ("", "", []),
+        ("", "<t:ItemId/>", []),
+    ],
+)
+async def test_odd_answers_hold_nobody_up(
+    driver: ExchangeDriver, heard: Heard, field: str, said: str, heard_of_it: list[str]
+) -> None:
+    item = driver.server.deliver(written("odd"), garbled={field: said})
+    item.received -= timedelta(minutes=1)
+    await driver.person_says("usual")
+    await hears(driver, heard, "usual")
+    assert sorted(heard.texts) == sorted([*heard_of_it, "usual"])
+    assert driver.server.configurations.kept
+
+
 async def test_large_mails_are_fetched_one_at_a_time(driver: ExchangeDriver, heard: Heard) -> None:
     for number in range(4):
         driver.server.deliver(written(f"large {number}"), size=7_000_000)

@@ -47,6 +47,8 @@ class Item:
     size: int = 0
     broken: str = ""
     """The response code that reading it ends with."""
+    garbled: dict[str, str] = field(default_factory=dict)
+    """XML that is told in place of what there is, by the field's URI; "" is the ItemId."""
     tag: str = "Message"
     """The element that tells of it."""
     sender: str = ""
@@ -219,7 +221,11 @@ def item_xml(item: Item, uris: Iterable[str], named: Iterable[tuple[Property, st
     }
     unknown = asked - shown.keys()
     assert not unknown, f"fields that this server does not know: {unknown}"
-    inside = "".join(tell() for uri, tell in shown.items() if uri in asked or uri in ("", "extended"))
+    inside = "".join(
+        item.garbled[uri] if uri in item.garbled else tell()
+        for uri, tell in shown.items()
+        if uri in asked or uri in ("", "extended")
+    )
     return f"<t:{item.tag}>{inside}</t:{item.tag}>"
 
 
