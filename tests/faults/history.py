@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +62,15 @@ class History:
     texts: list[str] = field(default_factory=list)
 
 
-def violations(history: History) -> list[str]:
+UNANSWERED: Final = frozenset({"failed"})
+"""How a message may end that is not answered: people are told why."""
+
+
+def violations(history: History, unanswered: frozenset[str] = UNANSWERED) -> list[str]:
     """Each broken promise in a line; nothing when all were kept."""
     return [
         *_same_message_for_same_key(history.sent),
-        *_all_end(history),
+        *_all_end(history, unanswered),
         *_effects(history),
         *_order(history),
         *(
@@ -112,7 +117,7 @@ def _same_message_for_same_key(sent: Iterable[Sent]) -> Iterator[str]:
             yield f"message {message} stands for {count} keys"
 
 
-def _all_end(history: History) -> Iterator[str]:
+def _all_end(history: History, unanswered: frozenset[str]) -> Iterator[str]:
     for key, message_id in {one.key: one.message_id for one in history.sent}.items():
         end = history.ended.get(message_id)
         if end is None:
@@ -120,10 +125,10 @@ def _all_end(history: History) -> Iterator[str]:
         elif end.state == "done":
             if end.replies != (key,):
                 yield f"{key} is done, and its answers are {end.replies}"
-        elif end.state != "failed":
+        elif end.state not in unanswered:
             yield f"{key} has not ended: {end.state} ({end.reason})"
         elif not end.reason or len(end.replies) != 1 or not end.replies[0].strip():
-            yield f"{key} failed, and people were told {end.replies} for the reason {end.reason!r}"
+            yield f"{key} {end.state}, and people were told {end.replies} for the reason {end.reason!r}"
 
 
 def _effects(history: History) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""An automation that fails as often as a test says; each attempt is a line, on the disk for good."""
+"""An automation that fails as long as a test says; each attempt is a line, on the disk for good."""
 
 from __future__ import annotations
 
@@ -11,31 +11,38 @@ from prefect import flow
 from parley import automation, step
 from tests.system.effects import leave
 
-FAILING: Final = "FAULTS_STATE"
-"""The environment variable that names the folder; while `failing` is in it, what is tried fails."""
+FOLDER: Final = "FAULTS_STATE"
+"""The environment variable that names the folder with the two files below."""
+
+ALERT_AFTER: Final = 5
 
 
-def failing() -> Path:
-    """The file that says so."""
-    return Path(os.environ[FAILING]) / "failing"
+def fails(folder: Path) -> Path:
+    """While this file is there, the usual way fails."""
+    return folder / "fails"
+
+
+def all_fails(folder: Path) -> Path:
+    """While this file is there, the alternative fails, too."""
+    return folder / "all-fails"
 
 
 def _alternative(key: str) -> str:
     leave(f"alternative:{key}")
-    if (Path(os.environ[FAILING]) / "failing-all").exists():
-        raise OSError("the alternative does not work either")
+    if all_fails(Path(os.environ[FOLDER])).exists():
+        raise OSError("nobody there either")
     return f"{key} by the other way"
 
 
 @step(back_off=(0.1, 0.1, 0.1), fallback=_alternative)
 def _try(key: str) -> str:
     leave(f"attempt:{key}")
-    if failing().exists():
+    if fails(Path(os.environ[FOLDER])).exists():
         raise ConnectionError("nobody there")
     return key
 
 
-@automation(command="attempt", summary="Try what may fail.", effect="write", alert_after=5)
+@automation(command="attempt", summary="Try what may fail.", effect="write", alert_after=ALERT_AFTER)
 @flow
 def attempt(key: str) -> str:
     return _try(key)

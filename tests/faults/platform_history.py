@@ -25,6 +25,8 @@ MOSTLY = 0.6
 """The share of messages that is answered on every platform, whatever dies."""
 
 _REPORT = re.compile(r"`?/(look|mark|linger)`? (was interrupted|failed)")
+_WAITS = re.compile(r"waiting: [^`]*`/(look|mark|linger)` is kept")
+"""What who asked is told once, while what the run needs is away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +111,7 @@ def violations(history: PlatformHistory) -> list[str]:
         *_effects(history),
         *_heard_once_in_order(history),
         *_notices(history),
+        *_told_to_wait_once(history),
         *_unexplained(history),
         *_hardly_answered(history),
         *(
@@ -263,10 +266,22 @@ def _notices(history: PlatformHistory) -> Iterator[str]:
             yield f"{', '.join(missing)}: not told in {room.platform} {room.place}"
 
 
+def _told_to_wait_once(history: PlatformHistory) -> Iterator[str]:
+    """Whose message it is about it does not say: no more often than messages were said there."""
+    for (platform, place), several in _by_place(history.said).items():
+        told = sum(
+            1
+            for seen in history.seen
+            if (seen.platform, seen.place) == (platform, place) and _WAITS.match(seen.text)
+        )
+        if told > len(several):
+            yield f"{platform} {place}: told {told} times to wait, for {len(several)} messages"
+
+
 def _unexplained(history: PlatformHistory) -> Iterator[str]:
     keys = {one.key for one in history.said}
     for seen in history.seen:
-        known = seen.text in keys or _REPORT.match(seen.text)
+        known = seen.text in keys or _REPORT.match(seen.text) or _WAITS.match(seen.text)
         if not known and not any(key in seen.text for key in history.notices):
             yield f"nobody asked for this in {seen.platform} {seen.place}: {seen.text[:200]}"
 

@@ -14,13 +14,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.faults.history import History, Sent, figures, violations
+from tests.faults import figures
+from tests.faults.history import History, Sent, violations
+from tests.faults.history import figures as of_history
 from tests.faults.load import People, crowding, open_flow_runs
 from tests.stack import Stack
 from tests.system.conftest import made
 from tests.system.effects import FILE, effects
 
-pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.serial, pytest.mark.timeout(900)]
 
 SIZE_MB = 96
 FULL_SECONDS = 6.0
@@ -67,11 +69,14 @@ def test_a_full_disk(stack: Stack, small_disk: Path) -> None:
         freed = time.monotonic()
         after = _mark(people, "after")
         assert people.outcome(after.message_id, freed + RECOVERY_SECONDS * crowding()).state == "done"
+        well = time.monotonic() - freed
         stack.until(stack.ready, RECOVERY_SECONDS * crowding(), "everything is well again")
         people.outcomes(90)
     assert before
     history.effects, history.open_runs = effects(file), open_flow_runs(stack, 30)
-    print(figures(history), "refused", len(refused), "free after", round(time.monotonic() - freed, 1))
+    figures.keep(
+        "disk_full", refused=len(refused), answered_after_space_s=round(well, 1), **of_history(history)
+    )
     assert violations(history) == [], stack.logs()
     assert not refused & set(history.effects)
     assert stack.stop() == 0

@@ -32,6 +32,7 @@ def end(history: History, message: str, **changes: object) -> None:
 FAULTS: dict[str, Callable[[History], object]] = {
     "a was acknowledged and is lost": lambda history: history.ended.pop("m1"),
     "a has not ended: running": lambda history: end(history, "m1", state="running"),
+    "a has not ended: expired": lambda history: end(history, "m1", state="expired"),
     "a failed, and people were told ()": lambda history: end(history, "m1", replies=()),
     "the reason None": lambda history: end(history, "m1", reason=None),
     "b is done, and its answers are ('b', 'b')": lambda history: end(history, "m2", replies=("b", "b")),
@@ -56,6 +57,16 @@ def test_a_broken_promise(fault: str) -> None:
     history = kept()
     FAULTS[fault](history)
     assert any(fault in one for one in violations(history)), violations(history)
+
+
+def test_an_end_that_is_borne() -> None:
+    history = kept()
+    end(history, "m1", state="expired")
+    assert violations(history, frozenset({"failed", "expired"})) == []
+    end(history, "m1", replies=())
+    assert violations(history, frozenset({"failed", "expired"})) == [
+        "a expired, and people were told () for the reason 'it died'"
+    ]
 
 
 def test_what_was_sent_side_by_side_has_no_order() -> None:

@@ -106,6 +106,9 @@ FAULTS: dict[str, Callable[[PlatformHistory], object]] = {
     "n1 was told 2 times in firm": lambda history: history.seen.append(seen("n1", 1, place="room:2")),
     "n1: not told in firm room": lambda history: hide(history, "n1", "firm"),
     "n1: not told in loose room": lambda history: hide(history, "n1", "loose"),
+    "firm alice: told 5 times to wait, for 4 messages": lambda history: history.seen.extend(
+        seen("waiting: nobody is there. `/mark` is kept, and runs later.", 101) for _ in range(5)
+    ),
     "nobody asked for this": lambda history: history.seen.append(seen("good morning", 120)),
     "loose: only 2 of 5": _silent,
     "hub was not back": lambda history: history.kills.append(Kill(role="hub", at=0, back=None, allowed=9)),
@@ -160,6 +163,12 @@ EXCUSED = [_uncertain, _never_taken, _unreached, _in_dead_hands, _in_hands_that_
 def test_a_history_in_order() -> None:
     assert violations(kept()) == []
     assert unfinished(kept()) == []
+
+
+def test_told_to_wait() -> None:
+    history = kept()
+    history.seen.append(seen("waiting: nobody is there. `/mark` is kept, and runs later.", 101))
+    assert violations(history) == []
 
 
 @pytest.mark.parametrize("fault", FAULTS)
