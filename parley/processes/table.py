@@ -88,7 +88,8 @@ def _worker(settings: Settings) -> Program:
         argv=_python("parley.runs.worker"),
         environment=environment.client_environment(settings, "worker"),
         stage=1,
-        grace=25,
+        # 20 s for running runs, 5 s to end the others, and time to tell the hub of each.
+        grace=32,
     )
 
 

@@ -11,7 +11,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Type, cast  # noqa: UP035
 from uuid import UUID
 
@@ -48,6 +49,15 @@ logger = logging.getLogger(__name__)
 
 STOP_PATIENCE: Final = 20.0
 """Seconds that running runs get to finish when the worker is told to stop."""
+
+HEAR_PATIENCE: Final = 5.0
+"""Seconds after that within which the hub takes the ends of the last ones."""
+
+SETTLE_PATIENCE: Final = 2.0
+"""Seconds after that which Prefect gets to take their states."""
+
+TOLD_FIRST: Final = frozenset({"crashed", "timed-out", "cancelled"})
+"""Ends that are what they are, whatever Prefect's state says: told before that is put right when time is short."""
 
 CANCELLING_SECONDS: Final = 2.0
 """How often Prefect is asked which of the runs here are to be cancelled."""
@@ -117,6 +127,9 @@ class ParleyWorker(BaseWorker[ParleyJobConfiguration, ParleyVariables, ParleyWor
         self._registered: dict[UUID, RunOrder] = {}
         self._following: set[str] = set()
         self._ending: set[str] = set()
+        self._told: set[str] = set()
+        self._was_told = asyncio.Event()
+        self._winding_down = False
         self._variables: dict[str, tuple[float, dict[str, Any]]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -148,8 +161,12 @@ class ParleyWorker(BaseWorker[ParleyJobConfiguration, ParleyVariables, ParleyWor
 
     async def wind_down(self) -> None:
         """Stop taking orders, see the running ones to their end, and tell the hub of each."""
+        self._winding_down = True
         await self.crew.stop(STOP_PATIENCE)
         await self._hub_heard_of_all()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_PATIENCE):
+                await self._none_of(lambda: self._ending)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -159,11 +176,18 @@ class ParleyWorker(BaseWorker[ParleyJobConfiguration, ParleyVariables, ParleyWor
 
     async def _hub_heard_of_all(self) -> None:
         try:
-            async with asyncio.timeout(5):
-                while self._ending or self._following:
-                    await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+            async with asyncio.timeout(HEAR_PATIENCE):
+                await self._none_of(self._untold)
         except TimeoutError:
-            logger.warning("the hub could not be told of %d ended runs", len(self._ending | self._following))
+            logger.warning("the hub could not be told of %d ended runs", len(self._untold()))
+
+    async def _none_of(self, left: Callable[[], set[str]]) -> None:
+        while left():
+            self._was_told.clear()
+            await self._was_told.wait()
+
+    def _untold(self) -> set[str]:
+        return (self._ending | self._following) - self._told
 
     # -- the hub
 
@@ -273,17 +297,28 @@ class ParleyWorker(BaseWorker[ParleyJobConfiguration, ParleyVariables, ParleyWor
         self._ending.add(flow_run_id)
         self._following.discard(flow_run_id)
         try:
-            outcome = await self._settled(flow_run_id, outcome)
-            logger.info("flow run %s: %s %s %s", flow_run_id, outcome.how, outcome.state, outcome.reason)
-            ended = RunEnded(
-                flow_run_id=flow_run_id, how=outcome.how, state=outcome.state, reason=outcome.reason
-            )
+            if self._winding_down and outcome.how in TOLD_FIRST:
+                # There is little time left, and Prefect may need all of it: its state the hub can mend later.
+                await self._tell(flow_run_id, outcome)
+                await self._settled(flow_run_id, outcome)
+            else:
+                await self._tell(flow_run_id, await self._settled(flow_run_id, outcome))
+        finally:
+            self._ending.discard(flow_run_id)
+            self._told.discard(flow_run_id)
+            self._was_told.set()
+
+    async def _tell(self, flow_run_id: str, outcome: Outcome) -> None:
+        logger.info("flow run %s: %s %s %s", flow_run_id, outcome.how, outcome.state, outcome.reason)
+        ended = RunEnded(flow_run_id=flow_run_id, how=outcome.how, state=outcome.state, reason=outcome.reason)
+        try:
             if self.hub is not None:
                 await self.hub.call("run_ended", ended, timeout=None)
         except LinkError as error:
             logger.warning("the hub was not told that flow run %s has ended: %s", flow_run_id, error)
         finally:
-            self._ending.discard(flow_run_id)
+            self._told.add(flow_run_id)
+            self._was_told.set()
 
     async def _settled(self, flow_run_id: str, outcome: Outcome) -> Outcome:
         if self._client is None:
