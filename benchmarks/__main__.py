@@ -13,7 +13,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks import accept, answer, case, connector, imports, memory, rows, runs, stacks, start, store
+from benchmarks import (
+    accept,
+    answer,
+    case,
+    connector,
+    flat,
+    imports,
+    memory,
+    rows,
+    runs,
+    stacks,
+    start,
+    store,
+)
 from benchmarks.rows import Row
 
 BENCHMARKS: Final[Mapping[str, Callable[[float], list[Row]]]] = {
@@ -26,6 +39,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[float], list[Row]]]] = {
     "import": imports.measure,
     "connector": connector.measure,
     "case": case.measure,
+    "flat": flat.measure,
 }
 """By the first word of their rows' names."""
 

@@ -13,6 +13,7 @@ import pytest
 
 import connectors
 from benchmarks import __main__ as program
+from benchmarks import flat
 from benchmarks.case_schedule import PEOPLE, busiest_minute, excerpt, whole_day
 from benchmarks.rows import Row, percentile, scaled, table, write
 from benchmarks.sdks import PEERS
@@ -32,6 +33,7 @@ NAMES = {
     "import": ["import.connectors_ms"],
     "connector": [f"connector.{name}.per_s" for name in PEERS],
     "case": ["case.answer_p50_ms", "case.answer_p95_ms", "case.lost"],
+    "flat": [*(f"flat.{name}_ms" for name in flat.WORK), "flat.retention_commit_p99_ms"],
 }
 WITHOUT_PEER = {"case.lost"}
 MAY_BE_NOTHING = {"case.lost"}

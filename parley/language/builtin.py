@@ -56,7 +56,7 @@ _SUMMARIES = {
 _LOOKS_AFTER = ("owner", "operator", "auditor")
 """Roles that `/status` tells how long things take."""
 
-MOST_LOOKED_AT = 500
+MOST_LOOKED_AT = 200
 """Of a person's own requests, the newest first, in which `/why` looks."""
 
 _DURATION = re.compile(r"(\d{1,4})\s*(m|min|h|d)?", re.ASCII)

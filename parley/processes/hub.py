@@ -12,7 +12,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Container
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -60,6 +59,7 @@ from parley.processes.admin import Admin
 from parley.processes.configuration import Configuration
 from parley.processes.event_desk import EventDesk
 from parley.processes.front import Desk, HubFront
+from parley.processes.housekeeping import Housekeeping
 from parley.processes.measuring import Measuring
 from parley.processes.switchboard import Switchboard
 from parley.processes.undelivered import Undelivered
@@ -81,7 +81,6 @@ from parley.runs.requests import QueuedRun, run_token
 from parley.settings import File, Settings, load
 from parley.store import schema
 from parley.store.engine import Store
-from parley.store.retention import Kept, sweep
 from parley.store.sealed import holds_sealed_rows, refuse_wrong_key
 from parley.web.serve import serve
 
@@ -115,6 +114,7 @@ class Hub:
         self.vitals: Vitals = Vitals(self)
         self.audit: Audit = Audit(keyring)
         self.measuring: Measuring = Measuring(self)
+        self.housekeeping: Housekeeping = Housekeeping(store, self.metrics, lambda: self.file.retention)
         self.prefect: PrefectApi = PrefectApi(
             settings.api_url,
             os.environ.get("PREFECT_API_AUTH_STRING", ""),
@@ -509,7 +509,7 @@ class Hub:
                 self.backlog.run(),
                 self.console.listen(self.accept_at_desk),
                 self.configuration.watch(self._file_changed, self._file_refused),
-                self._keep_house(),
+                self.housekeeping.run(),
                 self.measuring.run(),
             ):
                 self._later(work)
@@ -526,20 +526,6 @@ class Hub:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _keep_house(self) -> None:
-        while True:
-            await asyncio.sleep(3600)
-            try:
-                await self._erase()
-            except ParleyError as error:
-                logger.warning("retention: %s", error)
-
-    async def _erase(self) -> None:
-        days = self.file.retention
-        kept = Kept(bodies=timedelta(days=days.bodies_days), keys=timedelta(days=days.keys_days))
-        erased = await sweep(self.store, now(), kept)
-        logger.info("retention: %s", erased)
 
     async def _file_changed(self, old: File, new: File) -> None:
         changed = [name for name in File.model_fields if getattr(old, name) != getattr(new, name)]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.store import schema
 from parley.store.engine import Store
-from parley.store.retention import BATCH, Erased, Kept, erase_expired, sweep
+from parley.store.retention import BATCH, REST, Erased, Kept, erase_expired, sweep
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ERASE = START + timedelta(days=30)
@@ -265,3 +267,33 @@ async def test_threads_in_which_nothing_was_said_for_long_are_forgotten(store: S
     await store.write(links)
     assert (await sweep(store, START + Kept().keys)).links == 1
     assert await store.read(lambda conn: conn.scalar(sa.select(schema.thread_link.c.id))) == "new"
+
+
+async def test_a_sweep_leaves_the_store_to_others_most_of_the_time(store: Store) -> None:
+    async def fill(conn: AsyncConnection) -> None:
+        await place(conn)
+        for number in range(BATCH * 12):
+            await message(conn, f"m{number}")
+
+    await store.write(fill)
+    spans: list[float] = []
+    store.measured_by(lambda _writes, seconds: spans.append(seconds))
+    began = time.monotonic()
+    assert (await sweep(store, ERASE)).bodies == BATCH * 12
+    took = time.monotonic() - began
+    assert len(spans) >= 12
+    assert sum(spans) < took / (1 + REST) * 1.2
+
+
+async def test_others_write_while_a_sweep_goes_on(store: Store) -> None:
+    async def fill(conn: AsyncConnection) -> None:
+        await place(conn)
+        for number in range(BATCH * 20):
+            await message(conn, f"m{number}")
+
+    await store.write(fill)
+    sweeping = asyncio.create_task(sweep(store, FORGET))
+    for number in range(20):
+        await store.write(lambda conn, number=number: message(conn, f"new-{number}"))  # type: ignore[misc]
+        assert number > 10 or not sweeping.done()
+    assert (await sweeping).messages >= BATCH * 20
