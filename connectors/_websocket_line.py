@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -108,8 +108,11 @@ class Line:
         self._socket, self._sort = socket, sort
         self._over = asyncio.Event()
         self._answers: dict[str, asyncio.Future[Any]] = {}
+        self._unsent: list[bytes] = []
+        self._to_acknowledge = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.attach(self._read())
+        self.attach(self._acknowledge())
 
     def attach(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside the connection, for as long as it lasts; it ends the connection by raising."""
@@ -135,6 +138,15 @@ class Line:
             await self._socket.send(text)
         except _connection_closed():
             raise Unknown("The connection ended while we sent.") from None
+
+    def acknowledge(self, text: str) -> None:
+        """Send a frame that nothing answers, in one piece with others of the same moment.
+
+        One that does not arrive does no harm: the peer says again what it is about.
+        """
+        if len(self._unsent) < BACKLOG:
+            self._unsent.append(text.encode())
+            self._to_acknowledge.set()
 
     async def ask(self, key: str, text: str | None, within: float) -> Any:
         """Send a frame, if any, and return what answers it. Raises `Unreachable`; `Unknown` without an answer."""
@@ -206,6 +218,23 @@ class Line:
         except Exception as error:
             log.exception("a connection failed by itself")
             self.end(Unreachable(f"The connection failed ({type(error).__name__})."))
+
+    async def _acknowledge(self) -> None:
+        while True:
+            await self._to_acknowledge.wait()
+            self._to_acknowledge.clear()
+            unsent, self._unsent = self._unsent, []
+            if self.is_open:
+                self._send_in_one(unsent)
+            with suppress(OSError):  # why it ended is said by `_read`
+                await self._socket.drain()
+
+    def _send_in_one(self, frames: Sequence[bytes]) -> None:
+        # The library writes each frame by itself: of small ones that is most of what they cost, on both sides.
+        protocol = self._socket.protocol
+        for frame in frames:
+            protocol.send_text(frame)
+        self._socket.transport.write(b"".join(protocol.data_to_send()))
 
     async def _read(self) -> None:
         from websockets.exceptions import ConnectionClosed

@@ -153,7 +153,7 @@ class WebSocket(Connector):
                 await self._line.store(accept, heard)
             acknowledged = ack_frame(self._protocol, frame)
             if acknowledged:
-                await line.tell(acknowledged)
+                line.acknowledge(acknowledged)
 
         await self._line.listen(f"websocket {self.account}", handle)
 

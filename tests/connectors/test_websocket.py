@@ -559,10 +559,22 @@ async def test_many_frames_in_one_packet_are_all_heard(driver: WebSocketDriver, 
     """More than may wait: they need not wait, but for those who handle them to have a turn."""
     async with hearing(driver.connector("a"), inbox):
         await eventually(lambda: driver.fake.logins == 1, "the login")
-        said = [f"{number}" for number in range(2500)]
-        for text in said:
-            await driver.fake.say(text)
-        assert [heard.text for heard in await inbox.holds(len(said))] == said
+        said = [await driver.fake.say(f"{number}") for number in range(2500)]
+        assert [heard.native_id for heard in await inbox.holds(len(said))] == said
+        await eventually(lambda: len(driver.fake.taken) == len(said), "their acknowledgements")
+        assert driver.fake.taken == said
+
+
+async def test_what_is_stored_is_acknowledged_before_we_go(driver: WebSocketDriver) -> None:
+    async def accept(event: Event) -> Accepted:
+        listening.cancel()
+        return Accepted(id=event.native_id, new=True)
+
+    listening = asyncio.create_task(driver.connector("a").listen(accept))
+    await eventually(lambda: driver.fake.logins == 1, "the login")
+    said = await driver.fake.say("hello")
+    await asyncio.wait({listening})
+    await eventually(lambda: driver.fake.taken == [said], "the acknowledgement")
 
 
 class Wire:
