@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
+import sys
 import time
 import zlib
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.policy import SMTP
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,8 +26,9 @@ from tests.fakes._driver import eventually
 from tests.fakes._ews_soap import M
 from tests.fakes.exchange import TAKEN, ExchangeDriver
 from tests.fakes.mail import letter
+from tests.stack import ROOT, plain_environment
 
-PAGE = 512
+PAGE, BATCH = 512, 20
 
 
 @pytest_asyncio.fixture
@@ -178,6 +184,51 @@ async def test_a_kill_in_the_middle_of_a_page_loses_nothing(driver: ExchangeDriv
     driver.server.refuse.clear()
     await hears(driver, heard, *texts[20:])
     assert heard.texts == texts[20:], "what was accepted and not marked comes again, and nothing else does"
+
+
+async def test_killed_processes_lose_nothing(driver: ExchangeDriver, tmp_path: Path) -> None:
+    ids = [await driver.person_says(f"mail {number}") for number in range(400)]
+    inbox = tmp_path / "inbox"
+    inbox.touch()
+
+    def lines() -> list[str]:
+        return inbox.read_text().splitlines()
+
+    kills = (7, 50, 133, 301)
+    for kill_at in kills:
+        async with listener(driver, inbox) as process:
+            await eventually(partial(lambda at: len(lines()) >= at, kill_at), f"{kill_at} mails", within=60)
+            assert process.returncode is None, "it is killed, and does not end by itself"
+    async with listener(driver, inbox):
+        await eventually(lambda: set(lines()) >= set(ids), "all mails", within=60)
+        await settled(driver)
+    assert set(lines()) == set(ids)
+    # Each kill has at most one batch told again, and what was just being written.
+    told = len(lines())
+    assert told <= len(ids) + len(kills) * (BATCH + 1)
+    last = await driver.person_says("the last one")
+    async with listener(driver, inbox):
+        await eventually(lambda: last in lines(), "the last one", within=60)
+    assert lines()[told:] == [last], "the state was kept"
+
+
+@asynccontextmanager
+async def listener(driver: ExchangeDriver, inbox: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process that listens, and is killed when the test leaves here."""
+    settings = driver.settings()
+    clear = settings.model_dump(mode="json") | {"password": settings.password.get_secret_value()}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "tests.connectors.exchange_listener", str(inbox)),
+        env=plain_environment() | {"PYTHONPATH": str(ROOT), "EXCHANGE_SETTINGS": json.dumps(clear)},
+        cwd=ROOT,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def test_what_was_accepted_is_marked_when_a_listener_ends(driver: ExchangeDriver, heard: Heard) -> None:
