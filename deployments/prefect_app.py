@@ -16,6 +16,7 @@ from prefect.server.database import provide_database_interface
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
+from deployments import lean_http, lean_server
 from deployments.sqlite_connection import use_one_connection
 from parley.runs import pool
 
@@ -79,7 +80,10 @@ def make_app(content_policy: str) -> PageHeaders:
     """Return Prefect's application on the database that the environment names, fetching nothing from outside."""
     use_one_connection()
     stay_offline()
-    return PageHeaders(create_app(final=True), content_policy)
+    lean_server.install()
+    app = create_app(final=True)
+    lean_http.make_lean(app)
+    return PageHeaders(app, content_policy)
 
 
 def prefect_application(app: PageHeaders) -> FastAPI:

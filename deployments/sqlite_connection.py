@@ -21,6 +21,8 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
+from deployments.inline_sqlite import InlineConnection
+
 CONNECTION_TIMEOUT_SECONDS: Final = 10.0
 """How long a request waits for the connection before it is answered 503, which Prefect's clients try again."""
 
@@ -57,15 +59,26 @@ class OneConnection(AioSqliteConfiguration):
             self.connection_url,
             echo=self.echo,
             paramstyle="named",  # as Prefect has it: aiosqlite was seen to mix up positional ones
-            connect_args={"timeout": self.timeout} if self.timeout is not None else {},
             poolclass=PatientPool,
             pool_size=1,
             max_overflow=0,
             pool_timeout=CONNECTION_TIMEOUT_SECONDS,
+            async_creator=self._connection,
         )
         event.listen(engine.sync_engine, "connect", self.setup_sqlite)
+        event.listen(engine.sync_engine, "connect", _never_block)
         event.listen(engine.sync_engine, "begin", self.begin_sqlite_stmt)
         return engine
+
+    async def _connection(self) -> InlineConnection:
+        return InlineConnection(sa.make_url(self.connection_url).database or ":memory:")
+
+
+def _never_block(connection: Any, _: Any) -> None:
+    # After Prefect's own settings: a locked database is waited for in `InlineConnection`, not in a call that blocks.
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA busy_timeout = 0")
+    cursor.close()
 
 
 class JoiningInterface(PrefectDBInterface):

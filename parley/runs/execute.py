@@ -4,9 +4,7 @@ Prefect opens a client, and a TLS context for it, for every run. An `Executor` o
 synchronous client, keeps them open, and runs one flow after another with them: the engine, tasks and `get_client()` in
 a flow find them, since all of those look into Prefect's client contexts first.
 
-At each start the engine also tells the server the retries and the version of the flow, in a request of its own. An
-automation has no flow-level retries, which is what the server assumes without being told, and the run names its
-deployment's version: these clients leave that request out, and send every other one.
+These clients leave out two requests of each start that say or ask nothing: see `parley.runs.brief`.
 
 Forking: importing this module, `prefect`, its engine and flows starts no thread (a test holds that), so a parent may
 import all of it and fork. Threads start with the first log line of a run (`APILogWorkerThread`), the first event
@@ -23,10 +21,9 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, Self, TypeVar, cast
 
-import httpx
 from prefect import Flow
 from prefect.client.orchestration import PrefectClient, SyncPrefectClient
-from prefect.client.schemas.objects import FlowRun, FlowRunPolicy, State
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import AsyncClientContext, SyncClientContext
 from prefect.events.worker import EventsWorker
 from prefect.exceptions import Abort, Pause
@@ -35,13 +32,12 @@ from prefect.logging.handlers import APILogWorker
 from prefect.utilities.callables import get_call_parameters, parameters_to_args_kwargs
 
 from parley.runs import lean
+from parley.runs.brief import be_brief, starting
 from parley.runs.guard import HeldElsewhere
 
 T = TypeVar("T")
 
 FLUSH_SECONDS: Final = 5.0
-
-_TOLD_AT_START: Final = frozenset({"flow_run_id", "flow_version", "empirical_policy"})
 
 
 class Relinquished(Exception):
@@ -62,7 +58,7 @@ async def open_clients() -> AsyncIterator[PrefectClient]:
     """Open this process's two clients for the length of a block; tasks made inside find them too."""
     with SyncClientContext() as sync_clients:
         async with AsyncClientContext() as clients:
-            _be_brief(clients.client, sync_clients.client)
+            be_brief(clients.client, sync_clients.client)
             yield clients.client
 
 
@@ -74,7 +70,8 @@ async def execute(flow: Flow[..., Any], flow_run: FlowRun) -> State[Any]:
     """
     parameters = _startable(flow, flow_run)
     try:
-        state = await run_flow_async(flow, flow_run, parameters, return_type="state")
+        with starting(flow_run):
+            state = await run_flow_async(flow, flow_run, parameters, return_type="state")
     except (Abort, Pause) as gone:
         raise _relinquished(gone) from gone
     return cast("State[Any]", state)
@@ -84,7 +81,8 @@ def execute_sync(flow: Flow[..., Any], flow_run: FlowRun) -> State[Any]:
     """Run a synchronous flow in this thread; as `execute` in all else. No event loop may be running in the thread."""
     parameters = _startable(flow, flow_run)
     try:
-        state = run_flow_sync(flow, flow_run, parameters, return_type="state")
+        with starting(flow_run):
+            state = run_flow_sync(flow, flow_run, parameters, return_type="state")
     except (Abort, Pause) as gone:
         raise _relinquished(gone) from gone
     return cast("State[Any]", state)
@@ -133,31 +131,6 @@ class Executor:
         if flow.isasync:
             return self.call(execute(flow, flow_run))
         return self._context.run(execute_sync, flow, flow_run)
-
-
-def _be_brief(client: PrefectClient, sync_client: SyncPrefectClient) -> None:
-    """Have both leave out the update that says nothing; see the module's text."""
-    update, update_sync = client.update_flow_run, sync_client.update_flow_run
-
-    async def update_flow_run(*args: Any, **told: Any) -> httpx.Response:
-        return httpx.Response(204) if _says_nothing(args, told) else await update(*args, **told)
-
-    def update_flow_run_sync(*args: Any, **told: Any) -> httpx.Response:
-        return httpx.Response(204) if _says_nothing(args, told) else update_sync(*args, **told)
-
-    client.update_flow_run = update_flow_run  # type: ignore[method-assign]
-    sync_client.update_flow_run = update_flow_run_sync  # type: ignore[method-assign]
-
-
-def _says_nothing(args: tuple[Any, ...], told: dict[str, Any]) -> bool:
-    """Whether this is the engine's update at a start, with a policy that means the same as an empty one.
-
-    One with retries that whoever made the run asked for, or that has seen a pause, is not.
-    """
-    policy = told.get("empirical_policy")
-    if args or told.keys() != _TOLD_AT_START or not isinstance(policy, FlowRunPolicy):
-        return False
-    return not (policy.retries or policy.pause_keys or policy.resuming or policy.retry_type)
 
 
 def flush() -> None:

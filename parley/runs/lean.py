@@ -21,55 +21,25 @@ avoidable cost, a client and its TLS context a run, needs no patch: see `parley.
 from __future__ import annotations
 
 import contextvars
-import hashlib
-import inspect
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, Final
 from uuid import UUID
 
-import prefect
 from prefect import _flow_run_suspension as suspension
 from prefect import flow_engine, results
 from prefect.client.schemas.objects import State
-from prefect.logging import get_logger
 from prefect.settings import get_current_settings
+
+from parley.runs import patches
+from parley.runs.patches import Patch, source_digest
+
+__all__ = ["PATCHES", "Patch", "install", "lean", "request_suspension", "source_digest", "uninstall"]
 
 STORAGE_SECONDS: Final = 60.0
 """For how long the server's default result storage is remembered: a change there is taken up within this time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patch:
-    """One function of Prefect and what takes its place where its source has one of the known digests."""
-
-    module: ModuleType
-    name: str
-    known: frozenset[str]
-    replace: Callable[[Any], Any]
-
-    @property
-    def target(self) -> str:
-        """Return the function's full name, for messages."""
-        return f"{self.module.__name__}.{self.name}"
-
-    def fits(self) -> bool:
-        """Return whether the installed Prefect has the function that this patch was written against."""
-        function = getattr(self.module, self.name, None)
-        return function is not None and source_digest(function) in self.known
-
-
-def source_digest(function: Any) -> str:
-    """Return a short digest of a function's source, decorators included; empty where the source cannot be read."""
-    try:
-        source = inspect.getsource(inspect.unwrap(function))
-    except (OSError, TypeError):
-        return ""
-    return hashlib.sha256(source.encode()).hexdigest()[:16]
 
 
 def install() -> list[str]:
@@ -77,31 +47,12 @@ def install() -> list[str]:
 
     Called once before the first run, in the parent of forked children or in each; a second call changes nothing.
     """
-    missing = []
-    for patch in PATCHES:
-        present = getattr(patch.module, patch.name, None)
-        if present is not None and hasattr(present, "__parley_lean__"):
-            continue
-        if patch.fits():
-            _put(patch, present)
-        else:
-            missing.append(patch.target)
-    if missing:
-        get_logger("parley").warning(
-            "Prefect %s is not the one that the lean engine was written against: %s as Prefect has it. "
-            "Runs are as correct as ever, and slower.",
-            prefect.__version__,
-            ", ".join(missing),
-        )
-    return missing
+    return patches.install(PATCHES)
 
 
 def uninstall() -> None:
     """Put Prefect's own functions back."""
-    for patch in PATCHES:
-        original = getattr(getattr(patch.module, patch.name, None), "__parley_lean__", None)
-        if original is not None:
-            setattr(patch.module, patch.name, original)
+    patches.uninstall(PATCHES)
 
 
 @contextmanager
@@ -120,12 +71,6 @@ def request_suspension(flow_run_id: UUID, state: State) -> bool:
     `state` is the Suspended state that the server holds. The run ends at its next step, as with Prefect's observer.
     """
     return suspension.mark_flow_run_suspension_requested(flow_run_id, state)
-
-
-def _put(patch: Patch, original: Any) -> None:
-    replacement = patch.replace(original)
-    replacement.__parley_lean__ = original
-    setattr(patch.module, patch.name, replacement)
 
 
 def _no_observer(_: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The update that Prefect's engine sends at each start is left out where it says nothing, and only there."""
+"""Two requests that Prefect's engine makes at each start are left out where they say nothing, and only there."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ import subprocess
 import sys
 from types import SimpleNamespace
 from typing import Any, cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from prefect.client.schemas.objects import FlowRunPolicy
+from prefect.client.schemas.objects import FlowRun, FlowRunPolicy
+from prefect.client.schemas.responses import (
+    OrchestrationResult,
+    SetStateStatus,
+    StateAcceptDetails,
+    StateRejectDetails,
+)
+from prefect.states import Cancelled, Running
 
-from parley.runs import execute
+from parley.runs.brief import be_brief, starting
 from tests.prefect_fixture import PrefectServer, plain_environment
 
 PROGRAM = """
@@ -62,8 +69,9 @@ with Executor() as executor:
             asked.clear()
             state = executor.run(wanted, run)
             patched = [one for one in asked if one.startswith("PATCH")]
+            read = asked.count(f"GET {run.id}")
             after = executor.call(executor.client.read_flow_run(run.id))
-            seen[f"{wanted.name} {retries}"] = [state.name, len(patched), after.empirical_policy.retries or 0]
+            seen[f"{wanted.name} {retries}"] = [state.name, len(patched), read, after.empirical_policy.retries or 0]
 print(json.dumps(seen))
 """
 
@@ -73,9 +81,41 @@ class Told:
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
-        self.client = SimpleNamespace(update_flow_run=self._update)
-        self.sync_client = SimpleNamespace(update_flow_run=self._update_sync)
-        execute._be_brief(cast("Any", self.client), cast("Any", self.sync_client))
+        self.reads: list[UUID] = []
+        self.answer = OrchestrationResult[Any](
+            state=Running(), status=SetStateStatus.ACCEPT, details=StateAcceptDetails()
+        )
+        self.client = SimpleNamespace(
+            update_flow_run=self._update, set_flow_run_state=self._set_state, read_flow_run=self._read
+        )
+        self.sync_client = SimpleNamespace(
+            update_flow_run=self._update_sync,
+            set_flow_run_state=self._set_state_sync,
+            read_flow_run=self._read_sync,
+        )
+        be_brief(cast("Any", self.client), cast("Any", self.sync_client))
+
+    def start(self, run: FlowRun) -> list[FlowRun]:
+        """What either client's first read after the start returns."""
+        with starting(run):
+            asyncio.run(self.client.set_flow_run_state(run.id, Running()))
+            first = asyncio.run(self.client.read_flow_run(run.id))
+        with starting(run):
+            self.sync_client.set_flow_run_state(run.id, Running())
+            return [first, self.sync_client.read_flow_run(run.id)]
+
+    async def _set_state(self, *_: Any) -> OrchestrationResult[Any]:
+        return self.answer
+
+    def _set_state_sync(self, *_: Any) -> OrchestrationResult[Any]:
+        return self.answer
+
+    async def _read(self, run: UUID) -> FlowRun:
+        return self._read_sync(run)
+
+    def _read_sync(self, run: UUID) -> FlowRun:
+        self.reads.append(run)
+        return FlowRun(id=run, flow_id=uuid4(), name="read")
 
     async def _update(self, *_: Any, **told: Any) -> httpx.Response:
         return self._update_sync(**told)
@@ -120,6 +160,53 @@ def test_any_other_update_is_sent() -> None:
     assert len(told.calls) == 2
 
 
+def run(**values: Any) -> FlowRun:
+    return FlowRun.model_validate({"flow_id": uuid4(), "name": "handed"} | values)
+
+
+def test_a_run_that_has_just_been_handed_over_is_not_read_again() -> None:
+    told, handed = Told(), run()
+
+    for known in told.start(handed):
+        assert (known.id, known.name, known.run_count) == (handed.id, "handed", 1)
+        assert known.state == told.answer.state
+        assert known.start_time
+    assert told.reads == []
+
+
+def test_the_second_read_asks_the_server() -> None:
+    told, handed = Told(), run()
+    with starting(handed):
+        asyncio.run(told.client.set_flow_run_state(handed.id, Running()))
+        names = [asyncio.run(told.client.read_flow_run(handed.id)).name for _ in range(2)]
+
+    assert names == ["handed", "read"]
+
+
+@pytest.mark.parametrize("values", [{"run_count": 1}, {"start_time": "2026-01-01T00:00:00Z"}])
+def test_a_run_that_has_run_before_is_read(values: dict[str, Any]) -> None:
+    told, handed = Told(), run(**values)
+
+    assert [known.name for known in told.start(handed)] == ["read", "read"]
+
+
+def test_a_run_that_was_not_let_start_is_read() -> None:
+    told, handed = Told(), run()
+    told.answer = OrchestrationResult[Any](
+        state=Cancelled(), status=SetStateStatus.REJECT, details=StateRejectDetails(reason="cancelled")
+    )
+
+    assert [known.name for known in told.start(handed)] == ["read", "read"]
+
+
+def test_nothing_is_known_once_the_run_is_over() -> None:
+    told, handed = Told(), run()
+    with starting(handed):
+        asyncio.run(told.client.set_flow_run_state(handed.id, Running()))
+
+    assert asyncio.run(told.client.read_flow_run(handed.id)).name == "read"
+
+
 @pytest.mark.prefect
 def test_a_run_starts_without_the_update_and_keeps_retries_that_were_asked_for(
     prefect_server: PrefectServer,
@@ -134,8 +221,8 @@ def test_a_run_starts_without_the_update_and_keeps_retries_that_were_asked_for(
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {
-        "once None": ["Completed", 0, 0],
-        "once 2": ["Completed", 1, 2],
-        "once-sync None": ["Completed", 0, 0],
-        "once-sync 2": ["Completed", 1, 2],
+        "once None": ["Completed", 0, 0, 0],
+        "once 2": ["Completed", 1, 0, 2],
+        "once-sync None": ["Completed", 0, 0, 0],
+        "once-sync 2": ["Completed", 1, 0, 2],
     }
