@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -146,3 +147,19 @@ async def test_a_child_that_cannot_leave_is_killed(stack: Stack) -> None:
     family = {process.pid for process in stack.family()}
     assert await stack.stop() == 0
     await stack.all_gone(family)
+
+
+async def test_a_stopping_worker_tells_the_hub_although_prefect_does_not_answer(
+    stack: Stack, prefect_server: PrefectServer
+) -> None:
+    """Who is stopped has little time: the hub hears of a run that had to be ended before Prefect's state is right."""
+    run = await stack.order("lasting_sync", seconds=300)
+    await stack.noted("entered")
+    prefect_server.process.send_signal(signal.SIGSTOP)
+    stopping = asyncio.create_task(stack.stop())
+    try:
+        async with asyncio.timeout(32):  # what the supervisor gives it
+            assert (await stack.hub.wait_for("run_ended", flow_run_id=run))["how"] == "crashed"
+    finally:
+        prefect_server.process.send_signal(signal.SIGCONT)
+        assert await stopping == 0
