@@ -2,8 +2,9 @@
 
 Two hubs in this process, without Prefect and without platforms: one with a handful of automations and people and
 nothing said yet, and one with a thousand automations, ten thousand people and a million messages. Each thing is done in
-both by turns. Messages are counted from the event at the hub to everything that it led to being committed. The goal is
-that the full one takes at most a fifth longer.
+both by turns. Messages are counted from the event at the hub to everything that it led to being committed. Figures are
+processor time of the hub, SQLite's included, which a busy machine hardly changes; the time on the clock, in which
+a commit waits for the disk, is told beside it. The goal is that the full one takes at most a fifth more.
 
 Then the full one's retention has everything to thin at once, while messages keep coming: what a commit waits for it.
 """
@@ -77,18 +78,20 @@ class _Sizes:
 
 
 def _row(name: str, full: _Taken, few: _Taken, conditions: dict[str, Any]) -> Row:
-    here, there = statistics.median(full.wall), statistics.median(few.wall)
-    processor = statistics.median(full.processor) / statistics.median(few.processor)
+    here, there = statistics.median(full.processor), statistics.median(few.processor)
     return Row(
         name=f"flat.{name}_ms",
-        unit="ms",
+        unit="ms processor",
         ours=here,
         peer="the empty system",
         theirs=there,
         ratio=there / here,
-        n=len(full.wall),
+        n=len(full.processor),
         conditions=conditions
-        | {"times_longer": round(here / there, 3), "processor_times": round(processor, 3)},
+        | {
+            "times_as_much": round(here / there, 3),
+            "clock_p50_ms": [round(statistics.median(one.wall), 2) for one in (full, few)],
+        },
     )
 
 

@@ -28,10 +28,12 @@ SMALL = frozenset(
         "event_reader",
         "lease",
         "CONSTANT",
-        "anon_1",
     )
 )
-"""What a plan may go through as a whole: tables that do not grow with use, and what a subquery has read already."""
+"""What a plan may go through as a whole: tables that do not grow with use."""
+
+READ_ALREADY = ("anon_", "(")
+"""How SQLite names what a subquery has read: its own reading is a line of its own."""
 
 Statement = tuple[str, Any]
 
@@ -68,7 +70,11 @@ async def whole_reads(house: House, statements: list[Statement]) -> list[str]:
             plan = (await conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)).all()
             bounded = re.search(r"\bLIMIT\b", statement) and not any("TEMP B-TREE" in row[-1] for row in plan)
             scans = [
-                row[-1] for row in plan if row[-1].split()[0] == "SCAN" and row[-1].split()[1] not in SMALL
+                row[-1]
+                for row in plan
+                if row[-1].startswith("SCAN ")
+                and row[-1].split()[1] not in SMALL
+                and not row[-1].split()[1].startswith(READ_ALREADY)
             ]
             # The first rows of a table or an index in their own order are no reading of the whole.
             if scans and not bounded:
