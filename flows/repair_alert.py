@@ -102,8 +102,11 @@ async def _repair_alert(script: str, **values: Any) -> Report:
         fitting = {name: value for name, value in given.items() if name in _SCRIPTS[fallback].parameters}
         succeeded, report = await _attempt(fallback, fitting, language, "instead")
     if not succeeded:
-        say(Reply(text=report.text, files=report.files))
-        raise AutomationError(report.text.partition("\n")[0])
+        # The answer says that it failed, and how: only what it printed is left to say before.
+        failure, _, printed = report.text.partition("\n")
+        if printed or report.files:
+            say(Reply(text=printed, files=report.files))
+        raise AutomationError(failure)
     return report
 
 
