@@ -8,6 +8,8 @@ The hooks are called over HTTP behind the same server for both.
 
 A platform that is slower than its reader hides what the reader costs. So `processor_ratio` compares the processor time
 that each event took in the receiving process; it is also the figure that a busy machine hardly changes.
+
+`python -m benchmarks.connector slack websocket` measures these alone and prints their rows.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import Any, Final
 
 from benchmarks import receivers, sdks
 from benchmarks.machine import watched
-from benchmarks.rows import Row, scaled
+from benchmarks.rows import Row, scaled, table
 from parley.messages import Accept, Accepted, Event
 from parley.messages.inbox import Inbox
 from parley.people.sealing import Keyring
@@ -35,7 +37,7 @@ from tests.stack import ROOT, plain_environment
 
 Json = dict[str, Any]
 
-EVENTS: Final = {"mail": 400, "exchange": 150}
+EVENTS: Final = {"mail": 400, "exchange": 150, "xmpp": 400}
 USUAL_EVENTS, PAIRS, LEAST = 1000, 5, 20
 WAITING: Final = frozenset({"mail", "exchange"})
 """What is written before anybody is connected: the reader's pace counts, not the writer's."""
@@ -282,3 +284,8 @@ def _median(blocks: Sequence[_Block]) -> float:
 def _processor(blocks: Sequence[_Block]) -> float:
     # The least: what else the machine does only adds to it.
     return min(block.processor_us for block in blocks)
+
+
+if __name__ == "__main__":
+    rows = asyncio.run(measured(sys.argv[1:] or list(sdks.PEERS), 1.0))
+    print(table(rows), *(f"{row.name}: {json.dumps(row.conditions)}" for row in rows), sep="\n")
