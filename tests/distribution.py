@@ -25,7 +25,15 @@ BY_PARAMETER: Final = frozenset({
 })  # fmt: skip
 """Files whose tests are about one thing after another: the first word of their parameters."""
 
+TOGETHER: Final = {
+    f"tests/faults/test_{name}.py": "tests/faults/town"
+    for name in ("kills", "levels", "prefect_gone", "soak", "stops", "tcp")
+}
+"""Files that share a stack, in their order."""
+
 LONGEST: Final = (
+    "tests/faults/town",
+    "tests/faults/",
     "tests/system/test_existing_prefect.py",
     "tests/test_benchmarks.py",
     "tests/system/",
@@ -61,7 +69,7 @@ def unit(nodeid: str) -> str:
         return nodeid
     if file in BY_PARAMETER and (word := re.search(r"\[\w+", nodeid)):
         return file + word[0]
-    return file
+    return TOGETHER.get(file, file)
 
 
 def rank(nodeid: str) -> int:

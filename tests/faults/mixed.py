@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from tests.faults.crowd import QUIET_SECONDS, write_steadily
+from tests.faults.crowd import QUIET_SECONDS, write_while
 from tests.faults.history import History
 from tests.faults.load import People, crowding
 from tests.faults.town import Town
@@ -36,7 +36,7 @@ async def mixed(
     seed: int = 1,
     commands: Sequence[str] = ("look", "mark"),
 ) -> AsyncIterator[Mixed]:
-    """Load for the length of the block; afterwards everything has ended, or had its time to."""
+    """Load for the length of the block, `a_second` at the most; afterwards all has ended, or had its time to."""
     chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
     await town.begin()
     earlier = len(effects(town.effects_file))
@@ -45,8 +45,7 @@ async def mixed(
         load = Mixed(town, people, history)
 
         def steadily() -> None:
-            for _ in write_steadily(people, prefix, a_second, lambda: load.writing):
-                pass
+            write_while(people, prefix, a_second, lambda: load.writing)
 
         async with asyncio.TaskGroup() as watching:
             watch = watching.create_task(town.watch())

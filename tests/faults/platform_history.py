@@ -27,6 +27,8 @@ MOSTLY = 0.6
 _REPORT = re.compile(r"`?/(look|mark|linger)`? (was interrupted|failed)")
 _WAITS = re.compile(r"waiting: [^`]*`/(look|mark|linger)` is kept")
 """What who asked is told once, while what the run needs is away."""
+_UNSURE = re.compile(r"An answer to you on \S+ may not have arrived")
+"""What who asked is told, where it may still be told, of an answer that nobody knows the fate of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +101,8 @@ class PlatformHistory:
     effects: list[str] = field(default_factory=list)
     kills: list[Kill] = field(default_factory=list)
     children_killed: int = 0
+    breaks: Counter[str] = field(default_factory=Counter)
+    """How often the connection to a platform was broken, by its name."""
     open_runs: list[str] = field(default_factory=list)
     crowding: float = 1.0
 
@@ -111,7 +115,8 @@ def violations(history: PlatformHistory) -> list[str]:
         *_effects(history),
         *_heard_once_in_order(history),
         *_notices(history),
-        *_told_to_wait_once(history),
+        *_told_too_often(history, _WAITS, "to wait"),
+        *_told_too_often(history, _UNSURE, "that an answer is uncertain"),
         *_unexplained(history),
         *_hardly_answered(history),
         *(
@@ -214,10 +219,11 @@ def _never_taken(one: Said) -> bool:
 
 
 def _uncertain(history: PlatformHistory, platform: str, promise: Promise) -> int:
-    """How many answers of one conversation may be missing: those under way at each death, if people were told."""
+    """How many answers of one conversation may be missing: those under way at each death or break, if people know."""
     if not promise.lost_answer or not _duty_knows(history, platform):
         return 0
-    return UNDER_WAY * sum(1 for kill in history.kills if kill.role in ("hub", "listeners"))
+    deaths = sum(1 for kill in history.kills if kill.role in ("hub", "listeners"))
+    return UNDER_WAY * (deaths + history.breaks[platform])
 
 
 def _duty_knows(history: PlatformHistory, platform: str) -> bool:
@@ -266,22 +272,22 @@ def _notices(history: PlatformHistory) -> Iterator[str]:
             yield f"{', '.join(missing)}: not told in {room.platform} {room.place}"
 
 
-def _told_to_wait_once(history: PlatformHistory) -> Iterator[str]:
+def _told_too_often(history: PlatformHistory, words: re.Pattern[str], what: str) -> Iterator[str]:
     """Whose message it is about it does not say: no more often than messages were said there."""
     for (platform, place), several in _by_place(history.said).items():
         told = sum(
             1
             for seen in history.seen
-            if (seen.platform, seen.place) == (platform, place) and _WAITS.match(seen.text)
+            if (seen.platform, seen.place) == (platform, place) and words.match(seen.text)
         )
         if told > len(several):
-            yield f"{platform} {place}: told {told} times to wait, for {len(several)} messages"
+            yield f"{platform} {place}: told {told} times {what}, for {len(several)} messages"
 
 
 def _unexplained(history: PlatformHistory) -> Iterator[str]:
     keys = {one.key for one in history.said}
     for seen in history.seen:
-        known = seen.text in keys or _REPORT.match(seen.text) or _WAITS.match(seen.text)
+        known = seen.text in keys or any(told.match(seen.text) for told in (_REPORT, _WAITS, _UNSURE))
         if not known and not any(key in seen.text for key in history.notices):
             yield f"nobody asked for this in {seen.platform} {seen.place}: {seen.text[:200]}"
 

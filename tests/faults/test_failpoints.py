@@ -1,8 +1,8 @@
 """Each process dies exactly at each commit boundary of a message's way, again and again: 0 lost, 0 twice.
 
 One stack runs through it all, with people on platforms that can be asked what has arrived (Slack, XMPP) and on one that
-cannot (a robot of WeCom). Its hub, its listeners and its worker find at each start the next failpoint that is to end them; of the
-children, those die whose turn has come. That a process died where it should stands in its log.
+cannot (a robot of WeCom). Its hub, its listeners and its worker find at each start the next failpoint that is to end
+them; of the children, those die whose turn has come. That a process died where it should stands in its log.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import pytest_asyncio
 from parley.failpoints import FAILPOINTS
 from tests.faults import figures, history, platform_history
 from tests.faults.history import Kill
+from tests.faults.load import crowding
 from tests.faults.mixed import mixed
 from tests.faults.platform_people import Bot, Slack, Xmpp
 from tests.faults.sizes import size
@@ -173,7 +174,7 @@ async def watch(town: Town, role: str, before: Counter[str], kills: list[Kill]) 
 async def no_more(missing: Callable[[], Counter[str]]) -> None:
     """Return once nobody is missing, or nobody has died for a while."""
     last, since = missing(), time.monotonic()
-    while last and time.monotonic() - since < A_KILL_SECONDS:
+    while last and time.monotonic() - since < A_KILL_SECONDS * crowding():
         await asyncio.sleep(0.1)
         if (now := missing()) != last:
             last, since = now, time.monotonic()

@@ -109,6 +109,9 @@ FAULTS: dict[str, Callable[[PlatformHistory], object]] = {
     "firm alice: told 5 times to wait, for 4 messages": lambda history: history.seen.extend(
         seen("waiting: nobody is there. `/mark` is kept, and runs later.", 101) for _ in range(5)
     ),
+    "firm alice: told 5 times that an answer is uncertain": lambda history: history.seen.extend(
+        seen("An answer to you on firm may not have arrived.", 101) for _ in range(5)
+    ),
     "nobody asked for this": lambda history: history.seen.append(seen("good morning", 120)),
     "loose: only 2 of 5": _silent,
     "hub was not back": lambda history: history.kills.append(Kill(role="hub", at=0, back=None, allowed=9)),
@@ -165,9 +168,10 @@ def test_a_history_in_order() -> None:
     assert unfinished(kept()) == []
 
 
-def test_told_to_wait() -> None:
+def test_what_else_is_told() -> None:
     history = kept()
     history.seen.append(seen("waiting: nobody is there. `/mark` is kept, and runs later.", 101))
+    history.seen.append(seen("An answer to you on firm may not have arrived.", 101))
     assert violations(history) == []
 
 
