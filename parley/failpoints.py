@@ -80,6 +80,8 @@ def _arm(text: str) -> dict[str, int]:
                 f"{VARIABLE}={one.strip()!r} is no failpoint: a testing aid, see parley/failpoints.py."
             )
         deaths[found[1]].add(int(found[2]))
+    # Whoever armed one without meaning to finds this in the log of each process that may die of it.
+    os.write(2, f"{VARIABLE} is set: this process (pid {os.getpid()}) kills itself at {text}\n".encode())
     return {name: _turns(at) for name, at in deaths.items()}
 
 
