@@ -21,10 +21,14 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from deployments.inline_sqlite import InlineConnection
+from parley.store.inline_sqlite import InlineConnection
 
 CONNECTION_TIMEOUT_SECONDS: Final = 10.0
 """How long a request waits for the connection before it is answered 503, which Prefect's clients try again."""
+
+
+LOCKED_SECONDS: Final = 60.0
+"""How long another process may hold the database's lock, as Prefect sets it for its own connections."""
 
 
 class ConnectionBusy(sa.exc.TimeoutError, sa.exc.InvalidRequestError):
@@ -71,7 +75,9 @@ class OneConnection(AioSqliteConfiguration):
         return engine
 
     async def _connection(self) -> InlineConnection:
-        return InlineConnection(sa.make_url(self.connection_url).database or ":memory:")
+        return InlineConnection(
+            sa.make_url(self.connection_url).database or ":memory:", locked=LOCKED_SECONDS
+        )
 
 
 def _never_block(connection: Any, _: Any) -> None:

@@ -34,6 +34,7 @@ from parley.store.engine import (
     refuse_within_write,
     too_many,
 )
+from parley.store.inline_sqlite import InlineConnection
 from parley.store.migrations import upgrade
 
 MOST_WAITING = 10_000
@@ -252,13 +253,15 @@ async def _attempt(conn: AsyncConnection, job: _Job) -> None:
 
 
 def _engine(path: Path, *, size: int, begin: str, query_only: bool = False) -> AsyncEngine:
+    async def connect() -> InlineConnection:
+        return InlineConnection(str(path), locked=BUSY_SECONDS, durable=not query_only)
+
     engine = create_async_engine(
         sa.URL.create("sqlite+aiosqlite", database=str(path)),
+        async_creator=connect,
         pool_size=size,
         max_overflow=0,
         hide_parameters=True,  # errors are logged, and what people said is in the parameters
-        # SQLite's own module would begin and commit behind our back; we say when.
-        connect_args={"isolation_level": None, "timeout": BUSY_SECONDS, "uri": False},
     )
 
     def connected(connection: Any, _record: object) -> None:

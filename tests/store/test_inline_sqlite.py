@@ -10,16 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from deployments.inline_sqlite import SLOW_SECONDS, InlineConnection
+from parley.store.inline_sqlite import SLOW_SECONDS, InlineConnection
 
 SLOW = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) SELECT max(i) FROM n"
 
 
 @asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[InlineConnection]:
-    connection = await InlineConnection(str(path / "test.db"))
+async def opened(path: Path, *, locked: float = 10, durable: bool = False) -> AsyncIterator[InlineConnection]:
+    connection = await InlineConnection(str(path / "test.db"), locked=locked, durable=durable)
     try:
-        await connection.execute("PRAGMA busy_timeout = 0")
         await connection.execute("CREATE TABLE IF NOT EXISTS t (x INTEGER)")
         await connection.commit()
         yield connection
@@ -29,6 +28,7 @@ async def opened(path: Path) -> AsyncIterator[InlineConnection]:
 
 async def test_rows_come_one_by_one_some_or_all(tmp_path: Path) -> None:
     async with opened(tmp_path) as connection:
+        await connection.execute("BEGIN")
         await (await connection.cursor()).executemany("INSERT INTO t VALUES (?)", [(n,) for n in range(6)])
         cursor = await connection.execute("SELECT x FROM t ORDER BY x")
 
@@ -90,6 +90,30 @@ async def test_another_process_that_holds_the_lock_is_waited_for_and_the_loop_go
             other.execute("COMMIT")
         await asyncio.wait_for(asked, 10)
         await connection.commit()
+
+
+async def test_a_lock_that_is_held_too_long_is_an_error(tmp_path: Path) -> None:
+    async with opened(tmp_path, locked=0.05) as connection:
+        with closing(sqlite3.connect(tmp_path / "test.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                await connection.execute("INSERT INTO t VALUES (1)")
+
+
+async def test_a_commit_that_waits_for_the_disk_does_so_in_a_thread(tmp_path: Path) -> None:
+    async with opened(tmp_path, durable=True) as connection:
+        await connection.execute("BEGIN IMMEDIATE")
+        await connection.execute("INSERT INTO t VALUES (1)")
+        before = threading.active_count()
+        committing = asyncio.create_task(connection.commit())
+        await asyncio.sleep(0)
+
+        assert threading.active_count() == before + 1
+        rows = await connection.execute("SELECT count(*) FROM t")
+        assert committing.done(), "the next statement is of the next transaction"
+        assert await rows.fetchall() == [(1,)]
+    with closing(sqlite3.connect(tmp_path / "test.db")) as again:
+        assert again.execute("SELECT x FROM t").fetchall() == [(1,)]
 
 
 async def test_errors_are_sqlites_own(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
 """SQLite statements executed where they are asked for, without a thread: half of what short statements cost otherwise.
 
 aiosqlite hands each statement to a thread and waits for it: two changes of thread and four wake-ups for what takes
-SQLite some ten microseconds. Prefect's server makes fifty of them a run. `InlineConnection` has what SQLAlchemy's
-adapter of aiosqlite asks for, and does it at once. Two things are kept from the event loop: a statement that has been
-slow once goes to a thread from then on, and one that finds the database locked by another process waits outside of
-SQLite.
+SQLite some ten microseconds. Prefect's server makes fifty of them a run, and the hub as many. `InlineConnection` has
+what SQLAlchemy's adapter of aiosqlite asks for, and does it at once. Three things are kept from the event loop: a
+statement that has been slow once goes to a thread from then on, a commit that waits for the disk goes there always, and
+what finds the database locked by another process waits outside of SQLite.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Self, TypeVar
 
@@ -24,9 +24,6 @@ SLOW_SECONDS: Final = 0.02
 MOST_SLOW: Final = 500
 """So many statements are remembered as slow; their texts differ with the number of their values."""
 
-LOCKED_SECONDS: Final = 60.0
-"""How long another process may hold the database's lock, as Prefect sets it for its own connections."""
-
 RETRY_SECONDS: Final = 0.02
 
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -35,11 +32,18 @@ Parameters = Sequence[Any] | Mapping[str, Any]
 class InlineConnection:
     """A connection with the interface of aiosqlite's, for one event loop; statements are executed in their order.
 
-    Only what SQLAlchemy's `AsyncAdapt_aiosqlite_connection` uses is there. A query's rows are read at once.
+    Only what SQLAlchemy's `AsyncAdapt_aiosqlite_connection` uses is there. A query's rows are read at once. `locked` is
+    how many seconds another process may hold the lock before that is an error; `durable` says that a commit waits for
+    the disk (`synchronous=FULL`).
     """
 
-    def __init__(self, path: str, **options: Any) -> None:
-        self._conn: sqlite3.Connection = sqlite3.connect(path, **options | {"check_same_thread": False})
+    def __init__(self, path: str, *, locked: float, durable: bool = False) -> None:
+        # We say when a transaction begins, and wait for locks ourselves.
+        self._conn: sqlite3.Connection = sqlite3.connect(
+            path, timeout=0, isolation_level=None, check_same_thread=False
+        )
+        self._locked = locked
+        self._durable = durable
         self._tx = _AtOnce()
         self._slow: dict[str, None] = {}
         self._thread: ThreadPoolExecutor | None = None
@@ -73,7 +77,11 @@ class InlineConnection:
 
     async def commit(self) -> None:
         """As sqlite3's; waits for another process's lock as statements do."""
-        await self.perform("COMMIT", self._conn.commit)
+        if self._durable and self._conn.in_transaction:
+            await self._idle()
+            await self._patiently(lambda: self._in_thread(self._conn.commit))
+        else:
+            await self.perform("COMMIT", self._conn.commit)
 
     async def rollback(self) -> None:
         """As sqlite3's."""
@@ -93,10 +101,13 @@ class InlineConnection:
     async def perform(self, statement: str, work: Callable[[], T]) -> T:
         """Do what a statement asks for: here if it is a fast one, in a thread if it has been slow."""
         await self._idle()
-        deadline = time.monotonic() + LOCKED_SECONDS
+        return await self._patiently(lambda: self._once(statement, work))
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        deadline = time.monotonic() + self._locked
         while True:
             try:
-                return await self._once(statement, work)
+                return await attempt()
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
