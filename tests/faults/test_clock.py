@@ -23,7 +23,7 @@ import pytest
 from tests.faults import figures, history
 from tests.faults.arming import Arming
 from tests.faults.clock import LIBRARIES, Clock
-from tests.faults.crowd import QUIET_SECONDS, write_steadily
+from tests.faults.crowd import QUIET_SECONDS, write_while
 from tests.faults.load import People, crowding, open_flow_runs
 from tests.faults.sizes import size
 from tests.stack import Stack
@@ -72,9 +72,7 @@ def test_the_clock_is_set(folder: Path) -> None:
     kept, silent = history.History(), list[str]()
     with stack, People(stack, kept) as people:
         writing = threading.Event()
-        steady = threading.Thread(
-            target=lambda: [*write_steadily(people, "clock", 2, lambda: not writing.is_set())]
-        )
+        steady = threading.Thread(target=write_while, args=(people, "clock", 2, lambda: not writing.is_set()))
         steady.start()
         before = timedelta(0)
         try:
