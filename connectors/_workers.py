@@ -28,21 +28,24 @@ class Workers(Generic[T]):
         self._room = asyncio.Event()
         self._room.set()
 
+    @property
+    def full(self) -> bool:
+        """Whether one more would have to wait."""
+        return self.open >= self._most
+
     def put(self, item: T) -> None:
         """Have an item handled."""
         self.open += 1
-        if self.open >= self._most:
+        if self.full:
             self._room.clear()
         self._waiting.append(item)
         self._call_one()
 
-    async def room(self, within: float | None = None) -> bool:
-        """Wait so many seconds, or as long as it takes, until fewer than `most` items are open; whether they are."""
-        if not self._room.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(within):
-                    await self._room.wait()
-        return self._room.is_set()
+    async def room(self, within: float) -> None:
+        """Wait until it is not full any more, but no longer than so many seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._room.wait()
 
     async def finish(self, grace: float) -> None:
         """Give what is open so many seconds, then end it; leaves no task."""
@@ -84,5 +87,5 @@ class Workers(Generic[T]):
 
     def _close(self, items: int) -> None:
         self.open -= items
-        if self.open < self._most:
+        if not self.full:
             self._room.set()

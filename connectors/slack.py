@@ -252,8 +252,10 @@ class Slack(Connector):
                 envelope = loaded(frame.data) if isinstance(frame.data, str) else {}
                 if envelope.get("type") == "disconnect":
                     return  # Slack is about to close it; whatever is being stored may still be acknowledged here
-                # The socket is not read while there is no room: what Slack has more of waits there.
-                if isinstance(envelope.get("envelope_id"), str) and await storing.room(ROOM_WITHIN):
+                if storing.full:
+                    # The socket is not read meanwhile: what Slack has more of waits there.
+                    await storing.room(ROOM_WITHIN)
+                if isinstance(envelope.get("envelope_id"), str) and not storing.full:
                     storing.put(envelope)
         except asyncio.CancelledError:
             grace = 0.0

@@ -30,6 +30,9 @@ class Desk:
     def hold(self, *numbers: int) -> None:
         self.held |= {number: asyncio.Event() for number in numbers}
 
+    def is_full(self) -> bool:
+        return self.workers.full
+
     async def puts(self, *numbers: int) -> None:
         for number in numbers:
             self.workers.put(number)
@@ -60,9 +63,11 @@ async def test_no_more_than_so_many_are_begun_and_the_others_follow_in_order() -
     desk.hold(0, 1)
     await desk.puts(0, 1, 2, 3)
     assert desk.begun == [0, 1]
-    assert not await desk.workers.room(0.01)
+    await desk.workers.room(0.01)
+    assert desk.is_full()
     desk.held[0].set()
-    assert await desk.workers.room()
+    await desk.workers.room(5)
+    assert not desk.is_full()
     assert desk.begun == [0, 1, 2, 3]
     await desk.workers.finish(0)
 
@@ -71,11 +76,12 @@ async def test_there_is_room_until_so_many_are_open() -> None:
     desk = Desk(2)
     desk.hold(0, 1)
     await desk.puts(0)
-    assert await desk.workers.room(0)
+    assert not desk.is_full()
     await desk.puts(1)
-    assert not await desk.workers.room(0)
+    assert desk.is_full()
     desk.held[1].set()
-    assert await desk.workers.room(1)
+    await desk.workers.room(5)
+    assert not desk.is_full()
     await desk.workers.finish(0)
 
 
