@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deployments" / "prometheus"
@@ -21,11 +21,10 @@ CASES = Path(__file__).with_name("alert_cases.yaml")
 
 def promtool(*arguments: str) -> str:
     """What it says; fails with that when it is not content. Skips where it is not installed, except in CI."""
-    program = shutil.which("promtool")
-    if program is None:
+    if shutil.which("promtool") is None:
         message = "promtool is not installed: `make test-servers` brings it with prometheus"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
