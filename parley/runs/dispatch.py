@@ -254,6 +254,8 @@ class Dispatcher:
         except PrefectRefused as error:
             self._passed(queued.run_id)
             await self._prefect_refused(queued, error)
+        except StoreUnavailable as error:
+            await self._later(queued, str(error))  # our own store: that passes, too
         except ParleyError as error:
             await self._refuse(queued, str(error))
         except Exception:

@@ -93,7 +93,7 @@ class Outage:
         """One look. `began`: when the hub started, by the clock of the loop."""
         at = asyncio.get_running_loop().time()
         gate = self._dispatcher.gate
-        answers = await self._prefect.healthy() or gate.answered_within(TOLD_AFTER)
+        answers = await self._prefect.answers() or gate.answered_within(TOLD_AFTER)
         await self._watch_prefect(answers and gate.shut_for() < 2 * TOLD_AFTER, at)
         waits_for = self._waits_for(answers)
         if waits_for is None:

@@ -65,6 +65,15 @@ class PrefectApi:
         except httpx.HTTPError:
             return False
 
+    async def answers(self) -> bool:
+        """Whether a server is there and at work, whatever it says to this: some have no such page."""
+        try:
+            return (
+                await self._client.get("health", timeout=2)
+            ).status_code < httpx.codes.INTERNAL_SERVER_ERROR
+        except httpx.HTTPError:
+            return False
+
     async def deployment_id(self, name: str) -> str:
         """The id of `flow/deployment`. Raises `PrefectRefused` (404) when there is none."""
         return str((await self.deployment(name))["id"])
