@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from parley.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deployments" / "prometheus"
 PAGE = ROOT / "docs" / "monitoring.md"
@@ -52,6 +54,23 @@ def test_alerts_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
         (tmp_path / path.name).write_text(yaml.safe_dump(loaded), encoding="utf-8")
     shutil.copy(CASES, tmp_path)
     assert "SUCCESS" in promtool("test", "rules", str(tmp_path / CASES.name))
+
+
+@pytest.mark.servers
+def test_the_page_shows_a_configuration_that_prometheus_takes(tmp_path: Path) -> None:
+    (example,) = re.findall(
+        r"^```yaml\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    (tmp_path / "deployments").symlink_to(ROOT / "deployments")
+    config = tmp_path / "prometheus.yml"
+    config.write_text(example, encoding="utf-8")
+    said = promtool("check", "config", str(config))
+    assert "SUCCESS: 2 rule files found" in said
+    job = yaml.safe_load(example)["scrape_configs"][0]
+    assert job["job_name"] == "parley"
+    assert job["static_configs"] == [
+        {"targets": [f"127.0.0.1:{Settings.model_fields['metrics_port'].default}"]}
+    ]
 
 
 def test_every_alert_has_cases_in_which_it_fires_and_in_which_it_does_not() -> None:
