@@ -156,7 +156,7 @@ def reader(store: Store, keyring: Keyring) -> ReadPage:
         async def fetch(conn: AsyncConnection) -> Page:
             runs = await waiting_runs(conn, keyring, lane, known=known, most=most)
             more = len(await waiting_ids(conn, lane, known=known, most=most + 1)) > most
-            left = await count_waiting(conn, lane) - len(runs) if more else 0
+            left = await count_waiting(conn, lane) - len(known) - len(runs) if more else 0
             return Page(runs=tuple(runs), left=max(int(more), left))
 
         return await store.read(fetch)

@@ -200,9 +200,11 @@ async def waiting_runs(
     Not those that were cancelled: the reconciler closes them. One that cannot be opened does not hold up the others.
     """
     fresh = await waiting_ids(conn, lane, known=known, most=most)
+    rows = {
+        row.run_id: row for row in (await conn.execute(_WITH_REQUEST.where(schema.run.c.id.in_(fresh)))).all()
+    }
     found = []
-    for run_id in fresh:
-        row = (await conn.execute(_WITH_REQUEST.where(schema.run.c.id == run_id))).one()
+    for row in (rows[run_id] for run_id in fresh):
         try:
             found.append(_queued(keyring, row))
         except SealError as error:
