@@ -29,6 +29,7 @@ def print_status(data: Mapping[str, Any]) -> None:
 def _print_stations(stations: Row) -> None:
     say(
         f"the last {stations['minutes']:g} minutes: {stations['ended']} runs ended, {stations['failed']} failed"
+        + (" (of the newest; there were more)" if stations.get("more") else "")
     )
     if not stations["ended"]:
         return

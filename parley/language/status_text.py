@@ -22,6 +22,10 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
         "the last {minutes:g} minutes: {ended} runs, {failed} failed",
         "最近 {minutes:g} 分钟：运行 {ended} 次，失败 {failed} 次",
     ),
+    "ended-more": (
+        "the newest of the last {minutes:g} minutes: {ended} runs, {failed} failed",
+        "最近 {minutes:g} 分钟中最新的：运行 {ended} 次，失败 {failed} 次",
+    ),
     "whole": ("half answered within {p50}, 95 % within {p95}", "半数在 {p50} 内答复，95 % 在 {p95} 内"),
     "slowest": ("most of it: {leg} {p50}", "耗时最多的环节：{leg} {p50}"),
     "busiest": ("busiest: {commands}", "最常用：{commands}"),
@@ -66,7 +70,8 @@ def status_text(status: Mapping[str, Any], language: Language, *, details: bool)
 
 def _details(status: Mapping[str, Any], language: Language) -> list[str]:
     stations, children, disk = status["stations"], status["children"], status["disk"]
-    lines = [_say("ended" if stations["ended"] else "nothing-ended", language, **_numbers(stations))]
+    key = "nothing-ended" if not stations["ended"] else "ended-more" if stations["more"] else "ended"
+    lines = [_say(key, language, **_numbers(stations))]
     legs = dict(stations["legs"])
     if whole := legs.pop("whole", None):
         lines.append(_say("whole", language, p50=_time(whole["p50_ms"]), p95=_time(whole["p95_ms"])))

@@ -22,7 +22,7 @@ LEGS: Final = ("understood", "allowed", "started", "done", "delivered", "whole")
 MINUTES: Final = 10
 """How far back people look by default."""
 
-MOST: Final = 2000
+MOST: Final = 500
 """Ended runs that are looked at, the newest first: what a question about the state may cost is bounded."""
 
 BUSIEST: Final = 8
@@ -61,7 +61,10 @@ async def recent(conn: AsyncConnection, since: datetime, most: int = MOST) -> li
 def summary(
     ended: Sequence[tuple[str, str, Times]], minutes: float, busiest: int = BUSIEST
 ) -> dict[str, Any]:
-    """What `parley status` shows: all together by station, and the busiest commands."""
+    """What `parley status` shows: all together by station, and the busiest commands.
+
+    `more`: so many ended that only the newest of them were looked at.
+    """
     by_command: defaultdict[str, list[Times]] = defaultdict(list)
     failed: defaultdict[str, int] = defaultdict(int)
     for command, outcome, times in ended:
@@ -71,6 +74,7 @@ def summary(
     return {
         "minutes": minutes,
         "ended": len(ended),
+        "more": len(ended) >= MOST,
         "failed": sum(failed.values()),
         "legs": _legs([times for _, _, times in ended]),
         "commands": [

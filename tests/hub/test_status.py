@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from parley.language.status_text import status_text
 from parley.messages.model import Reply, now
-from parley.processes.stations import recent, summary
+from parley.processes.stations import MOST, recent, summary
 from tests.hub.house import PATIENCE, House, text_of
 
 pytestmark = pytest.mark.prefect
@@ -57,7 +58,31 @@ def test_half_and_95_percent_are_exact() -> None:
     ended = [("look", "done", {"done": number / 1000}) for number in range(1, 101)]
     told = summary(ended, 10)
     assert told["legs"] == {"done": {"n": 100, "p50_ms": 50.0, "p95_ms": 95.0}}
-    assert summary([], 10) == {"minutes": 10, "ended": 0, "failed": 0, "legs": {}, "commands": []}
+    assert summary([], 10) == {
+        "minutes": 10,
+        "ended": 0,
+        "more": False,
+        "failed": 0,
+        "legs": {},
+        "commands": [],
+    }
+
+
+def test_of_very_many_only_the_newest_are_looked_at_and_that_is_said() -> None:
+    told = summary([("look", "done", {"done": 0.1})] * MOST, 10)
+    assert told["more"]
+    status = {
+        "processes": [],
+        "accounts": [],
+        "queue": {"waiting": 0, "running": 0, "undelivered": 0},
+        "stations": told,
+        "children": {},
+        "prefect": {"reachable": False},
+        "disk": {"free_bytes": 0},
+    }
+    assert "the newest of the last 10 minutes: 500 runs" in status_text(status, "en", details=True)
+    assert "最新的" in status_text(status, "zh", details=True)
+    assert "Prefect does not answer" in status_text(status, "en", details=True)
 
 
 async def test_in_a_chat_those_who_look_after_it_are_told_more(house: House) -> None:
