@@ -456,3 +456,15 @@ async def test_the_people_on_duty_are_told_of_what_did_not_arrive(quiet: Quiet) 
     for one in (told[0], asker):
         await quiet.hub.outbox._settle(quiet.hub.outbox.opened(one), "dead", reason="neither")
     assert len(await quiet.rows(schema.delivery)) == 3  # of a word about it nothing is told
+
+
+async def test_who_cannot_be_reached_where_they_asked_is_told_in_their_console(quiet: Quiet) -> None:
+    bob = await quiet.person("bob")
+    await quiet.link(bob, "bob@example.com")
+    message = await quiet.mail("/help", "bob@example.com")
+    (row,) = await quiet.rows(schema.delivery, message_id=message)
+    await quiet.hub.outbox._settle(quiet.hub.outbox.opened(row), "dead", reason="nobody has held the account")
+    (asker,) = [one for one in await quiet.rows(schema.delivery) if one.source.startswith("unanswered:")]
+    assert (asker.route["account"], asker.route["conversation"]) == ("console", "bob")
+    (letter,) = await quiet.rows(schema.dead_letter)
+    assert (letter.kind, letter.account, letter.actor_id) == ("delivery", "post", bob.id)

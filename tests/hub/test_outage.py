@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from parley.messages.model import ConversationKind
+from parley.messages.model import ConversationKind, now
 from parley.people.principals import Role
+from parley.runs.catalogue import Lane
+from parley.runs.lanes import MOST_WAITING
+from parley.runs.requests import NewRequest, insert_request, insert_run
 from parley.store import schema
 from tests.fakes._driver import eventually
 from tests.hub.rooms import World, world_in
@@ -94,3 +99,31 @@ async def test_within_a_minute_the_people_on_duty_know(home: Path) -> None:
             while not world.platforms.texts("slack", "duty"):  # noqa: ASYNC110 - said by nobody we could wait for
                 await asyncio.sleep(0.5)
         assert "does not answer" in world.platforms.texts("slack", "duty")[0]
+
+
+async def test_more_wait_than_is_kept_in_memory(home: Path) -> None:
+    async with world_in(home) as world:
+        spec = world.hub.catalogue.find("look")
+        assert spec is not None
+
+        async def ask(conn: AsyncConnection) -> None:
+            for number in range(MOST_WAITING + 100):
+                request = NewRequest(
+                    spec=spec,
+                    values={"n": number + 1},
+                    origin="schedule",
+                    actor_id=world.hub.owner_id,
+                    state="queued",
+                    lane=Lane.SCHEDULES,
+                    expires_at=now() + timedelta(hours=1),
+                )
+                await insert_run(conn, await insert_request(conn, world.hub.keyring, request))
+
+        await world.hub.store.write(ask)
+    async with world_in(home) as world:
+        dispatcher = world.hub.dispatcher
+        await eventually(lambda: len(list(dispatcher.waiting())) >= MOST_WAITING, "they are taken up")
+        assert len(list(dispatcher.waiting())) <= MOST_WAITING + 1
+        assert MOST_WAITING + 98 <= dispatcher.queue_sizes()["schedules"] <= MOST_WAITING + 101
+        first = next(iter(sorted(one.run_id for one in dispatcher.waiting())))
+        assert next(iter(dispatcher.waiting())).run_id == first
