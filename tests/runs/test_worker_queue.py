@@ -41,6 +41,24 @@ async def test_an_urgent_order_overtakes(narrow: Stack) -> None:
         assert (await narrow.ended(run))["state"] == "Completed"
 
 
+async def test_the_hub_is_told_how_the_children_are(narrow: Stack) -> None:
+    """Who is busy, who is warm, and how many orders wait: for the metrics and `parley status`."""
+    long = await narrow.order("lasting", seconds=60)
+    waiting = [await narrow.order("quick") for _ in range(2)]
+    await narrow.noted("entered")
+    assert narrow.hub.worker
+    async with asyncio.timeout(30):
+        while (told := await narrow.hub.worker.call("crew"))["warm"] < 1:  # noqa: ASYNC110 - a child gets ready
+            await asyncio.sleep(0.1)
+    assert told == {"busy": 1, "warm": 1, "changing": 0, "waiting": 2}
+    assert await narrow.cancel(long)
+    for run in waiting:
+        await narrow.ended(run)
+    async with asyncio.timeout(30):
+        while (await narrow.hub.worker.call("crew"))["busy"]:  # noqa: ASYNC110 - a child becomes free
+            await asyncio.sleep(0.1)
+
+
 async def test_a_child_is_replaced_after_its_runs(narrow: Stack) -> None:
     """With `runs = 2` no process takes a third run."""
     for _ in range(5):
