@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -38,7 +39,12 @@ _ENDED = request.c.state.not_in(OPEN_REQUESTS)
 _AT_WORK = sa.exists().where(request.c.message_id == message.c.id, ~_ENDED)
 
 BATCH = 25
-"""Rows of each kind that one write takes: some milliseconds, so that messages do not wait for the cleaning."""
+"""Rows of each kind that one write takes at first."""
+
+LEAST_BATCH, MOST_BATCH = 5, 50
+
+AIM = 0.01
+"""Seconds that one write should take: whoever writes meanwhile waits so long. Batches shrink and grow to it."""
 
 REST = 2.0
 """After each write the others have the store to themselves for so many times as long as it took."""
@@ -93,13 +99,21 @@ async def sweep(store: Store, now: datetime, kept: Kept = Kept()) -> Erased:
     Nobody waits for the cleaning, and everybody for a commit: a million rows take half an hour rather than all of the
     disk for three minutes.
     """
-    total = Erased(more=True)
+    total, limit = Erased(more=True), BATCH
     while True:
         began = time.monotonic()
-        total += await store.write(lambda conn: erase_expired(conn, now, kept))
+        total += await store.write(partial(erase_expired, now=now, kept=kept, limit=limit))
         if not total.more:
             return total
-        await asyncio.sleep(max(LEAST_REST, REST * (time.monotonic() - began)))
+        took = time.monotonic() - began
+        limit = fitting(limit, took)
+        await asyncio.sleep(max(LEAST_REST, REST * took))
+
+
+def fitting(limit: int, took: float) -> int:
+    """The size of the next batch, when one of `limit` rows took so many seconds: at most twice or half of it."""
+    wanted = limit * min(2.0, max(0.5, AIM / max(took, 0.001)))
+    return min(MOST_BATCH, max(LEAST_BATCH, round(wanted)))
 
 
 async def erase_expired(

@@ -12,7 +12,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.store import schema
 from parley.store.engine import Store
-from parley.store.retention import BATCH, REST, Erased, Kept, erase_expired, sweep
+from parley.store.retention import (
+    AIM,
+    BATCH,
+    LEAST_BATCH,
+    MOST_BATCH,
+    REST,
+    Erased,
+    Kept,
+    erase_expired,
+    fitting,
+    sweep,
+)
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ERASE = START + timedelta(days=30)
@@ -283,6 +294,15 @@ async def test_a_sweep_leaves_the_store_to_others_most_of_the_time(store: Store)
     took = time.monotonic() - began
     assert len(spans) >= 12
     assert sum(spans) < took / (1 + REST) * 1.2
+
+
+def test_a_batch_shrinks_while_the_store_is_slow_and_grows_again() -> None:
+    assert fitting(40, AIM) == 40
+    assert fitting(40, 10 * AIM) == 20
+    assert fitting(40, AIM * 4 / 3) == 30
+    assert fitting(20, AIM / 10) == 40
+    assert fitting(MOST_BATCH, 0.0) == MOST_BATCH
+    assert fitting(LEAST_BATCH, 60.0) == LEAST_BATCH
 
 
 async def test_others_write_while_a_sweep_goes_on(store: Store) -> None:
