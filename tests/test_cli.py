@@ -416,6 +416,44 @@ async def test_a_broken_chain_is_1(house: House) -> None:
     assert (done.code, done.out, done.err) == (1, "3 rows, 1 problems.\n", "parley: row 2 was changed\n")
 
 
+LETTER: dict[str, Any] = {
+    "id": "01a2079d-2813-71fd-865e-43fe875166f9",
+    "code": "875166f9",
+    "kind": "run",
+    "automation": "repair",
+    "account": "team",
+    "actor": "ann",
+    "reason": "gone",
+    "doubtful": True,
+    "state": "open",
+    "created_at": "2026-11-23T09:00:00+00:00",
+    "settled_by": None,
+    "facts": {"command": "/repair host=web1"},
+}
+
+
+async def test_dead_letters_are_listed_and_shown(house: House) -> None:
+    house.answers |= {"dead_letters": [LETTER], "dead_letter": LETTER}
+    out = (await house.parley("dlq", "list", "--kind", "run", "--all")).out
+    assert "875166f9" in out
+    assert house.asked == [("dead_letters", {"limit": 50, "kind": "run", "settled": True})]
+    assert (await house.parley("dlq", "list", "--json")).data == [LETTER]
+    assert "command: /repair host=web1" in (await house.parley("dlq", "show", "875166f9")).out
+
+
+async def test_what_may_have_had_effects_is_not_done_again_without_a_second_word(house: House) -> None:
+    house.answers |= {"dead_letter": LETTER, "dead_letter_replay": LETTER | {"state": "replayed"}}
+    done = await house.parley("dlq", "replay", "875166f9")
+    assert (done.code, done.err) == (1, "parley: it may have had effects: look first, then say --yes.\n")
+    assert [verb for verb, _ in house.asked] == ["dead_letter"]
+    done = await house.parley("dlq", "replay", "875166f9", "--yes", "--json")
+    assert done.data["state"] == "replayed"
+    assert house.asked[-1] == ("dead_letter_replay", {"identifier": LETTER["id"], "confirmed": True})
+    house.answers["dead_letter_discard"] = BadArguments("ann has done this again already.")
+    refused = await house.parley("dlq", "discard", "875166f9")
+    assert (refused.code, refused.err) == (2, "parley: ann has done this again already.\n")
+
+
 async def test_lists_are_json_for_programs(house: House) -> None:
     house.answers |= {
         "accounts": STATUS["accounts"],
