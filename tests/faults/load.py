@@ -29,9 +29,13 @@ ALLOWED: Final = {"prefect": 30.0}
 class People:
     """Clients of one stack that write down what they send and what they are told."""
 
-    def __init__(self, stack: Stack, history: History) -> None:
+    def __init__(
+        self, stack: Stack, history: History, *, patience: float = PATIENCE, wait: float = 10.0
+    ) -> None:
+        """`patience`: seconds until one gives up on a request; `wait`: how long one asks the system to wait."""
         self._stack = stack
         self._history = history
+        self._patience, self._wait = patience, wait
         self._client = httpx.Client(
             base_url=stack.url, headers=stack.headers, timeout=httpx.Timeout(20, connect=5), trust_env=False
         )
@@ -64,7 +68,7 @@ class People:
     def outcome(self, message_id: str, until: float) -> Ended:
         """What became of a message, as it is told when it is final or when it is `until` (monotonic)."""
         while True:
-            left = max(0.0, min(10.0, until - time.monotonic()))
+            left = max(0.0, min(self._wait, until - time.monotonic()))
             view, _ = self._insist("GET", f"/api/v1/messages/{message_id}", params={"wait": f"{left:.1f}"})
             if view["state"] in FINAL or time.monotonic() >= until:
                 return Ended(
@@ -85,7 +89,7 @@ class People:
                 self._history.ended[ended.message_id] = ended
 
     def _insist(self, method: str, path: str, **options: Any) -> tuple[dict[str, Any], int]:
-        end, wait, sendings = time.monotonic() + PATIENCE, 0.1, 0
+        end, wait, sendings = time.monotonic() + self._patience, 0.1, 0
         while True:
             sendings += 1
             answer = None

@@ -10,7 +10,7 @@ from typing import Final
 
 from tests.faults.crowd import QUIET_SECONDS, write_while
 from tests.faults.history import History
-from tests.faults.load import People, crowding
+from tests.faults.load import PATIENCE, People, crowding
 from tests.faults.town import Town
 from tests.system.effects import effects
 
@@ -35,13 +35,14 @@ async def mixed(
     platforms: Sequence[str] = (),
     seed: int = 1,
     commands: Sequence[str] = ("look", "mark"),
+    patience: float = PATIENCE,
 ) -> AsyncIterator[Mixed]:
     """Load for the length of the block, `a_second` at the most; afterwards all has ended, or had its time to."""
     chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
     await town.begin()
     earlier = len(effects(town.effects_file))
     history = History()
-    with People(town.stack, history) as people:
+    with People(town.stack, history, patience=patience, wait=2.0) as people:
         load = Mixed(town, people, history)
 
         def steadily() -> None:

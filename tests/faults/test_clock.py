@@ -27,7 +27,6 @@ from tests.faults.crowd import QUIET_SECONDS, write_while
 from tests.faults.load import People, crowding, open_flow_runs
 from tests.faults.sizes import size
 from tests.stack import Stack
-from tests.system.conftest import TOML
 from tests.system.effects import FILE, doer, effects
 
 pytestmark = [
@@ -38,6 +37,14 @@ pytestmark = [
     pytest.mark.timeout(size(600, 7200)),
     pytest.mark.skipif(not LIBRARIES, reason="libfaketime is not here: `make test-servers` brings it"),
 ]
+
+TOML: Final = """
+[automations]
+modules = ["tests.system.effects"]
+
+[worker]
+children = 6
+"""
 
 YEARS: Final = timedelta(days=3652)
 SETTINGS: Final = (
@@ -52,6 +59,8 @@ LASTS: Final = 22.0
 TOO_LATE: Final = frozenset({"failed", "refused", "expired"})
 """What had not begun when ten years had passed is told to be too late."""
 
+GIVEN_UP_WITHIN: Final = 60.0
+
 POINT: Final = "reconcile.lost"
 
 
@@ -64,7 +73,7 @@ def folder() -> Iterator[Path]:
 def test_the_clock_is_set(folder: Path) -> None:
     clock, arming = Clock(folder), Arming(folder / "armed")
     extra = {FILE: str(folder / "effects")} | clock.environment | arming.environment
-    stack = Stack(folder=folder, toml=TOML + "\n[worker]\nchildren = 6\n", extra=extra)
+    stack = Stack(folder=folder, toml=TOML, extra=extra)
     stack.command = (sys.executable, "-m", "tests.faults.eager")
     forward = sum(1 for before, now in zip((timedelta(0), *SETTINGS), SETTINGS, strict=False) if now > before)
     for _ in range(forward):
@@ -86,7 +95,8 @@ def test_the_clock_is_set(folder: Path) -> None:
                 clock.set(off)
                 time.sleep(max(0.0, began + LASTS - time.monotonic()))
                 if off > before:
-                    stack.until(lambda: _deaths(stack) == len(silent), 30, f"{silent[-1]} is given up")
+                    patience = GIVEN_UP_WITHIN * crowding()
+                    stack.until(lambda: _deaths(stack) == len(silent), patience, f"{silent[-1]} is given up")
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGCONT)
                 before = off

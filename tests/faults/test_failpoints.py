@@ -58,6 +58,7 @@ RUNS_APART: Final = 7
 
 A_KILL_SECONDS: Final = 20.0
 MOST_AGAIN: Final = 5
+EVER: Final = 3600.0
 
 
 DEATHS: Final[Counter[str]] = Counter()
@@ -95,18 +96,20 @@ async def test_killed_at_each(eager_town: Town, role: str) -> None:
     def missing() -> Counter[str]:
         return Counter(dict.fromkeys(names, TIMES)) - (killed(town, role) - before)
 
-    async with mixed(town, f"fail-{role}", a_second=4, platforms=PLATFORMS) as load:
+    async with mixed(town, f"fail-{role}", a_second=4, platforms=PLATFORMS, patience=EVER) as load:
         watching = asyncio.create_task(watch(town, role, before, kills))
         again = -1
-        while left := missing():
-            again += 1  # one that somebody else ended, or whose moment did not come, is armed once more
-            assert again <= MOST_AGAIN, f"{role} did not die at {left}"
-            await arm(town, role, left)
-            kills.append(Kill(role=role, at=time.monotonic(), back=0.0, allowed=A_KILL_SECONDS))
-            await no_more(missing)
-        await asyncio.sleep(3)
-        watching.cancel()
-        town.arming.disarm(PROCESS.get(role, role))
+        try:
+            while left := missing():
+                again += 1  # one that somebody else ended, or whose moment did not come, is armed once more
+                assert again <= MOST_AGAIN, f"{role} did not die at {left}"
+                await arm(town, role, left)
+                kills.append(Kill(role=role, at=time.monotonic(), back=0.0, allowed=A_KILL_SECONDS))
+                await no_more(missing)
+            await asyncio.sleep(3)
+        finally:
+            watching.cancel()
+            town.arming.disarm(PROCESS.get(role, role))
         await listening(town.stack, set(PLATFORMS))
         load.platforms.kills = kills
     deaths = killed(town, role) - before
@@ -127,7 +130,7 @@ async def test_killed_at_each(eager_town: Town, role: str) -> None:
     assert len(failed) <= load.platforms.children_killed, [end.reason for end in failed]
 
 
-def test_every_one_was_reached() -> None:
+async def test_every_one_was_reached() -> None:
     if not DEATHS:
         pytest.skip("nobody was killed in this run")
     assert {name: DEATHS[name] for name in FAILPOINTS if DEATHS[name] < TIMES} == {BY_LEASE: 0}
