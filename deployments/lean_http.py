@@ -7,8 +7,8 @@ two functions that look at a     1 ms each: Starlette's middleware for         t
 request before it is answered    functions that may change the answer too      request goes on
 a CSRF token is read from the    4 ms with its middleware                      remembered for `TOKEN_SECONDS`
 database
-dependencies that only return    0.3 ms each: FastAPI calls what is not        the same functions, called as
-a value                          asynchronous in a thread                      asynchronous ones
+dependencies that only return    0.3 ms each: FastAPI calls what is not        the same functions, called where
+a value                          asynchronous in a thread                      they are asked for
 ===============================  ============================================  =====================================
 
 What is let in, refused and answered stays as it is: these are Prefect's own functions, but for the CSRF check.
@@ -16,15 +16,14 @@ What is let in, refused and answered stays as it is: these are Prefect's own fun
 
 from __future__ import annotations
 
-import functools
 import hmac
-import inspect
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
 
 from fastapi import FastAPI
+from fastapi.dependencies import utils
 from prefect.logging import get_logger
 from prefect.server import models
 from prefect.server.api import dependencies
@@ -38,7 +37,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount
 
-from parley.runs.patches import source_digest
+from parley.runs import patches
+from parley.runs.patches import Patch, source_digest
 
 TOKEN_SECONDS: Final = 30.0
 """For how long a client's CSRF token is believed without another look; a newer one is taken up at once."""
@@ -52,13 +52,15 @@ DECIDING: Final = {"db70626868980bc0": "token_validation", "2537feb899936313": "
 
 CSRF_DIGEST: Final = "e007b7c1205f3cf0"
 
-AT_ONCE: Final = (
-    provide_database_interface,
-    dependencies.provide_request_api_version,
-    dependencies.get_prefect_client_version,
-    dependencies.get_created_by,
-    dependencies.get_updated_by,
-    WorkerLookups,
+AT_ONCE: Final = frozenset(
+    (
+        provide_database_interface,
+        dependencies.provide_request_api_version,
+        dependencies.get_prefect_client_version,
+        dependencies.get_created_by,
+        dependencies.get_updated_by,
+        WorkerLookups,
+    )
 )
 """Dependencies of the calls that a run makes; none of them waits for anything."""
 
@@ -75,8 +77,7 @@ def make_lean(app: FastAPI) -> list[str]:
     """Do it to Prefect's application before its first request; returns what was left as Prefect has it."""
     api: Any = next(route.app for route in app.routes if isinstance(route, Mount) and route.path == "/api")
     left = [*_replace(app.user_middleware), *_replace(api.user_middleware)]
-    for dependency in AT_ONCE:
-        api.dependency_overrides[dependency] = asynchronous(dependency)
+    patches.install(PATCHES)
     if left:
         get_logger("parley").warning("Left as this Prefect has them, and slower: %s.", ", ".join(left))
     return left
@@ -93,17 +94,13 @@ def _replace(stack: list[Any]) -> Iterable[str]:
             yield getattr(dispatch or middleware.cls, "__name__", "")
 
 
-def asynchronous(dependency: Any) -> Any:
-    """Return an asynchronous function that FastAPI gives the same arguments, and that returns the same value."""
+def _without_a_thread(original: Any) -> Any:
+    async def run_in_threadpool(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        if function in AT_ONCE:
+            return function(*arguments, **named)
+        return await original(function, *arguments, **named)
 
-    async def call(*arguments: Any, **named: Any) -> Any:
-        return dependency(*arguments, **named)
-
-    functools.update_wrapper(call, dependency, updated=())
-    # Annotations of a function that postpones them are texts, which only its own module can tell the meaning of.
-    call.__signature__ = inspect.signature(dependency, eval_str=True)  # type: ignore[attr-defined]
-    del call.__wrapped__  # type: ignore[attr-defined]
-    return call
+    return run_in_threadpool
 
 
 class DecidingFirst:
@@ -174,3 +171,7 @@ async def _stored_token(client: str) -> str | None:
 
 def _same(one: str, other: str) -> bool:
     return hmac.compare_digest(one.encode(), other.encode())
+
+
+PATCHES: Final = (Patch(utils, "run_in_threadpool", frozenset({"d6ae32f8faf0bafe"}), _without_a_thread),)
+"""How FastAPI calls a dependency that is not asynchronous."""

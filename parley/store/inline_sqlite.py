@@ -18,8 +18,11 @@ from typing import Any, Final, Self, TypeVar
 
 T = TypeVar("T")
 
-SLOW_SECONDS: Final = 0.02
-"""A statement that took longer is not executed on the event loop again."""
+SLOW_SECONDS: Final = 0.01
+"""A statement that took the processor for longer is not executed on the event loop again."""
+
+BLOCKED_SECONDS: Final = 0.2
+"""Nor is one that took so long altogether: below that, other programs may have had the processor meanwhile."""
 
 MOST_SLOW: Final = 500
 """So many statements are remembered as slow; their texts differ with the number of their values."""
@@ -116,11 +119,12 @@ class InlineConnection:
     async def _once(self, statement: str, work: Callable[[], T]) -> T:
         if statement in self._slow:
             return await self._in_thread(work)
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.thread_time()
         try:
             return work()
         finally:
-            if time.perf_counter() - began > SLOW_SECONDS:
+            slow = time.thread_time() - worked > SLOW_SECONDS
+            if slow or time.perf_counter() - began > BLOCKED_SECONDS:
                 self._remember(statement)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

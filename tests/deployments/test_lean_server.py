@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import uuid4
@@ -32,16 +34,20 @@ pytestmark = pytest.mark.prefect
 
 
 @pytest.fixture
-def lean() -> Any:
+def lean() -> None:
     lean_server.install()
+
+
+@pytest.fixture(autouse=True)
+def _plain_afterwards() -> Iterator[None]:
     yield
-    patches.uninstall(lean_server.PATCHES)
+    patches.uninstall([*lean_server.PATCHES, *lean_http.PATCHES])
 
 
 # Fails when Prefect changed underneath: read its new source, mend ours, add the digest
 
 
-@pytest.mark.parametrize("patch", lean_server.PATCHES, ids=lambda patch: patch.name)
+@pytest.mark.parametrize("patch", [*lean_server.PATCHES, *lean_http.PATCHES], ids=lambda patch: patch.name)
 def test_patch_was_written_against_the_installed_prefect(patch: patches.Patch) -> None:
     assert patch.fits(), f"{patch.target} is now {patches.source_digest(patch.present)}"
 
@@ -194,11 +200,11 @@ async def test_dependencies_say_the_same_without_a_thread() -> None:
             return (await client.get("/", headers=headers)).json()
 
     before = [await asked("0.8.4"), await asked("new")]
-    for dependency in lean_http.AT_ONCE:
-        app.dependency_overrides[dependency] = lean_http.asynchronous(dependency)
-
+    threads = threading.active_count()
+    patches.install(lean_http.PATCHES)
     assert before[0] == ["3.8.8", "0.8.4"]
     assert [await asked("0.8.4"), await asked("new")] == before
+    assert threading.active_count() <= threads
 
 
 async def test_a_function_that_refuses_answers_and_one_that_lets_through_changes_the_request() -> None:
