@@ -34,6 +34,7 @@ from parley.errors import (
 )
 from parley.failpoints import failpoint
 from parley.link.calls import DeliverCall
+from parley.link.connection import Disconnected
 from parley.messages import kept_routes, thread_links
 from parley.messages.inbox import conversation_id, insert_new
 from parley.messages.model import Capabilities, Receipt, Reply, Route, now
@@ -51,6 +52,9 @@ TRIED_FOR = timedelta(days=1)
 
 AT_ONCE = 8
 """Conversations of one account that are delivered to at the same time."""
+
+MOST_DEATHS = 8
+"""Attempts within which the death of a holder is taken to have nothing to do with what it was to deliver."""
 
 MOST_IN_MEMORY = 64 * 1024
 """Bytes of a reply that may wait in memory; a larger one is read from the store when it is its turn."""
@@ -406,6 +410,8 @@ class Outbox:
             return await self._again(one, str(error), _Wait(max(error.retry_after, 0.05)))
         except (Unreachable, AuthError) as error:
             return await self._again(one, str(error), _Wait(self._back_off(one.attempts), account=True))
+        except Disconnected as error:
+            return await self._holder_died(one, str(error))
         except (Unknown, LinkError, TimeoutError) as error:
             return await self._perhaps_sent(one, str(error) or type(error).__name__)
         except ConnectorError as error:
@@ -457,6 +463,14 @@ class Outbox:
         reason = "given up: nobody has held the account for a day"
         await self._settle(one, "ambiguous" if one.doubt else "dead", reason=reason)
         return None
+
+    async def _holder_died(self, one: Delivery, reason: str) -> _Wait | None:
+        # Perhaps while it asked the platform: that nobody answered is no answer, so the next holder asks again. Not for
+        # ever: a reply may be what kills them.
+        if one.attempts >= MOST_DEATHS:
+            return await self._perhaps_sent(one, reason)
+        doubted = replace(one, doubt=True)
+        return await self._again(doubted, reason, _Wait(self._back_off(one.attempts), account=True))
 
     async def _perhaps_sent(self, one: Delivery, reason: str) -> _Wait | None:
         # A platform that removes duplicates may be sent it again; any other is asked once whether it is there (the

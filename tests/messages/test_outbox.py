@@ -27,8 +27,9 @@ from parley.errors import (
     Unsupported,
 )
 from parley.link.calls import DeliverCall
+from parley.link.connection import Disconnected
 from parley.messages import Button, Capabilities, File, Receipt, Reply, Route
-from parley.messages.outbox import Delivery, Outbox, back_off
+from parley.messages.outbox import MOST_DEATHS, Delivery, Outbox, back_off
 from parley.people.sealing import Keyring
 from parley.settings import Retention
 from parley.store import schema
@@ -346,6 +347,22 @@ async def test_what_cannot_be_found_out_is_ambiguous_and_never_sent_a_third_time
     assert ("hello", "ambiguous") in office.ended
     assert await office.state("hello") == "ambiguous"
     assert len(office.line.of("hello")) == 2
+
+
+async def test_doubt_stays_while_holders_die(office: Office, outbox: Outbox) -> None:
+    """That one died while it asked the platform is no answer: the next one asks again, and nothing is sent blindly."""
+    office.line.expect("hello", *(Disconnected("the connection closed") for _ in range(3)))
+    await office.send(outbox, "hello")
+    await office.ends("hello", "sent")
+    assert [call.again for call in office.line.calls] == [False, True, True, True]
+
+
+async def test_a_reply_that_kills_its_holders_is_given_up(office: Office, outbox: Outbox) -> None:
+    office.line.expect("hello", *(Disconnected("the connection closed") for _ in range(MOST_DEATHS + 1)))
+    await office.send(outbox, "hello", "behind")
+    await office.ends("behind", "sent")
+    assert await office.state("hello") == "ambiguous"
+    assert len(office.line.of("hello")) == MOST_DEATHS + 1
 
 
 async def test_doubt_stays_while_the_platform_is_away(office: Office, outbox: Outbox) -> None:
