@@ -30,7 +30,8 @@ DISCORD_DIRECT = Promise(
     lost_answer=DISCORD.lost_answer,
 )
 SLACK = Promise(
-    swapped="Slack sends again what was not acknowledged, and tells meanwhile what was said since"
+    given_up="Slack sends again thrice, here within ten seconds, and then no more",
+    swapped="Slack sends again what was not acknowledged, and tells meanwhile what was said since",
 )
 
 
