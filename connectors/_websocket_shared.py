@@ -79,7 +79,7 @@ class SharedLine:
     async def listen(self, who: str, handle: Callable[[Line, Any], Awaitable[None]]) -> None:
         """Handle what is heard until cancelled, `AuthError` or `Superseded`; connect again after every other end."""
         failures, grace = 0, GRACE
-        workers = Workers[tuple[Line, Any]](lambda heard: self._handled(*heard, handle), IN_FLIGHT)
+        workers = Workers[tuple[Line, Any]](_guarded(handle), IN_FLIGHT)
         self._superseded = None  # to listen anew is a decision; to send is not
         try:
             while True:
@@ -116,16 +116,20 @@ class SharedLine:
         await line.follow(take)
         raise line.ended or Unreachable("The connection has ended.")
 
-    async def _handled(self, line: Line, frame: Any, handle: Callable[[Line, Any], Awaitable[None]]) -> None:
-        try:
-            await handle(line, frame)
-        except ConnectorError as error:
-            log.warning("a frame was left out: %s", error)
-        except Exception:
-            log.exception("a frame was left out")
-
     async def _drop(self) -> None:
         line, self._line = self._line, None
         if line is not None:
             with suppress(OSError):
                 await line.close()
+
+
+def _guarded(handle: Callable[[Line, Any], Awaitable[None]]) -> Callable[[tuple[Line, Any]], Awaitable[None]]:
+    async def handled(heard: tuple[Line, Any]) -> None:
+        try:
+            await handle(*heard)
+        except ConnectorError as error:
+            log.warning("a frame was left out: %s", error)
+        except Exception:
+            log.exception("a frame was left out")
+
+    return handled

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # Conditions of RFC 6120, 6.5, that pass by themselves; all others mean that the login has to be mended.
 _PASSES = {"temporary-auth-failure", "aborted"}
 
+TOLD_WITHIN = 0.02
+"""Seconds after which the server knows what is stored. What it did not learn it says again, and the inbox knows it."""
+
 log = logging.getLogger(__name__)
 
 Handler = Callable[["Stream", ET.Element], None]
@@ -49,7 +52,8 @@ class Stream:
         self._on = {"message": on_message, "presence": on_presence}
         self._on_lost = on_lost
         self._opened: asyncio.Future[bool] | None = None
-        self._started = self._negotiated = self._telling = False
+        self._started = self._negotiated = False
+        self._telling: asyncio.TimerHandle | None = None
         self._acks: dict[str, asyncio.Future[None]] = {}
         self._answers: dict[str, tuple[str, asyncio.Future[ET.Element]]] = {}
         self._number = 0
@@ -113,8 +117,7 @@ class Stream:
 
     async def close(self) -> None:
         """End the session."""
-        if self._telling:
-            self._tell_settled()
+        self._tell_settled()
         self.connected = False
         self._fail_all(Unknown("The connection was closed; whether it was taken is not known."))
         transport = self._client.transport
@@ -205,16 +208,17 @@ class Stream:
         return self._client.take_ticket()
 
     def settle(self, ticket: Ticket | None) -> None:
-        """The stanza is stored: tell the server, once for all that are settled in a row."""
-        if self._client.management.settle(ticket) and not self._telling:
-            self._telling = True
-            self._client.loop.call_soon(self._tell_settled)
+        """The stanza is stored: the server is told soon, once for all that are stored by then."""
+        if self._client.management.settle(ticket) and self._telling is None:
+            self._telling = self._client.loop.call_later(TOLD_WITHIN, self._tell_settled)
 
     def _tell_settled(self) -> None:
-        self._telling = False
-        if self.connected:
-            with suppress(Exception):
-                self._client.management.send_ack()  # type: ignore[no-untyped-call, unused-ignore]
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+            if self.connected:
+                with suppress(Exception):
+                    self._client.send_raw(f'<a xmlns="{SM}" h="{self._client.management.handled}"/>')
 
     def pause(self, *, reading: bool) -> None:
         """Stop taking bytes from the server, or go on: what is not read waits there."""

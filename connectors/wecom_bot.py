@@ -119,11 +119,9 @@ class WecomBot(Connector):
 
     async def listen(self, accept: Accept) -> None:
         """Receive until cancelled. Raises `AuthError`, and `Superseded` when another process holds this bot."""
-
-        async def handle(line: Line, frame: Json) -> None:
-            await self._take(line, frame, accept)
-
-        await self._line.listen(f"wecom_bot {self.account}", handle)
+        await self._line.listen(
+            f"wecom_bot {self.account}", lambda line, frame: self._take(line, frame, accept)
+        )
 
     async def _take(self, line: Line, frame: Json, accept: Accept) -> None:
         came = time.monotonic()
