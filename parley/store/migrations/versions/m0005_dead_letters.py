@@ -29,9 +29,7 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "kind IN ('message', 'run', 'delivery', 'expired')", name=op.f("ck_dead_letter_kind")
         ),
-        sa.CheckConstraint(
-            "state IN ('open', 'replayed', 'discarded')", name=op.f("ck_dead_letter_state")
-        ),
+        sa.CheckConstraint("state IN ('open', 'replayed', 'discarded')", name=op.f("ck_dead_letter_state")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_dead_letter")),
         sa.UniqueConstraint("subject", name=op.f("uq_dead_letter_subject")),
     )
