@@ -37,8 +37,8 @@ from tests.stack import ROOT, plain_environment
 
 Json = dict[str, Any]
 
-EVENTS: Final = {"mail": 400, "exchange": 150, "xmpp": 400}
-USUAL_EVENTS, PAIRS, LEAST = 1000, 5, 20
+EVENTS: Final = {"mail": 250, "exchange": 150, "xmpp": 300}
+USUAL_EVENTS, PAIRS, LEAST = 600, 9, 20
 WAITING: Final = frozenset({"mail", "exchange"})
 """What is written before anybody is connected: the reader's pace counts, not the writer's."""
 

@@ -12,6 +12,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, Literal, Self
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -124,7 +125,8 @@ class WebSocketFake:
                 self._waiting.append(frame)
             return
         for connection in list(self.connections):
-            await connection.send(frame)
+            with suppress(ConnectionClosed):  # who is just leaving hears nothing
+                await connection.send(frame)
 
     async def cut(self) -> None:
         """Drop all connections without a word."""
