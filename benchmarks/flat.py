@@ -34,7 +34,7 @@ from parley.people import principals
 from parley.people.principals import Principal
 from parley.processes import views
 from parley.processes.hub import Hub, open_hub
-from parley.settings import Settings
+from parley.settings import Account, File, Settings
 from parley.store import schema
 from parley.store.engine import Store
 from parley.store.retention import Erased, sweep
@@ -186,6 +186,7 @@ async def _hub(home: Path, messages: int, automations: int, people: int) -> Asyn
         config=home / "parley.toml",
         key_file=home.parent / f"{home.name}-key",
         prefect_api_url="http://127.0.0.1:9/api",
+        file=File(accounts={ACCOUNT: Account(platform="mail", block="parley-mail-account/team")}),
     )
     async with _open(settings) as hub:
         await _begin(hub)
