@@ -17,6 +17,7 @@ from blocks._base import SEALED_PREFIX, SecretBlock
 from blocks._rest_client import LostAnswer, NotFound, RestClient, validated
 from parley import step
 from parley.errors import ConfigurationError
+from parley.runs.context import current_run
 from parley.runs.secrets import open_secret
 from parley.web.guarded_http import networks
 
@@ -95,7 +96,10 @@ class RestApi(SecretBlock):
         token for no other. Raises `ConfigurationError`.
         """
         pools = _clients.setdefault(asyncio.get_running_loop(), {})
-        kept = pools.get(name)
+        run = current_run()
+        # A process runs one automation after another: what was opened for one is not the next one's to use.
+        place = name, run.started.command if run else ""
+        kept = pools.get(place)
         if kept is not None and time.monotonic() < kept.until:
             return kept.client
         loaded = await cls._loaded(name)
@@ -103,8 +107,8 @@ class RestApi(SecretBlock):
         if kept is not None and kept.block == loaded:
             kept.until = until
             return kept.client
-        pools[name] = _Kept(loaded, (await loaded.with_open_token(name)).client(), until)
-        return pools[name].client
+        pools[place] = _Kept(loaded, (await loaded.with_open_token(name)).client(), until)
+        return pools[place].client
 
     @classmethod
     async def _loaded(cls, name: str) -> Self:
@@ -150,7 +154,8 @@ class _Kept:
     until: float
 
 
-_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Kept]] = WeakKeyDictionary()
+_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], _Kept]] = WeakKeyDictionary()
+"""By Block and by the command of the automation that it was opened for."""
 
 
 @step(name="call_api")
