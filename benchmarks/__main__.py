@@ -16,6 +16,7 @@ from typing import Final
 from benchmarks import (
     accept,
     answer,
+    burst,
     case,
     connector,
     flat,
@@ -39,6 +40,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[float], list[Row]]]] = {
     "import": imports.measure,
     "connector": connector.measure,
     "case": case.measure,
+    "burst": burst.measure,
     "flat": flat.measure,
 }
 """By the first word of their rows' names."""

@@ -33,10 +33,11 @@ NAMES = {
     "import": ["import.connectors_ms"],
     "connector": [f"connector.{name}.per_s" for name in PEERS],
     "case": ["case.answer_p50_ms", "case.answer_p95_ms", "case.lost"],
+    "burst": ["burst.ack_p99_ms", "burst.control_p95_ms", "burst.drained_s", "burst.lost"],
     "flat": [*(f"flat.{name}_ms" for name in flat.WORK), "flat.retention_commit_p99_ms"],
 }
-WITHOUT_PEER = {"case.lost"}
-MAY_BE_NOTHING = {"case.lost"}
+WITHOUT_PEER = {"case.lost", *NAMES["burst"]}
+MAY_BE_NOTHING = {"case.lost", "burst.lost"}
 
 
 def dry_run(folder: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,166 @@
+"""A peak: 150 messages a second for a minute, of people on one account, in an open loop; somebody asks for `/status`.
+
+The moments are fixed beforehand and the time of an acknowledgement counts from them, so that waiting to be sent counts
+too. Acknowledged is on disk. Each message asks for a run of one task; they wait in the lane of people, and the control
+lane has to answer all the while. Then it is counted how long the last of them takes, and whether each was run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from typing import Any, Final
+
+import httpx
+
+from benchmarks import stacks
+from benchmarks.machine import ProcessorTime, watched
+from benchmarks.rows import Row, percentile, scaled
+from parley.link.calls import AcceptCall, Role
+from parley.link.client import HubClient, default_address, role_token
+from parley.messages.model import ConversationKind, Message, Route, Sender
+from tests.stack import Stack
+
+RATE, SECONDS, LEAST_SECONDS = 150, 60.0, 1.0
+LEAST_RATE: Final = 20
+ASKED_EVERY: Final = 0.5
+"""Seconds between two questions in the control lane."""
+
+PEOPLE: Final = 200
+PATIENCE: Final = 1800.0
+"""Seconds after the peak in which all are run, or lost."""
+
+ACCOUNT: Final = "console"
+PERSON: Final = "burst"
+GOALS: Final = {"ack_p99_ms": 200, "control_p95_ms": 480, "drained_s": 600, "lost": 0}
+
+
+def measure(effort: float = 1.0) -> list[Row]:
+    """`burst.ack_p99_ms`, `burst.control_p95_ms`, `burst.drained_s`, `burst.lost`."""
+    seconds = max(LEAST_SECONDS, SECONDS * min(1.0, effort))
+    rate = RATE if effort else LEAST_RATE
+    with watched() as conditions, stacks.stack(effort, stacks.TOML) as stack:
+        peak = Peak(stack, [number / rate for number in range(round(seconds * rate))])
+        asyncio.run(peak.take(seconds))
+        conditions.update({"rate_per_s": rate, "seconds": seconds, "goals": GOALS} | peak.conditions)
+    n = len(peak.acknowledged)
+    figures = {
+        "ack_p99_ms": (percentile(peak.acknowledged, 0.99), n),
+        "control_p95_ms": (percentile(peak.control, 0.95), len(peak.control)),
+        "drained_s": (peak.drained, n),
+        "lost": (float(peak.lost), n),
+    }
+    return [
+        Row(
+            name=f"burst.{name}",
+            unit=name.rsplit("_", 1)[1] if "_" in name else "messages",
+            ours=figure,
+            n=count,
+            conditions=conditions,
+        )
+        for name, (figure, count) in figures.items()
+    ]
+
+
+class Peak:
+    """The messages of one peak, from their planned moments to the last run."""
+
+    def __init__(self, stack: Stack, moments: list[float]) -> None:
+        self._stack = stack
+        self._moments = moments
+        self._tag = f"{time.time():.0f}"
+        self.acknowledged: list[float] = []
+        self.control: list[float] = []
+        self.drained = 0.0
+        self.lost = len(moments)
+        self.conditions: dict[str, Any] = {}
+
+    async def take(self, seconds: float) -> None:
+        """Send all of it, then wait until it is done."""
+        chosen = self._stack.settings
+        token = role_token(chosen, Role.LISTENERS)
+        await asyncio.to_thread(
+            self._stack.admin, "person_link", name="owner", account=ACCOUNT, user_id=PERSON
+        )
+        before = await asyncio.to_thread(self._done)
+        processor = ProcessorTime(self._stack)
+        async with HubClient(default_address(chosen), Role.LISTENERS, token, name="burst") as hub:
+            began = time.monotonic() + 0.1
+            asking = asyncio.create_task(self._ask(began, began + seconds))
+            await _each(self._moments, began, lambda number: self._send(hub, number, began))
+            ended = time.monotonic()
+            self.conditions["done_in_the_peak"] = await asyncio.to_thread(self._done) - before
+            await asking
+        self.conditions["processor_ms_each_in_the_peak"] = processor.each(len(self._moments))
+        await self._drain(before, ended)
+        self.conditions["processor_ms_each"] = processor.each(len(self._moments))
+        self.conditions |= {
+            "ack_p50_ms": round(percentile(self.acknowledged, 0.5), 1),
+            "ack_most_ms": round(max(self.acknowledged), 1),
+            "control_p50_ms": round(percentile(self.control, 0.5), 1),
+            "control_most_ms": round(max(self.control), 1),
+        }
+
+    async def _send(self, hub: HubClient, number: int, began: float) -> None:
+        answer = await hub.call("accept", AcceptCall(event=self._message(number)), timeout=60)
+        assert answer["new"], answer
+        self.acknowledged.append((time.monotonic() - began - self._moments[number]) * 1e3)
+
+    def _message(self, number: int) -> Message:
+        return Message(
+            account=ACCOUNT,
+            native_id=f"burst-{self._tag}-{number}",
+            sender=Sender(id=PERSON),
+            route=Route(
+                account=ACCOUNT,
+                conversation=f"burst-{number % PEOPLE}",
+                kind=ConversationKind.DIRECT,
+            ),
+            text=f"/double {number}",
+        )
+
+    async def _ask(self, began: float, until: float) -> None:
+        moments = [ASKED_EVERY * number for number in range(scaled(round(until - began), 1 / ASKED_EVERY))]
+        async with httpx.AsyncClient(
+            base_url=self._stack.url, headers=self._stack.headers, timeout=60, trust_env=False
+        ) as client:
+
+            async def ask(number: int) -> None:
+                answer = await client.post(
+                    "/api/v1/messages", params={"wait": 30}, json={"text": "/status", "thread": f"c{number}"}
+                )
+                assert answer.raise_for_status().json()["state"] == "done", answer.text
+                self.control.append((time.monotonic() - began - moments[number]) * 1e3)
+
+            await _each(moments, began, ask)
+
+    async def _drain(self, before: int, ended: float) -> None:
+        while time.monotonic() - ended < PATIENCE:
+            done = await asyncio.to_thread(self._done) - before
+            self.lost = len(self._moments) - done
+            self.drained = time.monotonic() - ended
+            if self.lost <= 0:
+                return
+            await asyncio.sleep(1)
+
+    def _done(self) -> int:
+        (path,) = self._stack.home.glob("*.db")
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            asked = "select count(*) from request where state = 'done' and automation like '%double%'"
+            (count,) = database.execute(asked).fetchone()
+        return int(count)
+
+
+async def _each(moments: list[float], began: float, do: Callable[[int], Awaitable[None]]) -> None:
+    """Do each at its moment, whatever became of the others; return when all have ended."""
+    async with asyncio.TaskGroup() as group:
+        for number, moment in enumerate(moments):
+            await asyncio.sleep(max(0.0, began + moment - time.monotonic()))
+            group.create_task(_awaited(do, number))
+
+
+async def _awaited(do: Callable[[int], Awaitable[None]], number: int) -> None:
+    await do(number)
