@@ -131,7 +131,7 @@ class Client(ClientXMPP):  # type: ignore[misc, unused-ignore]
             try:
                 self._on_stanza(stanza)
             except Exception as error:  # noqa: BLE001 - as slixmpp has it: told to the sender and to the log
-                stanza.exception(error)
+                stanza.exception(error)  # type: ignore[no-untyped-call, unused-ignore]
         else:
             super().recv_stanza(stanza)
         if self.management.ticket is not None:
