@@ -55,6 +55,13 @@ def canonical_key(key: str) -> str:
     return narrow(key).lower().replace("-", "_")
 
 
+def command_name(text: str) -> str | None:
+    """The name of the command that this message seems to be, without a look at the rest of it."""
+    lead = _LEAD.match(text)
+    head = _NAME.match(text, lead.end() if lead else 0)
+    return canonical_name(head[1]) if head else None
+
+
 def parse_command(text: str) -> Command | None:
     """The command in this message, or None when it is not one (plain language, a path, a lone slash).
 

@@ -24,7 +24,7 @@ from parley.language.builtin import Builtins
 from parley.language.characters import Language, language_of, visible
 from parley.language.decision import Decision, Speaker
 from parley.language.dialogue import Dialogue, confirm_reply
-from parley.language.grammar import Command, parse_command
+from parley.language.grammar import Command, command_name, parse_command
 from parley.language.names import unknown_command
 from parley.language.offered import Offered
 from parley.language.phrases import phrase
@@ -47,7 +47,7 @@ from parley.people.rights import Origin, allows
 from parley.people.sealing import Keyring
 from parley.runs import dead_letters
 from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane
-from parley.runs.dispatch import Dispatcher
+from parley.runs.dispatch import URGENT, Dispatcher
 from parley.runs.requests import (
     NewRequest,
     QueuedRun,
@@ -66,6 +66,9 @@ logger = logging.getLogger(__name__)
 MOST_UNDERSTOOD = 100_000
 """Longest text that is looked at, in characters; a longer one is answered with how to send it."""
 
+
+MOST_NAME = 200
+"""Characters at the beginning of a message in which the name of a command stands."""
 
 STRANGER = "unknown sender"
 """Why somebody who is linked to nobody was answered."""
@@ -114,6 +117,17 @@ class Reception:
         self._language = language
         self._audit = Audit(keyring)
         self._telling: OrderedDict[tuple[str, str], datetime] = OrderedDict()
+
+    def urgent(self, received: Received) -> bool:
+        """Whether this stands in no queue behind chatter: buttons, built-in commands, alerts, urgent lanes."""
+        event = received.event
+        if isinstance(event, Message):
+            name = command_name(event.text[:MOST_NAME])
+            if name is None:
+                return False
+            spec = self._catalogue().find(name)
+            return self._builtins.has(name) or (spec is not None and spec.lane in URGENT)
+        return isinstance(event, Action) or (isinstance(event, Notice) and event.severity != "info")
 
     async def handle(self, received: Received) -> None:
         """Handle one event. An error of our own leaves an apology and a dead message, never a lost one.

@@ -1,4 +1,8 @@
-"""The intake: stored events are handled in order within their conversation, and conversations side by side."""
+"""The intake: stored events are handled in order within their conversation, and conversations side by side.
+
+What is urgent has room of its own: at a peak somebody who stops a run, approves one or asks how it goes does not stand
+in the queue of those who ask for another.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,23 @@ from parley.messages.model import Edit, Message
 
 logger = logging.getLogger(__name__)
 
-SIDE_BY_SIDE = 32
+SIDE_BY_SIDE = 8
+"""Conversations at once: enough to share commits, few enough that each turn of the event loop stays short."""
+
+URGENT_SIDE_BY_SIDE = 8
 
 
 class Intake:
-    """Gives each event to `handle`, one at a time a conversation."""
+    """Gives each event to `handle`, one at a time a conversation; `urgent` ones are not kept waiting by the others."""
 
-    def __init__(self, handle: Callable[[Received], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        handle: Callable[[Received], Awaitable[None]],
+        *,
+        urgent: Callable[[Received], bool] = lambda _: False,
+    ) -> None:
         self._handle = handle
+        self._urgent = urgent
         self._queues: dict[str, deque[Received]] = defaultdict(deque)
         self._known: set[str] = set()
         self.bytes: int = 0
@@ -27,6 +40,7 @@ class Intake:
         self.on_room: Callable[[], None] = _nothing
         """Called whenever an event has been handled."""
         self._room = asyncio.Semaphore(SIDE_BY_SIDE)
+        self._urgent_room = asyncio.Semaphore(URGENT_SIDE_BY_SIDE)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add(self, received: Received) -> None:
@@ -56,7 +70,7 @@ class Intake:
     async def _work_on(self, conversation: str) -> None:
         queue = self._queues[conversation]
         while queue:
-            async with self._room:
+            async with self._urgent_room if self._urgent(queue[0]) else self._room:
                 await self._handle_one(queue[0])
             handled = queue.popleft()
             self._known.discard(handled.id)

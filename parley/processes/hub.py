@@ -228,7 +228,7 @@ class Hub:
             language=self._language,
             metrics=self.metrics,
         )
-        self.intake: Intake = Intake(self.reception.handle)
+        self.intake: Intake = Intake(self.reception.handle, urgent=self.reception.urgent)
         self.backlog: Backlog = Backlog(self.intake, self._unhandled)
         self.reconciler: Reconciler = Reconciler(
             store,

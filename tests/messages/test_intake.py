@@ -99,6 +99,19 @@ async def test_only_so_many_at_once(intake: Intake, desk: Desk) -> None:
     assert len(desk.done) == 4 * SIDE_BY_SIDE
 
 
+async def test_what_is_urgent_does_not_wait_for_the_others(desk: Desk) -> None:
+    intake = Intake(desk.handle, urgent=lambda received: received.id.startswith("urgent"))
+    for number in range(2 * SIDE_BY_SIDE):
+        desk.shut.add(str(number))
+        intake.add(received(str(number), f"C{number}"))
+    intake.add(received("urgent", "U"))
+    await eventually(lambda: "urgent" in desk.done, "the urgent one")
+    assert desk.done == ["urgent"]
+    for gate in desk.gates.values():
+        gate.set()
+    await intake.aclose()
+
+
 async def test_the_same_event_is_handled_once_while_it_is_in_hand(intake: Intake, desk: Desk) -> None:
     """The reconciler takes up what is in the inbox, which what is being handled still is."""
     desk.shut.add("one")
