@@ -11,7 +11,7 @@ STEP = 2.0
 
 def said(one: Steadiness, looks: Iterable[bool], begin: float = 0.0) -> list[tuple[float, str]]:
     """What was said, and when, of looks every two seconds."""
-    found = []
+    found: list[tuple[float, str]] = []
     for number, answers in enumerate(looks):
         at = begin + number * STEP
         word = one.look(answers, at)

@@ -50,7 +50,7 @@ def test_stopped_in_the_middle_of_running_runs(stack: Stack) -> None:
     with People(stack, history) as people:
         # Under load others may begin before it: then it would wait, begin at the second start, and last on there.
         _linger(people, 0, TOO_LONG)
-        stack.until(lambda: effects(file), 60, "the one that lasts is running")
+        stack.until(lambda: bool(effects(file)), 60, "the one that lasts is running")
         for number in range(1, RUNNING + WAITING):
             key = f"graceful-{number:02}"
             people.send(key, f"/hold {key}", key)
