@@ -45,8 +45,8 @@ test-servers:
 test-containers: $(SET_UP) test-servers
 	@sh tests/servers/docker.sh run $(BIN)/pytest tests/containers $(ARGS)
 
-# Processes are killed and stopped, connections cut, disks filled and clocks set while people write; what was measured
-# is in build/faults.json.
+# Processes are killed and stopped, connections cut and disks filled while people write; what was measured is in
+# build/faults.json.
 faults: $(SET_UP) test-servers
 	@sh scripts/faults.sh
 

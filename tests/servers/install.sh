@@ -22,7 +22,6 @@ missing() {
     command -v prosody >/dev/null 2>&1 || printf ' prosody'
     command -v prometheus-alertmanager >/dev/null 2>&1 || printf ' prometheus-alertmanager'
     command -v promtool >/dev/null 2>&1 || printf ' prometheus'
-    ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || printf ' libfaketime'
 }
 
 packages=$(missing)
