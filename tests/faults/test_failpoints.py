@@ -46,7 +46,7 @@ PROCESS: Final = {"child": "worker"}
 """Whose start arms it, and whose log has its last words, where that is another."""
 
 BY_LEASE: Final = "reconcile.lost"
-"""Comes to pass only when a run has been silent for a whole lease, a minute after the start of a hub: not killed here."""
+"""Comes to pass when a run has been silent for a whole lease, a minute after a start of the hub: not killed here."""
 
 LATER: Final = {"reconcile.step": 5, "order.taken": 2}
 """Failpoints at which a process dies in its so many-th turn, because the first is before it does anything."""
