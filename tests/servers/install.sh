@@ -1,7 +1,7 @@
 #!/bin/sh
 # Brings the real servers that some tests talk to: Dovecot, PostgreSQL, Chromium, Prosody, Prometheus, Alertmanager, and
-# clients of some platforms from npm; and libfaketime, which sets the clock of single processes. The tests start them
-# themselves, in their own folders and ports; here they are only installed.
+# clients of some platforms from npm. The tests start them themselves, in their own folders and ports; here they are only
+# installed.
 # Quick when all is there. With CI set, a lack is an error.
 set -eu
 cd "$(dirname "$0")/../.."
