@@ -63,6 +63,13 @@ class Child:
             )
         finally:
             os.close(descriptor)
+        with suppress(
+            OSError
+        ):  # gone already, or a system that does not allow it: then it has its full share
+            # At once, while it has one thread and no child: these take it over.
+            os.setpriority(
+                os.PRIO_PROCESS, self._process.pid, os.getpriority(os.PRIO_PROCESS, 0) + self.program.nice
+            )
         self.due, self._started = None, time.monotonic()
         self._entry = record.Entry(
             role=self.program.role,

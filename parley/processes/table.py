@@ -6,10 +6,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from parley import prefect_env
 from parley.processes import environment
 from parley.settings import Settings
+
+BEHIND_THE_DOOR: Final = 5
+"""What runs stands back, at a peak, behind what listens, acknowledges and answers: a third of its share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +37,8 @@ class Probe:
 class Program:
     """One process. Stages stop in ascending order, each with `grace` seconds before SIGKILL.
 
+    `nice`: how far it stands back where there is not enough processor for all, as in nice(1).
+
     `once`: it is done when it ends with 0, and only then; it starts again when the file that it `reads` has changed.
     """
 
@@ -45,6 +51,7 @@ class Program:
     reads: Path | None = None
     probe: Probe | None = None
     longest_wait: float = 5.0
+    nice: int = 0
 
 
 def programs(settings: Settings) -> tuple[Program, ...]:
@@ -67,6 +74,7 @@ def _prefect(settings: Settings) -> Program:
         environment=environment.prefect_environment(),
         stage=3,
         grace=10,
+        nice=BEHIND_THE_DOOR,
         probe=Probe(host=prefect_env.LOOPBACK, port=settings.prefect_port, path="/api/health", failures=12),
     )
 
@@ -90,6 +98,7 @@ def _worker(settings: Settings) -> Program:
         stage=1,
         # 20 s for running runs, 5 s to end the others, and time to tell the hub of each.
         grace=32,
+        nice=BEHIND_THE_DOOR,
     )
 
 

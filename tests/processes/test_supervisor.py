@@ -107,6 +107,14 @@ def test_a_killed_process_is_running_again(tmp_path: Path) -> None:
     assert record.read(tmp_path) == []
 
 
+def test_what_runs_stands_back_behind_what_listens_with_all_its_children(tmp_path: Path) -> None:
+    says = "import os, subprocess; print(os.nice(0)); subprocess.run(['nice'])"
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    with running(tmp_path, program("front", says), program("behind", says, nice=3)) as stack:
+        stack.wrote("front", f"{ours}\n{ours}\n")
+        stack.wrote("behind", f"{ours + 3}\n{ours + 3}\n")
+
+
 def test_a_process_that_keeps_dying_is_tried_less_often_and_its_last_words_are_shown(tmp_path: Path) -> None:
     with running(tmp_path, program("a", "import sys; sys.exit('the database is damaged')")) as stack:
         until(lambda: "ended 3 times" in stack.text())
