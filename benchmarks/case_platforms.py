@@ -26,6 +26,9 @@ from tests.fakes import mail, wecom, xmpp
 from tests.servers.prosody import DOMAIN, Prosody
 from tests.stack import Stack
 
+LOOK_EVERY: Final = 0.2
+"""As on a server of one's own: Dovecot tells of new mail half a second late."""
+
 
 class Answers(Protocol):
     """Who hears of each text that reaches a person."""
@@ -166,6 +169,7 @@ class Platforms:
             "smtp_host": "127.0.0.1",
             "smtp_port": self.post.smtp_port,
             "smtp_security": "none",
+            "look_every": LOOK_EVERY,
         }
         connect(self._stack, "mail", "parley-mail-account", "mail", secrets, servers)
         server = {

@@ -35,12 +35,12 @@ def account(**fields: object) -> MailAccount:
 
 def test_it_makes_its_connector() -> None:
     since = datetime(2026, 1, 2, tzinfo=UTC)
-    connector = account(since=since, max_age_hours=2, folder="Bot").connector("office")
+    connector = account(since=since, max_age_hours=2, folder="Bot", look_every=0.2).connector("office")
     assert isinstance(connector, Mail)
     assert connector.account == "office"
     settings = connector.settings
     assert (settings.username, settings.folder) == ("bot@example.org", "Bot")
-    assert (settings.since, settings.max_age) == (since, 7200)
+    assert (settings.since, settings.max_age, settings.idle) == (since, 7200, 0.2)
 
 
 @pytest.mark.servers
@@ -110,7 +110,14 @@ def test_in_clear_only_on_this_machine(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"imap_port": 0}, {"smtp_port": 70000}, {"imap_security": "ssl3"}, {"max_age_hours": 0}]
+    "fields",
+    [
+        {"imap_port": 0},
+        {"smtp_port": 70000},
+        {"imap_security": "ssl3"},
+        {"max_age_hours": 0},
+        {"look_every": 0.01},
+    ],
 )
 def test_impossible_values_are_refused_when_they_are_typed(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
