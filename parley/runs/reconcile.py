@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -40,6 +41,8 @@ GRACE = 2 * LEASE
 """Seconds after a start of the hub before a silent run counts as lost: its process needs time to find us again."""
 QUIET = timedelta(seconds=LEASE / 2)
 """More than one missed beat: a run that Prefect holds for crashed is believed to be."""
+SEEN_WITHIN = 5.0
+"""Seconds that Prefect gets to say what it knows of a silent run; without a word it is given up all the same."""
 UNSTARTED = 15.0
 """Seconds after which an order that nobody started is looked into."""
 FORGOTTEN = timedelta(seconds=60)
@@ -90,25 +93,32 @@ class Reconciler:
     async def _mend(self) -> None:
         await self._extend_leases()
         failpoint("reconcile.begun")
+        # Side by side: a Prefect that does not answer holds up none of what is decided without it.
+        async with asyncio.TaskGroup() as group:
+            group.create_task(
+                self._repeat(self._take_up_messages, self._expired_requests, self._expired_runs)
+            )
+            group.create_task(self._repeat(self._silent_runs))
+            group.create_task(
+                self._repeat(
+                    self._runs_ended_in_prefect,
+                    self._cancelled_runs,
+                    self._unstarted_runs,
+                    self._external_runs,
+                    self._open_states,
+                )
+            )
+
+    async def _repeat(self, *steps: Callable[[], Awaitable[None]]) -> None:
         while True:
-            for step in (
-                self._take_up_messages,
-                self._runs_ended_in_prefect,
-                self._cancelled_runs,
-                self._silent_runs,
-                self._unstarted_runs,
-                self._external_runs,
-                self._open_states,
-                self._expired_requests,
-                self._expired_runs,
-            ):
+            for step in steps:
                 failpoint("reconcile.step")
                 try:
                     await step()
                 except ParleyError as error:
-                    logger.info("%s: %s", step.__name__, error)
+                    logger.info("%s: %s", _name(step), error)
                 except Exception:
-                    logger.exception("%s failed", step.__name__)
+                    logger.exception("%s failed", _name(step))
             await asyncio.sleep(EVERY)
 
     async def _extend_leases(self) -> None:
@@ -174,17 +184,21 @@ class Reconciler:
             await self._ledger.lost(row.id, "")
         failpoint("reconcile.lost")
         if flow_run and kind not in TERMINAL:
-            await self._prefect.set_state(
-                row.flow_run_id, "CRASHED", "Crashed", "no sign of life from its process"
-            )
+            # What Prefect does not take now, `_open_states` tells it later.
+            with suppress(PrefectUnavailable, TimeoutError):
+                async with asyncio.timeout(SEEN_WITHIN):
+                    await self._prefect.set_state(
+                        row.flow_run_id, "CRASHED", "Crashed", "no sign of life from its process"
+                    )
 
     async def _started(self, *conditions: Any) -> Sequence[Any]:
         return await self._rows(sa.select(schema.run).where(schema.run.c.state == "started", *conditions))
 
     async def _seen_in_prefect(self, flow_run_id: str | None) -> dict[str, Any] | None:
         try:
-            return next(iter(await self._prefect.flow_runs([flow_run_id] if flow_run_id else [])), None)
-        except PrefectUnavailable:
+            async with asyncio.timeout(SEEN_WITHIN):
+                return next(iter(await self._prefect.flow_runs([flow_run_id] if flow_run_id else [])), None)
+        except (PrefectUnavailable, TimeoutError):
             return None
 
     async def _unstarted_runs(self) -> None:
@@ -352,6 +366,10 @@ def _age(flow_run: dict[str, Any]) -> timedelta:
         return now() - datetime.fromisoformat(str(flow_run["state"]["timestamp"]))
     except (KeyError, TypeError, ValueError):
         return timedelta(0)
+
+
+def _name(step: Callable[[], Awaitable[None]]) -> str:
+    return str(getattr(step, "__name__", step))
 
 
 def _kind(flow_run: dict[str, Any] | None) -> str:
