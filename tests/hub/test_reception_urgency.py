@@ -40,8 +40,11 @@ def text(said: str) -> Event:
         ),
         (Notice.model_validate(ABOUT | {"topic": "push", "title": "3 commits"}), False),
     ],
-    ids=str,
-)
+    ids=[
+        "cancel", "a name and capitals", "a Chinese comma", "a code", "no command of ours", "a question",
+        "in the middle", "an endless name", "a button", "an alert", "a push",
+    ],
+)  # fmt: skip
 async def test_control_and_alerts_are_urgent_and_chatter_is_not(
     house: House, event: Event, urgent: bool
 ) -> None:
