@@ -16,6 +16,7 @@ import socket
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlencode
@@ -289,7 +290,8 @@ class SlackFake:
             envelope.ids.append(id_)
             self._sent_as[id_] = envelope
             envelope.attempts += 1
-            await ws.send_json(frame)
+            with suppress(ConnectionResetError):  # its end died just now: the next one is told
+                await ws.send_json(frame)
 
     async def _link(self, request: web.Request) -> web.StreamResponse:
         if request.query.get("ticket") != "one":
