@@ -53,8 +53,11 @@ TRIED_FOR = timedelta(days=1)
 AT_ONCE = 8
 """Conversations of one account that are delivered to at the same time."""
 
-MOST_DEATHS = 8
-"""Attempts within which the death of a holder is taken to have nothing to do with what it was to deliver."""
+MOST_DEATHS = 20
+"""Attempts within which the death of a holder is taken to have nothing to do with what it was to deliver.
+
+The first in line meets every death of a bad hour: with 8 it was given up after twelve that had nothing to do with it.
+"""
 
 MOST_IN_MEMORY = 64 * 1024
 """Bytes of a reply that may wait in memory; a larger one is read from the store when it is its turn."""
