@@ -45,7 +45,7 @@ class Received:
     expires_at: datetime
     replayed: bool = False
     """A person had it handled once more, after it was too late or could not be handled."""
-    stored_at: datetime = field(default_factory=now)
+    stored_at: datetime = field(default_factory=now, compare=False)
     """When it was committed; for one that an earlier hub left, when it was taken up."""
 
 

@@ -506,7 +506,7 @@ async def test_a_mailbox_that_was_moved_is_gone_on_with(driver: ExchangeDriver, 
         driver.server.changes.forget()
         driver.server.cut()
         before = len(driver.server.asked)
-        await eventually(lambda: "Subscribe" in driver.server.operations()[before:], "an attempt")
+        await eventually(lambda: "Subscribe" in driver.server.operations()[before:], "an attempt", within=40)
         await driver.person_says("meanwhile")
         driver.server.refuse.clear()
         await heard.hears("meanwhile")
