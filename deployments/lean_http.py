@@ -11,7 +11,8 @@ dependencies that only return    0.3 ms each: FastAPI calls what is not        t
 a value                          asynchronous in a thread                      they are asked for
 ===============================  ============================================  =====================================
 
-What is let in, refused and answered stays as it is: these are Prefect's own functions, but for the CSRF check.
+What is let in, refused and answered stays as it is: these are Prefect's own functions, but for the CSRF check, which
+believes a token that another has replaced for `TOKEN_SECONDS` longer, until the new one is used.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import hmac
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -154,19 +156,22 @@ class CsrfGuard:
         known, until = self._known.get(client, ("", 0.0))
         if time.monotonic() < until and _same(known, token):
             return ""
-        current = await _stored_token(client)
-        if current is None or not _same(current, token):
+        current, seconds = await _stored_token(client)
+        if not current or not _same(current, token):
             return "Invalid CSRF token or client identifier."
-        self._known[client] = (current, time.monotonic() + TOKEN_SECONDS)
+        self._known[client] = (current, time.monotonic() + min(seconds, TOKEN_SECONDS))
         if len(self._known) > MOST_TOKENS:
             self._known.popitem(last=False)
         return ""
 
 
-async def _stored_token(client: str) -> str | None:
+async def _stored_token(client: str) -> tuple[str, float]:
+    """The client's token and for how many seconds it counts; empty where there is none."""
     async with provide_database_interface().session_context() as session:
         found = await tokens.read_token_for_client(session=session, client=client)
-    return found.token if found else None
+    if found is None:
+        return "", 0.0
+    return found.token, (found.expiration - datetime.now(UTC)).total_seconds()
 
 
 def _same(one: str, other: str) -> bool:

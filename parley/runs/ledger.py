@@ -753,6 +753,24 @@ class Ledger:
         """The process is gone in the middle. A new run only where that is declared safe; else people are asked."""
         await self._apply(lambda conn, after: self._lost(conn, after, run_id, reason))
 
+    async def silent(self, run_id: str) -> bool:
+        """The lease of this run is over: it is lost, unless it has spoken since. Returns whether it is."""
+        ended = False
+        table = schema.run
+        over = sa.select(table.c.cancel_requested_at).where(
+            table.c.id == run_id, table.c.state == "started", table.c.lease_until < now()
+        )
+
+        async def end(conn: AsyncConnection, after: _After) -> None:
+            nonlocal ended
+            row = (await conn.execute(over)).first()
+            ended = row is not None and row.cancel_requested_at is None
+            if row is not None:
+                await self._lost(conn, after, run_id, "")
+
+        await self._apply(end)
+        return ended
+
     async def _lost(self, conn: AsyncConnection, after: _After, run_id: str, reason: str) -> None:
         row = await _run_and_request(conn, run_id)
         if row is None or row.run_state != "started":

@@ -167,11 +167,11 @@ class Reconciler:
                 yield flow_run
 
     async def _silent_runs(self) -> None:
-        if not self._ledger.pulse.well_for(LEASE / 2):
-            return  # they may have spoken while nobody could listen: the next beat tells
         for row in await self._started(schema.run.c.lease_until < now()):
-            logger.warning("run %s shows no sign of life", row.id)
-            await self._silent(row, await self._seen_in_prefect(row.flow_run_id))
+            seen = await self._seen_in_prefect(row.flow_run_id)
+            if not self._ledger.pulse.well_for(LEASE / 2):
+                return  # they may have spoken while nobody could listen: the next beat tells
+            await self._silent(row, seen)
 
     async def _silent(self, row: Any, flow_run: dict[str, Any] | None) -> None:
         kind = _kind(flow_run)
@@ -180,10 +180,13 @@ class Reconciler:
         elif kind == "FAILED":
             # Its process came to an end by itself, with the hub too long away to be told.
             await self._ledger.process_ended(row.id, _message(flow_run), crashed=False)
-        else:
-            await self._ledger.lost(row.id, "")
-        failpoint("reconcile.lost")
-        if flow_run and kind not in TERMINAL:
+        elif await self._ledger.silent(row.id):
+            logger.warning("run %s shows no sign of life", row.id)
+            failpoint("reconcile.lost")
+            await self._crashed(row, flow_run)
+
+    async def _crashed(self, row: Any, flow_run: dict[str, Any] | None) -> None:
+        if flow_run and _kind(flow_run) not in TERMINAL:
             # What Prefect does not take now, `_open_states` tells it later.
             with suppress(PrefectUnavailable, TimeoutError):
                 async with asyncio.timeout(SEEN_WITHIN):

@@ -29,6 +29,8 @@ MOST_SLOW: Final = 500
 
 RETRY_SECONDS: Final = 0.02
 
+_LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY})
+
 Parameters = Sequence[Any] | Mapping[str, Any]
 
 
@@ -96,10 +98,13 @@ class InlineConnection:
         self.stop()
 
     def stop(self) -> None:
-        """End the connection at once."""
+        """End the connection at once, or as soon as a statement in the thread has ended."""
         if self._thread is not None:
             self._thread.shutdown(wait=False)
-        self._conn.close()
+        if self._busy is not None and not self._busy.done():
+            self._busy.add_done_callback(lambda _: self._conn.close())
+        else:
+            self._conn.close()
 
     async def perform(self, statement: str, work: Callable[[], T]) -> T:
         """Do what a statement asks for: here if it is a fast one, in a thread if it has been slow."""
@@ -112,7 +117,7 @@ class InlineConnection:
             try:
                 return await attempt()
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                if error.sqlite_errorcode not in _LOCKED or time.monotonic() > deadline:
                     raise
             await asyncio.sleep(RETRY_SECONDS)
 

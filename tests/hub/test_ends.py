@@ -322,6 +322,23 @@ async def test_a_run_is_not_lost_while_its_beats_could_not_be_taken(
     assert (await quiet.run()).lease_until > now()
 
 
+async def test_a_run_that_has_spoken_since_it_was_looked_for_is_not_lost(quiet: Quiet) -> None:
+    """Others that were found silent with it may each have taken seconds of a Prefect that does not answer."""
+    ann = await quiet.person("ann")
+    await quiet.say("/look 1", ann)
+    started = await quiet.start(await quiet.run())
+    run_over = sa.update(schema.run).values(lease_until=now() - timedelta(seconds=1))
+    await quiet.hub.store.write(lambda conn: conn.execute(run_over))
+    assert await quiet.hub.ledger.beat(BeatCall(**quiet.of(started)))
+
+    assert not await quiet.hub.ledger.silent(started.run_id)
+    assert (await quiet.request()).state == "running"
+
+    await quiet.hub.store.write(lambda conn: conn.execute(run_over))
+    assert await quiet.hub.ledger.silent(started.run_id)
+    assert (await quiet.run()).state == "lost"
+
+
 def test_a_clock_that_jumped_was_a_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     at = now()
     monkeypatch.setattr(pulse, "now", lambda: at)
