@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import closing
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ import httpx
 
 from benchmarks import stacks
 from benchmarks.machine import ProcessorTime, watched
-from benchmarks.rows import Row, percentile, scaled
+from benchmarks.rows import Row, percentile
 from parley.link.calls import AcceptCall, Role
 from parley.link.client import HubClient, default_address, role_token
 from parley.messages.model import ConversationKind, Message, Route, Sender
@@ -123,7 +123,7 @@ class Peak:
         )
 
     async def _ask(self, began: float, until: float) -> None:
-        moments = [ASKED_EVERY * number for number in range(scaled(round(until - began), 1 / ASKED_EVERY))]
+        moments = [ASKED_EVERY * number for number in range(max(1, round((until - began) / ASKED_EVERY)))]
         async with httpx.AsyncClient(
             base_url=self._stack.url, headers=self._stack.headers, timeout=60, trust_env=False
         ) as client:
@@ -154,13 +154,9 @@ class Peak:
         return int(count)
 
 
-async def _each(moments: list[float], began: float, do: Callable[[int], Awaitable[None]]) -> None:
-    """Do each at its moment, whatever became of the others; return when all have ended."""
+async def _each(moments: list[float], began: float, do: Callable[[int], Coroutine[Any, Any, None]]) -> None:
+    """Do each at its moment, whether or not those before have ended; return when all have. One that fails ends all."""
     async with asyncio.TaskGroup() as group:
         for number, moment in enumerate(moments):
             await asyncio.sleep(max(0.0, began + moment - time.monotonic()))
-            group.create_task(_awaited(do, number))
-
-
-async def _awaited(do: Callable[[int], Awaitable[None]], number: int) -> None:
-    await do(number)
+            group.create_task(do(number))

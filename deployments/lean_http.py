@@ -20,7 +20,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -38,6 +38,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from parley.runs import patches
 from parley.runs.patches import Patch, source_digest
@@ -66,10 +67,6 @@ AT_ONCE: Final = frozenset(
 )
 """Dependencies of the calls that a run makes; none of them waits for anything."""
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Dispatch = Callable[[Request, Callable[[Request], Awaitable[Response]]], Awaitable[Response]]
 
 tokens: Any = models.csrf_token  # Prefect's decorator of its functions hides their types
@@ -79,10 +76,9 @@ def make_lean(app: FastAPI) -> list[str]:
     """Do it to Prefect's application before its first request; returns what was left as Prefect has it."""
     api: Any = next(route.app for route in app.routes if isinstance(route, Mount) and route.path == "/api")
     left = [*_replace(app.user_middleware), *_replace(api.user_middleware)]
-    patches.install(PATCHES)
     if left:
         get_logger("parley").warning("Left as this Prefect has them, and slower: %s.", ", ".join(left))
-    return left
+    return [*left, *patches.install(PATCHES)]
 
 
 def _replace(stack: list[Any]) -> Iterable[str]:
@@ -108,7 +104,7 @@ def _without_a_thread(original: Any) -> Any:
 class DecidingFirst:
     """ASGI application that asks a function like those of `@app.middleware("http")` whether a request goes on."""
 
-    def __init__(self, app: Any, dispatch: Dispatch) -> None:
+    def __init__(self, app: ASGIApp, dispatch: Dispatch) -> None:
         self._app = app
         self._dispatch = dispatch
 
@@ -132,7 +128,7 @@ async def _go_on(_: Request) -> Response:
 class CsrfGuard:
     """ASGI application that answers 403, as Prefect does, to a change without the client's CSRF token."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._known: OrderedDict[str, tuple[str, float]] = OrderedDict()
 

@@ -19,8 +19,8 @@ Answers, states and what is stored stay as they are. For what each request goes 
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -43,45 +43,36 @@ EVENTS_AT_ONCE: Final = 500
 
 def install() -> list[str]:
     """Put all of it in place; returns the names of what is left as Prefect has it. A second call changes nothing."""
-    parse_events_once()
     return patches.install(PATCHES)
 
 
-class _CheckedSchemas:
-    """In the place of `check_schema`: raises what it raises, and remembers which schemas it let pass."""
+def _checked_once(original: Any) -> Any:
+    # Only what passes is remembered: an error is raised each time.
+    @lru_cache(maxsize=MOST_SCHEMAS)
+    def check(text: str, *arguments: Any, **options: Any) -> None:
+        original(json.loads(text), *arguments, **options)
 
-    def __init__(self, check: Callable[..., None]) -> None:
-        self._check = check
-        self._passed: OrderedDict[str, None] = OrderedDict()
-
-    def __call__(self, schema: Any, *arguments: Any, **options: Any) -> None:
+    def check_schema(schema: Any, *arguments: Any, **options: Any) -> None:
         try:
             text = json.dumps(schema, sort_keys=True)
         except (TypeError, ValueError, RecursionError):  # not JSON, or without an end: for the check to say
-            self._check(schema, *arguments, **options)
-            return
-        if text not in self._passed:
-            self._check(schema, *arguments, **options)
-            _put(self._passed, text, None, MOST_SCHEMAS)
+            original(schema, *arguments, **options)
+        else:
+            check(text, *arguments, **options)
+
+    return check_schema
 
 
-def parse_events_once() -> None:
-    """Have the readers of the event bus share one parsed event; none of them changes it."""
-    if "model_validate_json" in ReceivedEvent.__dict__:
-        return
-    original = ReceivedEvent.model_validate_json
-    parsed: OrderedDict[bytes, ReceivedEvent] = OrderedDict()
+def _parsed_once(original: Any) -> Any:
+    """The readers of the event bus share one parsed event; none of them changes it."""
+    parsed = lru_cache(maxsize=MOST_EVENTS)(original)
 
     def model_validate_json(data: Any, **options: Any) -> ReceivedEvent:
-        if options or not isinstance(data, bytes):
-            return original(data, **options)
-        event = parsed.get(data)
-        if event is None:
-            event = original(data)
-            _put(parsed, data, event, MOST_EVENTS)
+        parse = parsed if isinstance(data, bytes) and not options else original
+        event: ReceivedEvent = parse(data, **options)
         return event
 
-    ReceivedEvent.model_validate_json = staticmethod(model_validate_json)  # type: ignore[assignment]
+    return model_validate_json
 
 
 def _write_in_one_statement(_: Any) -> Any:
@@ -104,19 +95,14 @@ async def _write(session: AsyncSession, events: dict[Any, ReceivedEvent]) -> Non
         await session.execute(sa.insert(db.EventResource), resources)
 
 
-def _put(memory: OrderedDict[Any, Any], key: Any, value: Any, most: int) -> None:
-    memory[key] = value
-    if len(memory) > most:
-        memory.popitem(last=False)
-
-
 PATCHES: Final = (
     Patch(
         validation._VALIDATOR,  # noqa: SLF001 - Prefect's own, used by all of its validation
         "check_schema",
         frozenset({"f7b709036ac988d0"}),
-        _CheckedSchemas,
+        _checked_once,
     ),
+    Patch(ReceivedEvent, "model_validate_json", frozenset({"3233ae5b1d33d598"}), _parsed_once),
     Patch(database, "_write_sqlite_events", frozenset({"df0fa1ecaf56fa30"}), _write_in_one_statement),
 )
 """What is replaced where it is the one that is known."""

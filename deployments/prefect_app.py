@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from prefect.server.api.server import UI_VERSION_COOKIE_NAME, create_app
 from prefect.server.database import provide_database_interface
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from deployments import lean_http, lean_server
 from deployments.sqlite_connection import use_one_connection
@@ -23,11 +23,6 @@ from parley.runs import pool
 RUN_PAGES: Final = "/runs/flow-run/"
 
 workers: Any = models.workers  # Prefect's decorator of these functions hides their types
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 
 class PageHeaders:

@@ -73,17 +73,24 @@ def test_a_bad_schema_is_refused_each_time(lean: None) -> None:
             validation.is_valid_schema({"type": "no such type"}, preprocess=False)
 
 
-def test_a_good_schema_is_checked_once_and_still_validates(
-    lean: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    schema: Any = {"type": "object", "properties": {"n": {"type": "integer"}}, "title": str(uuid4())}
-    validation.is_valid_schema(schema, preprocess=False)
-    checked: Any = validation._VALIDATOR.check_schema
-    monkeypatch.setattr(checked, "_check", lambda *_: pytest.fail("was checked again"))
+def test_a_good_schema_is_checked_once_for_each_way_of_checking() -> None:
+    checked: list[Any] = []
+    check = lean_server.PATCHES[0].replace(lambda schema, **options: checked.append((schema, options)))
+    for _ in range(3):
+        check({"type": "object", "title": "a"})
+        check({"title": "a", "type": "object"}, format_checker="strict")
 
-    validation.is_valid_schema(json.loads(json.dumps(schema)), preprocess=False)
-    with pytest.raises(validation.ValidationError, match="'n'"):
-        validation.validate({"n": "seven"}, schema, raise_on_error=True, preprocess=False)
+    assert checked == [
+        ({"type": "object", "title": "a"}, {}),
+        ({"type": "object", "title": "a"}, {"format_checker": "strict"}),
+    ]
+
+
+def test_what_was_checked_still_validates(lean: None) -> None:
+    schema: Any = {"type": "object", "properties": {"n": {"type": "integer"}}, "title": str(uuid4())}
+    for _ in range(2):
+        with pytest.raises(validation.ValidationError, match="'n'"):
+            validation.validate({"n": "seven"}, schema, raise_on_error=True, preprocess=False)
 
 
 def test_a_schema_that_changed_is_checked_anew(lean: None) -> None:
