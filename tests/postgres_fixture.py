@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -36,6 +37,8 @@ class PostgresServer:
     folder: Path
     port: int
     user: str | None
+    synchronous: bool = False
+    """Whether a commit is on disk before it is answered, as everywhere but in tests."""
 
     @property
     def address(self) -> str:
@@ -45,7 +48,10 @@ class PostgresServer:
     def start(self) -> None:
         """Returns when connections are taken."""
         log = self.folder / "log"
-        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=60"
+        options = (
+            f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c max_connections=60"
+            f" -c fsync={'on' if self.synchronous else 'off'}"
+        )
         self._run("pg_ctl", "-w", "-t", "60", "-D", self._data, "-l", str(log), "-o", options, "start")
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
@@ -95,18 +101,25 @@ class PostgresServer:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """A cluster in a folder of its own, on a free port, gone at the end."""
-    programs = _programs()
+    """A cluster for the tests of a session."""
+    programs = installed_programs()
     if programs is None:
         reason = "PostgreSQL is not installed: `make test-servers` brings it."
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
+    with cluster(programs) as server:
+        yield server
+
+
+@contextmanager
+def cluster(programs: Path, *, synchronous: bool = False) -> Iterator[PostgresServer]:
+    """A cluster in a folder of its own, on a free port, gone when the block is left."""
     folder = Path(tempfile.mkdtemp(prefix="parley-postgres-"))
     user = _unprivileged_user()
     if user is not None:
         shutil.chown(folder, user)
-    server = PostgresServer(programs, folder, free_port(), user)
+    server = PostgresServer(programs, folder, free_port(), user, synchronous)
     try:
         server.make()
         server.start()
@@ -148,8 +161,8 @@ async def postgres_store_url(postgres_server: PostgresServer, prepared_database:
     await postgres_server.drop_database(url)
 
 
-def _programs() -> Path | None:
-    """Debian keeps them out of PATH; the newest version counts."""
+def installed_programs() -> Path | None:
+    """Where PostgreSQL's programs are: Debian keeps them out of PATH; the newest version counts."""
     if (found := shutil.which("initdb")) is not None:
         return Path(found).resolve().parent
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
