@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from parley.errors import ParleyError
     from parley.messages.model import Button, File, Message, Reply, Table
     from parley.runs.automation import automation
+    from parley.runs.cached import Aged, cached
     from parley.runs.catalogue import Subscription
     from parley.runs.context import (
         AutomationError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from parley.runs.step import step
 
 __all__ = [
+    "Aged",
     "AutomationError",
     "Button",
     "File",
@@ -42,6 +44,7 @@ __all__ = [
     "Table",
     "ask",
     "automation",
+    "cached",
     "current_language",
     "current_message",
     "log_action",
@@ -51,6 +54,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Aged": "parley.runs.cached",
     "AutomationError": "parley.runs.context",
     "Button": "parley.messages.model",
     "File": "parley.messages.model",
@@ -64,6 +68,7 @@ _HOMES = {
     "Table": "parley.messages.model",
     "ask": "parley.runs.context",
     "automation": "parley.runs.automation",
+    "cached": "parley.runs.cached",
     "current_language": "parley.runs.context",
     "current_message": "parley.runs.context",
     "log_action": "parley.runs.context",
