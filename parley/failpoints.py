@@ -28,6 +28,7 @@ FAILPOINTS: Final[Mapping[str, str]] = MappingProxyType({
     "request.stored": "hub: request, run and replies are committed, none of them is under way",
     "dispatch.creating": "hub: Prefect is about to be asked for the flow run",
     "dispatch.created": "hub: Prefect has the flow run, no worker knows of it",
+    "dispatch.batched": "hub: Prefect has a flow run for several requests, no worker knows of it",
     "dispatch.ordered": "hub: a worker has taken the order, nothing here says so",
     "order.taken": "worker: the order has come, no child has it",
     "start.asked": "run: the flow run has begun in Prefect, no start is granted",

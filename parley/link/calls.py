@@ -128,7 +128,10 @@ class CommandMenu(Model):
 
 
 class RunOrder(Model):
-    """`run` -> None: taken by a child. `flow_run` is Prefect's own JSON of the created run."""
+    """`run` -> None: taken by a child. `flow_run` is Prefect's own JSON of the created run.
+
+    With `tokens`, by run id, the flow run answers several requests, and `run_id` is that of their batch.
+    """
 
     run_id: str
     flow_run_id: str
@@ -136,6 +139,7 @@ class RunOrder(Model):
     entrypoint: str
     flow_run: dict[str, Any]
     token: str
+    tokens: dict[str, str] = Field(default_factory=dict)
     time_limit: float | None = None
     urgent: bool = False
 
@@ -181,9 +185,11 @@ class StartCall(_OfRun):
 
     `holder` is made by the calling process for this attempt: the same holder may ask again, another may not while the
     first may live. Without a token (a run that Prefect started by itself, under a stock worker) the caller's role must
-    be `worker`; `automation` and `parameters` then say what runs.
+    be `worker`; `automation` and `parameters` then say what runs. `run_id` names the run where its flow run answers
+    several; its token is always asked for.
     """
 
+    run_id: str = ""
     holder: str
     automation: str
     parameters: dict[str, Any] = Field(default_factory=dict)

@@ -66,6 +66,7 @@ from parley.processes.undelivered import Undelivered
 from parley.processes.vitals import Vitals
 from parley.runs import lanes
 from parley.runs.adopt import Adopter
+from parley.runs.batches import Batches
 from parley.runs.cancel import Canceller
 from parley.runs.catalogue import AutomationSpec, Catalogue
 from parley.runs.dispatch import Dispatcher
@@ -151,6 +152,7 @@ class Hub:
             capabilities_of=self.accounts.capabilities,
             start=EventStarts(keyring, catalogue=lambda: self.catalogue, limits=lambda: self.file.limits),
         )
+        batches = Batches(store)
         self.dispatcher: Dispatcher = Dispatcher(
             self.prefect,
             keyring,
@@ -162,6 +164,7 @@ class Hub:
             room=self.file.worker.children if self.own_worker else 50,
             stock_environment=None if self.own_worker else _stock_environment(settings),
             waiting=lanes.reader(store, keyring),
+            batches=batches,
         )
         self.adopter: Adopter = Adopter(
             store, keyring, self.prefect, catalogue=lambda: self.catalogue, route_to=self._route_to
@@ -189,7 +192,7 @@ class Hub:
         dialogue = Dialogue(
             store, keyring, catalogue=lambda: self.catalogue, answered=self.questions.answered
         )
-        self.canceller: Canceller = Canceller(store, self.audit, self.ledger, self.dispatcher)
+        self.canceller: Canceller = Canceller(store, self.audit, self.ledger, self.dispatcher, batches)
         self.replays: ReplayDesk = ReplayDesk(
             store,
             keyring,
@@ -240,6 +243,7 @@ class Hub:
             self.audit,
             catalogue=lambda: self.catalogue,
             take_up_messages=self._take_up_messages,
+            batches=batches,
         )
         self.outage: Outage = Outage(
             store,

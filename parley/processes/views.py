@@ -38,7 +38,7 @@ async def message_view(
         state=state,
         final=state in FINAL,
         run_id=run.id if run else None,
-        flow_run_id=run.flow_run_id if run else None,
+        flow_run_id=(run.flow_run_id or run.shared_flow_run_id) if run else None,
         automation=requests[-1].automation if requests else None,
         reason=requests[-1].reason if requests else row.reason,
         replies=replies,
@@ -51,9 +51,10 @@ async def message_view(
 async def _latest_run(conn: AsyncConnection, requests: Sequence[Any]) -> Any:
     if not requests:
         return None
-    table = schema.run
+    table, batch = schema.run, schema.batch
     query = (
-        sa.select(table)
+        sa.select(table, batch.c.flow_run_id.label("shared_flow_run_id"))
+        .outerjoin(batch, batch.c.id == table.c.batch_id)
         .where(table.c.request_id == requests[-1].id)
         .order_by(table.c.created_at.desc())
         .limit(1)
@@ -130,9 +131,13 @@ async def run_views(
 
 
 async def _flow_runs(conn: AsyncConnection, requests: list[str]) -> dict[str, str]:
-    table = schema.run
+    table, batch = schema.run, schema.batch
     query = (
-        sa.select(table.c.request_id, table.c.flow_run_id)
+        sa.select(
+            table.c.request_id,
+            sa.func.coalesce(table.c.flow_run_id, batch.c.flow_run_id).label("flow_run_id"),
+        )
+        .outerjoin(batch, batch.c.id == table.c.batch_id)
         .where(table.c.request_id.in_(requests))
         .order_by(table.c.created_at)
     )

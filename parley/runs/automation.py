@@ -16,6 +16,7 @@ from parley.errors import ConfigurationError
 from parley.runs.catalogue import Effect, Lane, Subscription
 from parley.runs.guard import Body, guard
 from parley.runs.parameters import Parameters
+from parley.runs.together import together
 from parley.settings import ContainerLimits
 
 F = TypeVar("F", bound=Flow[..., Any])
@@ -24,6 +25,9 @@ _COMMAND: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _BLOCK: Final = re.compile(r"[a-z0-9-]+/[a-zA-Z0-9_-]+")
 _SLOT: Final = re.compile(r"\{([^{}]*)\}")
 _ATTRIBUTE: Final = "__parley_automation__"
+
+MOST_TOGETHER: Final = 100
+"""Requests that can share a flow run at the most."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,14 @@ class Declaration:
     time_limit: float | None
     lane: Lane | None
     isolation: str
+    batch: int
     limits: ContainerLimits | None
     schedules: tuple[Schedule, ...]
     revision: str | Mapping[str, Mapping[str, str]]
     blocks: tuple[str, ...]
     on: tuple[Subscription, ...]
     body: Body
+    together: Flow[..., Any] | None
 
 
 def automation(
@@ -59,6 +65,7 @@ def automation(
     lane: Lane | Literal["control", "alerts", "people", "schedules"] | None = None,
     time_limit: float | None = None,
     isolation: Literal["process", "container"] = "process",
+    batch: int = 1,
     memory_mb: int | None = None,
     cpus: float | None = None,
     network: Iterable[str] | None = None,
@@ -83,6 +90,11 @@ def automation(
     `on` names events that start it by themselves, as patterns of topics or `Subscription` values, with the rights of
     the service that an event came from.
 
+    With `batch`, requests that wait for their turn anyway share a flow run, up to so many: each is answered, refused,
+    cancelled and repeated by itself, in a task of its own. Only a read automation may have it, and its function is
+    then called for several requests at the same time: a sync one in threads of one process, an async one on one event
+    loop. `time_limit` is for all of them together.
+
     With `isolation="container"` each run has a container of its own, if parley.toml has `[containers]`: with
     `memory_mb` (swap included), `cpus`, and `network`, the only addresses that it can reach, as "host:port".
 
@@ -92,8 +104,9 @@ def automation(
     def offer(flow: F) -> F:
         _check_flow(flow)
         body = _body(flow, fallback)
+        name = _checked_command(command or flow.fn.__name__.replace("_", "-").lower())
         declaration = Declaration(
-            command=_checked_command(command or flow.fn.__name__.replace("_", "-").lower()),
+            command=name,
             summary=summary or _first_line(flow.description),
             examples=_checked_examples(tuple(examples), body.parameters),
             effect=Effect(effect),
@@ -102,12 +115,14 @@ def automation(
             time_limit=_limited(flow, time_limit),
             lane=Lane(lane) if lane else None,
             isolation=isolation,
+            batch=_checked_batch(batch, Effect(effect), isolation),
             limits=_limits(isolation, memory_mb, cpus, network),
             schedules=_checked_schedules(tuple(schedules)),
             revision=revision,
             blocks=_checked_blocks(tuple(blocks)),
             on=_checked_events(on, body.parameters),
             body=body,
+            together=together(flow, body, name) if batch > 1 else None,
         )
         flow.fn = guard(body)
         setattr(flow.fn, _ATTRIBUTE, declaration)
@@ -158,6 +173,21 @@ def _checked_command(command: str) -> str:
             f"the command {command!r} cannot be typed: use a-z, 0-9, - and _, at most 64 of them."
         )
     return command
+
+
+def _checked_batch(batch: int, effect: Effect, isolation: str) -> int:
+    if not 1 <= batch <= MOST_TOGETHER:
+        raise ConfigurationError(
+            f"batch={batch}: from 1 (each alone) to {MOST_TOGETHER} requests can share a run."
+        )
+    if batch > 1 and effect is not Effect.READ:
+        raise ConfigurationError(
+            f'batch={batch}: only an automation with effect="read" can answer several requests in one run; '
+            "what changes something has a run for each."
+        )
+    if batch > 1 and isolation != "process":
+        raise ConfigurationError(f"batch={batch}: a run in a container answers one request.")
+    return batch
 
 
 def _checked_examples(examples: tuple[str, ...], parameters: Parameters) -> tuple[str, ...]:

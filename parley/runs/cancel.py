@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from parley.errors import ParleyError
 from parley.messages.model import now
 from parley.people.audit import Audit, Phase
+from parley.runs.batches import Batches
 from parley.runs.dispatch import Dispatcher
 from parley.runs.ledger import Ledger
 from parley.runs.requests import update_request
@@ -23,11 +24,14 @@ logger = logging.getLogger(__name__)
 class Canceller:
     """Ends requests that people no longer want."""
 
-    def __init__(self, store: Store, audit: Audit, ledger: Ledger, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self, store: Store, audit: Audit, ledger: Ledger, dispatcher: Dispatcher, batches: Batches
+    ) -> None:
         self._store = store
         self._audit = audit
         self._ledger = ledger
         self._dispatcher = dispatcher
+        self._batches = batches
 
     async def ask(self, conn: AsyncConnection, request_id: str, by: str) -> None:
         """Note within a write that this request is to end: from now on no start of it is granted."""
@@ -62,7 +66,11 @@ class Canceller:
         """End the run of this row. Raises what Prefect or the store does."""
         flight = self._dispatcher.in_flight.get(row.id)
         flow_run_id = row.flow_run_id or (flight.flow_run_id if flight else None)
-        if row.state in ("created", "suspended"):
+        batch_id = flight.batch_id if flight else None if row.flow_run_id else row.batch_id
+        if batch_id:
+            # The others go on. This one is closed, and whatever its code still does is heard no more; it only reads.
+            flow_run_id = await self._batches.alone_in(row.id, batch_id)
+        if batch_id or row.state in ("created", "suspended"):
             await self._ledger.cancelled(row.id)
         if flow_run_id:
             await self._dispatcher.cancel(flow_run_id, reason)

@@ -114,6 +114,7 @@ class AutomationSpec(Model):
     `version` is a digest of signature, effect and source; a change of it voids approvals. `wrapped` is false for an
     existing Prefect deployment that was made a command in parley.toml: it has no start guard inside and its outcome
     is read from Prefect. `deployment` is Prefect's "flow/deployment". `time_limit` and `alert_after`: seconds, count.
+    `batch`: how many of its requests may share a flow run, that of `batch_deployment`.
     `core` is a digest of the source alone, `revisions` those of what single values of a parameter stand for. `blocks`:
     whose sealed secrets its runs may open, each as "<type>/<name>".
     """
@@ -133,6 +134,7 @@ class AutomationSpec(Model):
     time_limit: float | None = None
     lane: Lane | None = None
     isolation: str = "process"
+    batch: Annotated[int, Field(ge=1)] = 1
     blocks: tuple[str, ...] = ()
     wrapped: bool = True
     entrypoint: str = ""
@@ -162,6 +164,12 @@ class AutomationSpec(Model):
         }
         return {name: value for name, value in stated.items() if value is not None}
 
+    @property
+    def batch_deployment(self) -> str:
+        """The deployment of the flow that answers several requests at once, as "flow/deployment"."""
+        flow, _, deployment = self.deployment.partition("/")
+        return f"{batch_flow(flow)}/{deployment}"
+
     def menu_entry(self) -> CommandEntry:
         """The same for a platform's menu. Sealed parameters are left out: a menu shows what is typed to everybody."""
         shown = tuple(p.menu_entry() for p in self.parameters if not p.sealed)
@@ -171,6 +179,11 @@ class AutomationSpec(Model):
     def sealed_names(self) -> frozenset[str]:
         """Parameters whose values travel sealed."""
         return frozenset(p.name for p in self.parameters if p.sealed)
+
+
+def batch_flow(name: str) -> str:
+    """The name of the flow that answers several requests of the automation whose flow has this name."""
+    return f"{name}-batch"
 
 
 class BrokenAutomation(Model):

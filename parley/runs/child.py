@@ -170,7 +170,7 @@ class Child:
         flow, flow_run = self._flow(order), FlowRun.model_validate(order.flow_run)
         if work.waited:
             flow_run = self._executor.sync_client.read_flow_run(flow_run.id)
-        with self._handed(order.token):
+        with self._handed(order):
             self._running = True
             begun()
             if flow.isasync:
@@ -178,12 +178,15 @@ class Child:
             return self._executor.run(flow, flow_run)
 
     @contextmanager
-    def _handed(self, token: str) -> Iterator[None]:
+    def _handed(self, order: RunOrder) -> Iterator[None]:
+        from parley.runs import together
         from parley.runs.hub_thread import handed
 
         # The executor runs flows in a context of its own: the token has to be put there, not into ours.
         with ExitStack() as stack:
-            self._executor.call(_enter(stack, handed(token)))
+            self._executor.call(_enter(stack, handed(order.token)))
+            if order.tokens:
+                self._executor.call(_enter(stack, together.handed(order.tokens)))
             try:
                 yield
             finally:
@@ -196,12 +199,15 @@ class Child:
         return await execute(flow, flow_run)
 
     def _flow(self, order: RunOrder) -> Flow[..., Any]:
-        found = self._flows.get(order.automation)
-        if found is not None:
-            return found
         from prefect.flows import load_flow_from_entrypoint
 
-        return load_flow_from_entrypoint(order.entrypoint, use_placeholder_flow=False)
+        from parley.runs.automation import declaration_of
+
+        flow: Flow[..., Any] = self._flows.get(order.automation) or load_flow_from_entrypoint(
+            order.entrypoint, use_placeholder_flow=False
+        )
+        declared = declaration_of(flow)
+        return declared.together if order.tokens and declared and declared.together else flow
 
 
 async def _enter(stack: ExitStack, entered: AbstractContextManager[None]) -> None:

@@ -77,6 +77,7 @@ def specification(flow: Flow[..., Any], entrypoint: str) -> AutomationSpec:
         time_limit=declared.time_limit,
         lane=declared.lane,
         isolation=declared.isolation,
+        batch=declared.batch,
         blocks=declared.blocks,
         on=declared.on,
         entrypoint=entrypoint,
@@ -96,6 +97,7 @@ def _in_container(spec: AutomationSpec) -> AutomationSpec:
     kind = "container"
     changed = {
         "isolation": kind,
+        "batch": 1,
         "version": _digest(spec.version, kind),
         "core": _digest(spec.core, kind),
     }

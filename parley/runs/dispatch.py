@@ -21,6 +21,7 @@ from parley.link.calls import CancelOrder, RunOrder
 from parley.link.server import Peer
 from parley.messages.model import now
 from parley.people.sealing import Keyring
+from parley.runs.batches import Batches
 from parley.runs.catalogue import AutomationSpec, Catalogue, Lane
 from parley.runs.gate import Gate
 from parley.runs.lanes import Lanes, ReadPage
@@ -43,7 +44,8 @@ MOST_GIVEN_BACK = 10
 class InFlight:
     """A run that was handed to Prefect and has not ended. `elsewhere`: it takes no room of ours.
 
-    `handed_at`: when Prefect had made its flow run, so that it may start.
+    `handed_at`: when Prefect had made its flow run, so that it may start. `place`: the run whose place it takes, of
+    those that there is room for. `batch_id`: it shares its flow run with others.
     """
 
     queued: QueuedRun
@@ -51,6 +53,8 @@ class InFlight:
     flow_run_id: str | None = None
     worker: Peer | None = None
     handed_at: datetime | None = None
+    place: str = ""
+    batch_id: str | None = None
 
 
 class Dispatcher:
@@ -69,6 +73,7 @@ class Dispatcher:
         room: int,
         stock_environment: dict[str, str] | None = None,
         waiting: ReadPage | None = None,
+        batches: Batches | None = None,
     ) -> None:
         self._prefect = prefect
         self._keyring = keyring
@@ -80,6 +85,7 @@ class Dispatcher:
         self.room: int = room
         self._stock = stock_environment
         self._lanes = Lanes(waiting)
+        self._batches = batches
         self._known: set[str] = set()
         self._flow_runs: dict[str, str] = {}
         self._deployments: dict[str, str] = {}
@@ -108,7 +114,9 @@ class Dispatcher:
         self._known.discard(run_id)
         self._given_back.pop(run_id, None)
         flight = self.in_flight.pop(run_id, None)
-        if flight and flight.flow_run_id:
+        if flight and flight.batch_id:
+            pass  # the others of its flow run may go on
+        elif flight and flight.flow_run_id:
             self._flow_runs.pop(flight.flow_run_id, None)
         else:
             # Between two orders: which flow run it was is only known from there.
@@ -140,8 +148,20 @@ class Dispatcher:
         self._do(self._later(flight.queued, reason, self._given_back[run_id] - 1))
 
     def run_of(self, flow_run_id: str) -> str | None:
-        """Our run of this flow run, when it was dispatched by this hub."""
+        """The run that has this flow run for itself, when it was dispatched by this hub."""
         return self._flow_runs.get(flow_run_id)
+
+    def runs_of(self, flow_run_id: str) -> list[str]:
+        """The runs that are going on in this flow run, as far as they were dispatched by this hub."""
+        alone = self._flow_runs.get(flow_run_id)
+        if alone is not None:
+            return [alone]
+        return [run_id for run_id, flight in self.in_flight.items() if flight.flow_run_id == flow_run_id]
+
+    def is_batched(self, run_id: str) -> bool:
+        """Whether this run was handed over together with others."""
+        flight = self.in_flight.get(run_id)
+        return flight is not None and flight.batch_id is not None
 
     def queue_sizes(self) -> dict[str, int]:
         """How many wait, by lane: in memory, and in the store behind them."""
@@ -181,9 +201,13 @@ class Dispatcher:
                 for lane in self._lanes.low():
                     self._do(self._refill(lane))
                 while (queued := self._next()) is not None:
-                    self.in_flight[queued.run_id] = InFlight(queued, self._runs_elsewhere(queued))
+                    group = (queued, *self._others_like(queued))
+                    for one in group:
+                        self.in_flight[one.run_id] = InFlight(
+                            one, self._runs_elsewhere(one), place=queued.run_id
+                        )
                     self.gate.enter(queued.run_id)
-                    self._do(self._hand_over(queued))
+                    self._do(self._hand_over_together(group) if len(group) > 1 else self._hand_over(queued))
         finally:
             for task in list(self._tasks):
                 task.cancel()
@@ -218,7 +242,7 @@ class Dispatcher:
 
     def _next(self) -> QueuedRun | None:
         elsewhere = sum(1 for flight in self.in_flight.values() if flight.elsewhere)
-        busy = len(self.in_flight) - elsewhere
+        busy = len({flight.place for flight in self.in_flight.values() if not flight.elsewhere})
 
         def fits(queued: QueuedRun) -> bool:
             more = KEPT_FOR_URGENT if queued.lane in URGENT else 0
@@ -227,6 +251,13 @@ class Dispatcher:
             return elsewhere < MOST_ELSEWHERE if self._runs_elsewhere(queued) else busy < self.room + more
 
         return self._lanes.take(fits)
+
+    def _others_like(self, queued: QueuedRun) -> list[QueuedRun]:
+        """What waits in the same lane and may share this one's flow run; taken out of it."""
+        spec = self._catalogue().find(queued.automation)
+        if spec is None or spec.batch < 2 or queued.alone or self._batches is None or not self._pushes(spec):
+            return []
+        return self._lanes.take_like(queued, spec.batch - 1)
 
     def _runs_elsewhere(self, queued: QueuedRun) -> bool:
         # An existing deployment's runs go to its own workers, and may take hours there; containers have their limit.
@@ -265,6 +296,92 @@ class Dispatcher:
             await (self._later if queued.attempt < MOST_ATTEMPTS else self._refuse)(queued, reason)
         finally:
             self._passed(queued.run_id)
+
+    async def _hand_over_together(self, group: tuple[QueuedRun, ...]) -> None:
+        leader = group[0].run_id
+        try:
+            await self._order_together(group)
+        except PrefectUnavailable as error:
+            logger.info("%d runs wait: %s", len(group), error)
+            self._passed(leader, answered=False)
+            for queued in self._still_held(group):
+                self._put_back(queued)
+        except Exception as error:
+            if isinstance(error, PrefectRefused):
+                self._deployments.clear()  # the one that is missing may be made anew
+            # Whatever is wrong with doing it together: each goes on by itself, and tells its own trouble.
+            expected = isinstance(error, ParleyError | TimeoutError)
+            logger.warning("%d runs go on one by one: %s", len(group), error, exc_info=not expected)
+            for queued in self._still_held(group):
+                self.order_again(queued.run_id)
+        finally:
+            self._passed(leader)
+
+    def _still_held(self, group: tuple[QueuedRun, ...]) -> list[QueuedRun]:
+        return [
+            queued
+            for queued in group
+            if (flight := self.in_flight.get(queued.run_id)) is not None and flight.queued is queued
+        ]
+
+    async def _order_together(self, group: tuple[QueuedRun, ...]) -> None:
+        spec = self._catalogue().find(group[0].automation)
+        if spec is None or self._batches is None:
+            raise PrefectRefused("not in the catalogue", 404)
+        batch_id = await self._batches.form(spec.command, [queued.run_id for queued in group])
+        for queued in self._still_held(group):
+            self.in_flight[queued.run_id].batch_id = batch_id
+        flow_run = await self._create_together(batch_id, spec, group)
+        failpoint("dispatch.batched")
+        self._passed(group[0].run_id)
+        flow_run_id = str(flow_run["id"])
+        held = self._still_held(group)
+        for queued in held:
+            flight = self.in_flight[queued.run_id]
+            flight.flow_run_id, flight.handed_at = flow_run_id, now()
+            self._handed(queued, (flight.handed_at - queued.queued_at).total_seconds())
+        await self._batches.made(batch_id, flow_run_id)
+        if held:
+            await self._push_together(batch_id, spec, held, flow_run)
+
+    async def _create_together(
+        self, batch_id: str, spec: AutomationSpec, group: tuple[QueuedRun, ...]
+    ) -> dict[str, Any]:
+        asked = [
+            {
+                "run": queued.run_id,
+                "request": short(queued.request_id),
+                "parameters": outward(spec, queued.request_id, queued.values),
+            }
+            for queued in group
+        ]
+        return await self._prefect.create_flow_run(
+            await self._deployment(spec.batch_deployment),
+            key=batch_id,
+            name=f"{spec.command}-{short(batch_id)}-{len(group)}",
+            parameters={"asked": asked},
+            tags=("parley", f"command:{spec.command}", "batch"),
+            pending=True,
+        )
+
+    async def _push_together(
+        self, batch_id: str, spec: AutomationSpec, held: list[QueuedRun], flow_run: dict[str, Any]
+    ) -> None:
+        worker = self._next_worker()
+        for queued in held:
+            self.in_flight[queued.run_id].worker = worker
+        order = RunOrder(
+            run_id=batch_id,
+            flow_run_id=str(flow_run["id"]),
+            automation=spec.name,
+            entrypoint=spec.entrypoint,
+            flow_run=flow_run,
+            token=run_token(self._keyring, held[0].run_id),  # for the connection
+            tokens={queued.run_id: run_token(self._keyring, queued.run_id) for queued in held},
+            time_limit=spec.time_limit,
+            urgent=held[0].lane in URGENT,
+        )
+        await worker.call("run", order, timeout=15)
 
     def _passed(self, run_id: str, *, answered: bool = True) -> None:
         """Prefect is not being asked for this run any more: the next one may be."""
@@ -317,11 +434,10 @@ class Dispatcher:
         return await self._prefect.flow_run(str(flow_run["id"]))
 
     async def _create(self, queued: QueuedRun, spec: AutomationSpec) -> dict[str, Any]:
-        if spec.deployment not in self._deployments:
-            self._deployments[spec.deployment] = await self._prefect.deployment_id(spec.deployment)
+        deployment_id = await self._deployment(spec.deployment)
         failpoint("dispatch.creating")
         return await self._prefect.create_flow_run(
-            self._deployments[spec.deployment],
+            deployment_id,
             key=queued.run_id,
             name=f"{spec.command}-{short(queued.run_id)}",
             parameters=outward(spec, queued.request_id, queued.values),
@@ -330,6 +446,11 @@ class Dispatcher:
             # The containers' worker asks the hub for the token itself: it need not stand in Prefect.
             job_variables=self._job_variables(queued) if spec.wrapped and not _in_container(spec) else None,
         )
+
+    async def _deployment(self, name: str) -> str:
+        if name not in self._deployments:
+            self._deployments[name] = await self._prefect.deployment_id(name)
+        return self._deployments[name]
 
     def _pushes(self, spec: AutomationSpec) -> bool:
         return self._stock is None and spec.wrapped and not _in_container(spec)
@@ -343,11 +464,7 @@ class Dispatcher:
     async def _push(
         self, queued: QueuedRun, spec: AutomationSpec, flight: InFlight, flow_run: dict[str, Any]
     ) -> None:
-        workers = self._workers()
-        if not workers:
-            raise LinkError("no worker is connected")
-        self._turn += 1
-        flight.worker = workers[self._turn % len(workers)]
+        flight.worker = self._next_worker()
         order = RunOrder(
             run_id=queued.run_id,
             flow_run_id=str(flow_run["id"]),
@@ -360,6 +477,13 @@ class Dispatcher:
         )
         await flight.worker.call("run", order, timeout=15)
         failpoint("dispatch.ordered")
+
+    def _next_worker(self) -> Peer:
+        workers = self._workers()
+        if not workers:
+            raise LinkError("no worker is connected")
+        self._turn += 1
+        return workers[self._turn % len(workers)]
 
     async def _later(self, queued: QueuedRun, reason: str, attempt: int | None = None) -> None:
         logger.info("run %s waits: %s", queued.run_id, reason)

@@ -107,25 +107,30 @@ def _guard_sync(body: Body) -> Callable[..., Any]:
         place = _place(guarded)
         if place is None:
             return _call_sync(body, body.checked(given, {}))
-        with _starting():
-            run = place.granted(place.ask_for_start().result())
-        with _inside(run, _nothing):
-            try:
-                value = _call_sync(body, body.checked(given, run.started.sealed))
-                reply = _reply(value, run)
-            except BaseException as error:
-                if call := _ending(error, run, place.timeout_of(error, run)):
-                    with _ending_of(run, failed=True):
-                        run.finish(call).result()
-                if _was_cancelled(error, run):
-                    return Cancelled(message=_CANCELLED)
-                raise
-            with _ending_of(run, failed=False):
-                run.finish(_done(run, reply)).result()
-            _publish(value)
-            return value
+        return run_sync(body, place, given)
 
     return guarded
+
+
+def run_sync(body: Body, place: Place, given: Mapping[str, Any]) -> Any:
+    """Start, call, end. Raises what the function does, and `StartRefused` or `HeldElsewhere` where it may not run."""
+    with _starting():
+        run = place.granted(place.ask_for_start().result())
+    with _inside(run, _nothing):
+        try:
+            value = _call_sync(body, body.checked(given, run.started.sealed))
+            reply = _reply(value, run)
+        except BaseException as error:
+            if call := _ending(error, run, place.timeout_of(error, run), shared=bool(place.run_id)):
+                with _ending_of(run, failed=True):
+                    run.finish(call).result()
+            if _was_cancelled(error, run):
+                return Cancelled(message=_CANCELLED)
+            raise
+        with _ending_of(run, failed=False):
+            run.finish(_done(run, reply)).result()
+        _publish(value)
+        return value
 
 
 def _guard_async(body: Body) -> Callable[..., Awaitable[Any]]:
@@ -135,53 +140,66 @@ def _guard_async(body: Body) -> Callable[..., Awaitable[Any]]:
         place = _place(guarded)
         if place is None:
             return await _call_async(body, body.checked(given, {}))
-        with _starting():
-            run = place.granted(await _awaited(place.ask_for_start()))
-        with _inside(run, _canceller()):
-            try:
-                value = await _call_async(body, body.checked(given, run.started.sealed))
-                reply = _reply(value, run)
-            except BaseException as error:
-                if call := _ending(error, run, place.timeout_of(error, run)):
-                    with _ending_of(run, failed=True):
-                        await _awaited(run.finish(call))
-                if _was_cancelled(error, run):
-                    _uncancel()
-                    return Cancelled(message=_CANCELLED)
-                raise
-            with _ending_of(run, failed=False):
-                await _awaited(run.finish(_done(run, reply)))
-            await _apublish(value)
-            return value
+        return await run_async(body, place, given)
 
     return guarded
+
+
+async def run_async(body: Body, place: Place, given: Mapping[str, Any]) -> Any:
+    """As `run_sync`, for a function that may be async."""
+    with _starting():
+        run = place.granted(await _awaited(place.ask_for_start()))
+    with _inside(run, _canceller()):
+        try:
+            value = await _call_async(body, body.checked(given, run.started.sealed))
+            reply = _reply(value, run)
+        except BaseException as error:
+            if call := _ending(error, run, place.timeout_of(error, run), shared=bool(place.run_id)):
+                with _ending_of(run, failed=True):
+                    await _awaited(run.finish(call))
+            if _was_cancelled(error, run):
+                _uncancel()
+                return Cancelled(message=_CANCELLED)
+            raise
+        with _ending_of(run, failed=False):
+            await _awaited(run.finish(_done(run, reply)))
+        await _apublish(value)
+        return value
 
 
 # -- the start
 
 
 @dataclass(frozen=True)
-class _Place:
-    """A flow run that has to ask the hub before it may begin."""
+class Place:
+    """Where the hub has to be asked before anything begins: a flow run, or one request's part of it.
+
+    `run_id` and `token` are those of the request's own run where the flow run answers several.
+    """
 
     hub: HubThread
     flow_run: FlowRun
     automation: str
     time_limit: float | None
     is_async: bool
+    run_id: str = ""
+    token: str = ""
 
     def ask_for_start(self) -> Future[Any]:
+        """The hub's answer, to come. Raises `StartRefused`."""
         failpoint("start.asked")
         call = StartCall(
-            token=run_token(),
+            token=self.token or run_token(),
+            run_id=self.run_id,
             flow_run_id=str(self.flow_run.id),
             holder=uuid.uuid4().hex,
             automation=self.automation,
-            parameters=self.flow_run.parameters,
+            parameters={} if self.run_id else self.flow_run.parameters,
         )
         return self.hub.submit(self.hub.insist("start", call, within=_START_WITHIN))
 
     def granted(self, answer: Any) -> Run:
+        """The run that this answer grants."""
         failpoint("run.started")
         return Run(self.hub, str(self.flow_run.id), Started.model_validate(answer), is_async=self.is_async)
 
@@ -196,7 +214,7 @@ class _Place:
         return self.time_limit if _scope_is_cancelled() else None
 
 
-def _place(guarded: Callable[..., Any]) -> _Place | None:
+def _place(guarded: Callable[..., Any]) -> Place | None:
     """Where the hub has to be asked, or None for a plain call."""
     context = FlowRunContext.get()
     if context is None or context.flow is None or context.flow.fn is not guarded or current_run() is not None:
@@ -207,7 +225,7 @@ def _place(guarded: Callable[..., Any]) -> _Place | None:
     if not is_configured():
         _refuse_when_ours(flow_run)
         return None
-    return _Place(hub(), flow_run, context.flow.name, context.flow.timeout_seconds, context.flow.isasync)
+    return Place(hub(), flow_run, context.flow.name, context.flow.timeout_seconds, context.flow.isasync)
 
 
 def _refuse_when_ours(flow_run: FlowRun) -> None:
@@ -284,10 +302,12 @@ class AutomationStateError(ParleyError):
     """The automation returned a failed Prefect state; the text is that state's message."""
 
 
-def _ending(error: BaseException, run: Run, timed_out: float | None) -> FinishCall | None:
+def _ending(
+    error: BaseException, run: Run, timed_out: float | None, *, shared: bool = False
+) -> FinishCall | None:
     """What the hub is told of this end; None when somebody else tells it."""
     language = run.started.language
-    if isinstance(error, Pause):
+    if isinstance(error, Pause) and not shared:
         return _finish(run, "suspended")
     if timed_out is not None:
         return _finish(

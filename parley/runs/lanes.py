@@ -96,6 +96,15 @@ class Lanes:
                     return found
         return None
 
+    def take_like(self, first: QueuedRun, most: int) -> list[QueuedRun]:
+        """The next runs of the same automation in the lane of `first` that may share a flow run with it."""
+        queue = self._queues[first.lane]
+        found = [one for one in queue if one.automation == first.automation and not one.alone][:most]
+        if found:
+            taken = {one.run_id for one in found}
+            self._queues[first.lane] = deque(one for one in queue if one.run_id not in taken)
+        return found
+
     def drop(self, run_id: str) -> None:
         """A run has ended: it waits no more, and a page that is being read must not bring it back."""
         if any(beyond.reading for beyond in self._beyond.values()):

@@ -45,6 +45,7 @@ from parley.people.audit import Audit
 from parley.people.rights import Origin, allows
 from parley.people.sealing import Keyring
 from parley.runs import dead_letters, failures
+from parley.runs.batches import runs_of
 from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane
 from parley.runs.dispatch import Dispatcher
 from parley.runs.pulse import Pulse
@@ -139,8 +140,8 @@ class Ledger:
 
         `trusted`: the caller proved the worker's role, so that a run which Prefect started by itself needs no token.
         """
-        run_id = await self._run_of(call)
-        if not trusted:
+        run_id = call.run_id or await self._run_of(call)
+        if call.run_id or not trusted:
             self._check_token(run_id, call.token)
         failpoint("start.granting")
         row = await self._store.write(lambda conn: self._grant(conn, run_id, call))
@@ -194,7 +195,8 @@ class Ledger:
                 state="started",
                 epoch=epoch,
                 holder=call.holder,
-                flow_run_id=call.flow_run_id,
+                # One that shares its flow run is found by its batch.
+                flow_run_id=None if call.run_id else call.flow_run_id,
                 lease_until=now() + timedelta(seconds=LEASE),
                 started_at=now(),
             )
@@ -452,7 +454,7 @@ class Ledger:
     def _ordered_as(self, run_id: str) -> str | None:
         # One that ends before its start is closed in Prefect too, by the reconciler, which has to know where.
         flight = self._dispatcher.in_flight.get(run_id)
-        return flight.flow_run_id if flight else None
+        return flight.flow_run_id if flight and flight.batch_id is None else None
 
     async def _drop_questions(self, conn: AsyncConnection, after: _After, run_id: str) -> None:
         # Nobody waits for these answers any more: what the person says next is something new.
@@ -671,14 +673,15 @@ class Ledger:
 
         await self._apply(close)
 
-    async def run_ended(self, call: RunEnded) -> str | None:
-        """What a worker says of a flow run's end; returns the run's id, None when it is not ours."""
-        run_id = self._dispatcher.run_of(call.flow_run_id)
-        if run_id is None:
-            query = sa.select(schema.run.c.id).where(schema.run.c.flow_run_id == call.flow_run_id)
-            run_id = await self._store.read(lambda conn: _scalar(conn, query))
-        if run_id is None:
-            return None
+    async def run_ended(self, call: RunEnded) -> None:
+        """What a worker says of a flow run's end; of one that is not ours nothing becomes."""
+        run_ids = self._dispatcher.runs_of(call.flow_run_id)
+        if not run_ids:
+            run_ids = await self._store.read(lambda conn: runs_of(conn, call.flow_run_id))
+        for run_id in run_ids:
+            await self._run_ended(run_id, call)
+
+    async def _run_ended(self, run_id: str, call: RunEnded) -> None:
         if call.how == "cancelled":
             await self.cancelled(run_id)
         elif call.how == "timed-out":
@@ -689,7 +692,6 @@ class Ledger:
             await self.process_ended(
                 run_id, call.reason or call.state or call.how, crashed=call.how == "crashed"
             )
-        return run_id
 
     async def _timed_out(self, run_id: str) -> None:
         async def close(conn: AsyncConnection, after: _After) -> None:
@@ -814,6 +816,7 @@ class Ledger:
             values=open_values(self._keyring, row),
             actor=principal.name if principal else "-",
             lane=Lane(row.lane),
+            again=True,
         )
 
     async def _apply(self, change: Callable[[AsyncConnection, _After], Awaitable[None]]) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import httpx
@@ -138,6 +138,14 @@ class PrefectApi:
             "flow_runs/filter",
             {"flow_runs": {"id": {"any_": wanted}}, "limit": min(200, len(wanted))},
         )
+        return found
+
+    async def flow_runs_of(self, keys: Sequence[str]) -> list[dict[str, Any]]:
+        """Those flow runs that were made with one of these idempotency keys; at most 200 keys."""
+        if not keys:
+            return []
+        wanted = {"flow_runs": {"idempotency_key": {"any_": list(keys)}}, "limit": min(200, len(keys))}
+        found: list[dict[str, Any]] = await self._ask("POST", "flow_runs/filter", wanted)
         return found
 
     async def set_state(

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -24,6 +26,7 @@ from parley.messages.model import Reply, now
 from parley.messages.outbox import Delivery, Outbox
 from parley.people.audit import Audit, Phase
 from parley.runs import offers
+from parley.runs.batches import Batches
 from parley.runs.cancel import Canceller
 from parley.runs.catalogue import Catalogue, Effect, Lane
 from parley.runs.dispatch import Dispatcher
@@ -54,6 +57,9 @@ MOST_IDS = 200
 CLOSING = timedelta(minutes=30)
 """How far back ended runs are looked at whose Prefect state may still be open."""
 
+SETTLED = timedelta(seconds=10)
+"""Time that a process gets to tell Prefect of an end that we know of."""
+
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 
 
@@ -72,6 +78,7 @@ class Reconciler:
         *,
         catalogue: Callable[[], Catalogue],
         take_up_messages: Callable[[], Awaitable[None]],
+        batches: Batches,
     ) -> None:
         self._store = store
         self._prefect = prefect
@@ -81,6 +88,7 @@ class Reconciler:
         self._catalogue = catalogue
         self._take_up_messages = take_up_messages
         self._canceller = canceller
+        self._batches = batches
         self._audit = audit
         self._closed_to = (now() - CLOSING, "")
 
@@ -106,6 +114,7 @@ class Reconciler:
                     self._unstarted_runs,
                     self._external_runs,
                     self._open_states,
+                    self._open_batches,
                 )
             )
 
@@ -212,9 +221,13 @@ class Reconciler:
         )
         # What runs in an existing deployment never tells us of its start: `_external_runs` looks after it.
         rows = [row for row in rows if not self._is_external_run(row.id)]
-        ids = {self._flow_run_of(row): row.id for row in rows if self._flow_run_of(row)}
-        async for flow_run in self._in_prefect(ids):
-            await self._unstarted(ids[str(flow_run["id"])], flow_run)
+        waiting: dict[str, list[str]] = defaultdict(list)
+        for row in rows:
+            if flow_run_id := self._flow_run_of(row):
+                waiting[flow_run_id].append(row.id)
+        async for flow_run in self._in_prefect(waiting):
+            for run_id in waiting[str(flow_run["id"])]:
+                await self._unstarted(run_id, flow_run)
 
     def _flow_run_of(self, row: Any) -> str:
         flight = self._dispatcher.in_flight.get(row.id)
@@ -224,6 +237,9 @@ class Reconciler:
         kind = _kind(flow_run)
         if kind == "CANCELLED":
             await self._ledger.cancelled(run_id)
+        elif self._dispatcher.is_batched(run_id):
+            if kind != "RUNNING":
+                self._dispatcher.order_again(run_id)  # alone: whatever became of the others
         elif kind in TERMINAL:
             await self._ledger.fail(run_id, _message(flow_run))
         elif (
@@ -282,6 +298,20 @@ class Reconciler:
             await self._prefect.set_state(row.flow_run_id, kind, name, "closed after its process had ended")
         except PrefectRefused as error:
             logger.warning("flow run %s stays open in Prefect: %s", row.flow_run_id, error)
+
+    async def _open_batches(self) -> None:
+        # Whatever is left open in Prefect of flow runs that several requests shared, once all of these have ended or
+        # are in another flow run. They are looked for by their keys: an answer of Prefect's may have been lost.
+        over = await self._batches.over(now() - SETTLED)
+        if not over:
+            return
+        answered = {row.id for row in over if row.answered}
+        for flow_run in await self._prefect.flow_runs_of([row.id for row in over]):
+            if _kind(flow_run) not in TERMINAL:
+                closing = _closing_batch(flow_run, answered)
+                with suppress(PrefectRefused):
+                    await self._prefect.set_state(str(flow_run["id"]), *closing)
+        await self._batches.close([row.id for row in over])
 
     async def _expired_requests(self) -> None:
         table = schema.request
@@ -353,10 +383,18 @@ def _closing_state(row: Any) -> tuple[str, str]:
     }.get(row.outcome, ("CRASHED", "Crashed") if row.state == "lost" else ("FAILED", "Failed"))
 
 
+def _closing_batch(flow_run: dict[str, Any], answered: AbstractSet[str]) -> tuple[str, str, str]:
+    if flow_run.get("idempotency_key") in answered:
+        return "COMPLETED", "Completed", "closed after its process had ended"
+    if _kind(flow_run) == "RUNNING":
+        return "CRASHED", "Crashed", "no sign of life from its process"
+    return "CANCELLED", "Cancelled", "what it was asked is answered by other runs"
+
+
 def _ended_after(when: datetime, run_id: str) -> sa.Select[Any]:
     table = schema.run
     later = sa.or_(table.c.ended_at > when, sa.and_(table.c.ended_at == when, table.c.id > run_id))
-    settled = table.c.ended_at < now() - timedelta(seconds=10)
+    settled = table.c.ended_at < now() - SETTLED
     ended = table.c.state.in_(("finished", "lost"))
     return (
         sa.select(table).where(later, settled, ended).order_by(table.c.ended_at, table.c.id).limit(MOST_IDS)

@@ -65,6 +65,8 @@ async def ensure(flows: Mapping[str, Flow[..., Any]], catalogue: Catalogue, sett
         for spec in catalogue:
             unavailable = no_containers if spec.isolation == CONTAINER else no_pool
             reason = unavailable or await _deployed(client, flows[spec.name], spec, settings)
+            if not reason and settings.file.prefect.worker == "parley":
+                reason = await _deployed_together(client, flows[spec.name], spec, settings)
             if reason:
                 broken.append(BrokenAutomation(source=spec.entrypoint, reason=reason))
             else:
@@ -186,8 +188,28 @@ async def _deployed(
     """Make or mend one deployment; returns why Prefect refused it, else nothing."""
     declared = declaration_of(flow)
     schedules = declared.schedules if declared else ()
+    return await _tried(client, flow, deployment_fields(flow, spec, settings), schedules)
+
+
+async def _deployed_together(
+    client: PrefectClient, flow: Flow[..., Any], spec: AutomationSpec, settings: Settings
+) -> str:
+    """The same for the flow that answers several requests, where there is one."""
+    declared = declaration_of(flow)
+    if spec.batch < 2 or declared is None or declared.together is None:
+        return ""
+    fields = deployment_fields(flow, spec, settings) | {
+        "tags": [*tags_of(spec), "batch"],
+        "description": declared.together.description,
+    }
+    return await _tried(client, declared.together, fields, ())
+
+
+async def _tried(
+    client: PrefectClient, flow: Flow[..., Any], fields: dict[str, Any], schedules: Iterable[Schedule]
+) -> str:
     try:
-        await _upsert(client, flow, deployment_fields(flow, spec, settings), schedules)
+        await _upsert(client, flow, fields, schedules)
     except PrefectHTTPStatusError as error:
         if error.response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise

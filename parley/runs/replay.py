@@ -305,10 +305,15 @@ async def _row(conn: AsyncConnection, table: sa.Table, row_id: str) -> Any:
 
 
 async def _run_row(conn: AsyncConnection, run_id: str) -> Any:
-    run, request = schema.run, schema.request
+    run, request, batch = schema.run, schema.request, schema.batch
     query = (
-        sa.select(request, run.c.state.label("run_state"), run.c.flow_run_id)
+        sa.select(
+            request,
+            run.c.state.label("run_state"),
+            sa.func.coalesce(run.c.flow_run_id, batch.c.flow_run_id).label("flow_run_id"),
+        )
         .join(run, run.c.request_id == request.c.id)
+        .outerjoin(batch, batch.c.id == run.c.batch_id)
         .where(run.c.id == run_id)
     )
     return (await conn.execute(query)).first()

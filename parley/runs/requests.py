@@ -60,7 +60,7 @@ class NewRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuedRun:
-    """A run that may be dispatched."""
+    """A run that may be dispatched. `again`: an earlier run of the same request was lost."""
 
     run_id: str
     request_id: str
@@ -70,7 +70,13 @@ class QueuedRun:
     actor: str
     lane: Lane
     attempt: int = 0
+    again: bool = False
     queued_at: datetime = field(default_factory=now)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it shares its flow run with no other: what went wrong with it once must not take others along."""
+        return self.again or self.attempt > 0
 
 
 def digest(spec: AutomationSpec, values: Mapping[str, Any], actor_id: str | None) -> str:
@@ -243,7 +249,12 @@ async def count_waiting(conn: AsyncConnection, lane: Lane) -> int:
 
 
 _WITH_REQUEST: Final = (
-    sa.select(schema.run.c.id.label("run_id"), schema.request, schema.principal.c.name.label("actor"))
+    sa.select(
+        schema.run.c.id.label("run_id"),
+        schema.run.c.epoch,
+        schema.request,
+        schema.principal.c.name.label("actor"),
+    )
     .join(schema.request, schema.run.c.request_id == schema.request.c.id)
     .outerjoin(schema.principal, schema.principal.c.id == schema.request.c.actor_id)
 )
@@ -258,6 +269,7 @@ def _queued(keyring: Keyring, row: Any) -> QueuedRun:
         values=open_values(keyring, row),
         actor=row.actor or "-",
         lane=Lane(row.lane),
+        again=row.epoch > 0,
         queued_at=row.queued_at or row.created_at,
     )
 

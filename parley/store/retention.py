@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from parley.store.engine import Store
 from parley.store.schema import (
     approval,
+    batch,
     dead_letter,
     delivery,
     event,
@@ -76,6 +77,7 @@ class Erased:
     tokens: int = 0
     links: int = 0
     letters: int = 0
+    batches: int = 0
     more: bool = False
 
     def __add__(self, other: Erased) -> Erased:
@@ -89,6 +91,7 @@ class Erased:
             tokens=self.tokens + other.tokens,
             links=self.links + other.links,
             letters=self.letters + other.letters,
+            batches=self.batches + other.batches,
             more=other.more,
         )
 
@@ -134,6 +137,7 @@ async def erase_expired(
         "tokens": await _delete_tokens(conn, now - kept.tokens, limit),
         "links": await _delete_links(conn, now - kept.keys, limit),
         "letters": await _delete_letters(conn, now - kept.keys, limit),
+        "batches": await _delete_batches(conn, now - kept.keys, limit),
     }
     more = any(count >= limit for count in (*counts.values(), *bodies))
     return Erased(**counts, bodies=sum(bodies), more=more)
@@ -267,6 +271,16 @@ async def _delete_letters(conn: AsyncConnection, cutoff: datetime, limit: int) -
     ids = await _ids(conn, due.limit(limit))
     if ids:
         await conn.execute(sa.delete(dead_letter).where(dead_letter.c.id.in_(ids)))
+    return len(ids)
+
+
+async def _delete_batches(conn: AsyncConnection, cutoff: datetime, limit: int) -> int:
+    """Batches, once all of their runs are forgotten."""
+    theirs = sa.exists().where(run.c.batch_id == batch.c.id)
+    due = sa.select(batch.c.id).where(batch.c.state == "closed", batch.c.created_at <= cutoff, ~theirs)
+    ids = await _ids(conn, due.limit(limit))
+    if ids:
+        await conn.execute(sa.delete(batch).where(batch.c.id.in_(ids)))
     return len(ids)
 
 

@@ -58,7 +58,7 @@ def _when(name: str, nullable: bool = True) -> sa.Column[datetime]:
 
 
 def _due(name: str, column: str, condition: str) -> sa.Index:
-    """An index for retention alone: it holds only what can still fall due, however long the table grows."""
+    """An index of few rows: it holds only those of the condition, however long the table grows."""
     return sa.Index(name, column, sqlite_where=sa.text(condition), postgresql_where=sa.text(condition))
 
 
@@ -218,12 +218,26 @@ request = sa.Table(
     _due("ix_request_erase", "created_at", "message_id IS NULL AND parameters_sealed IS NOT NULL"),
 )
 
+batch = sa.Table(
+    "batch",
+    metadata,
+    _id(),
+    _text("automation", False),
+    _text("flow_run_id", unique=True),
+    *_state("open", "closed"),
+    _when("created_at", False),
+    sa.Index("ix_batch_state", "state", "created_at"),
+)
+"""A flow run that answers several requests; its id is Prefect's idempotency key. Each keeps a run of its own."""
+
 run = sa.Table(
     "run",
     metadata,
     _id(),
     sa.Column("request_id", sa.ForeignKey("request.id"), nullable=False, index=True),
+    # Of a run that has its flow run for itself; another one's is its batch's.
     _text("flow_run_id", unique=True),
+    sa.Column("batch_id", sa.String(36)),
     _text("flow_run_name"),
     sa.Column("epoch", sa.Integer(), nullable=False, default=0),
     *_state("created", "started", "suspended", "finished", "lost"),
@@ -239,6 +253,7 @@ run = sa.Table(
     _when("ended_at"),
     sa.Index("ix_run_state_lease_until", "state", "lease_until"),
     sa.Index("ix_run_ended_at", "ended_at"),
+    _due("ix_run_batch_id", "batch_id", "batch_id IS NOT NULL"),
 )
 
 question = sa.Table(
