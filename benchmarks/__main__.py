@@ -22,6 +22,7 @@ from benchmarks import (
     flat,
     imports,
     memory,
+    readers,
     rows,
     runs,
     stacks,
@@ -33,6 +34,7 @@ from benchmarks.rows import Row
 BENCHMARKS: Final[Mapping[str, Callable[[float], list[Row]]]] = {
     "answer": answer.measure,
     "runs": runs.measure,
+    "readers": readers.measure,
     "start": start.measure,
     "memory": memory.measure,
     "accept": accept.measure,

@@ -4,6 +4,9 @@ Ours is the whole way, from message to answer, over the REST API; beside it plai
 at once in one warm process, with no message, no rights, no store and no answer: what a Prefect server on this machine
 gives at the most. Both talk to the same server with the same settings. Blocks of both are measured in turn, and each
 pair gives one ratio, so that what else the machine does weighs on both alike.
+
+Once with everything in the embedded databases, once with both databases, Prefect's and ours, in a PostgreSQL that has
+each commit on its disk, and our launcher of the server apart, as where several machines share the work.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -31,29 +35,43 @@ PEER = "await flow()"
 
 
 def measure(effort: float = 1.0) -> list[Row]:
-    """`runs.per_s`, `runs.vs_plain`."""
-    pairs, block = scaled(PAIRS, effort), scaled(BLOCK, effort, least=AT_ONCE)
+    """`runs.per_s`, `runs.vs_plain`, `runs.postgres`."""
+    with stacks.stack(effort, stacks.TOML) as stack:
+        embedded = _measured(stack, effort)
+    # Where a dry run shares one stack, this one starts for itself: it is another kind of installation.
+    with stacks.postgres(stacks.TOML) as stack:
+        postgres = _measured(stack, effort)
+    return [
+        embedded.row("runs.per_s"),
+        embedded.ratio_row("runs.vs_plain"),
+        postgres.row("runs.postgres", peer=f"{PEER}, also on PostgreSQL"),
+    ]
+
+
+def _measured(stack: Stack, effort: float) -> _Pairs:
+    count, block = scaled(PAIRS, effort), scaled(BLOCK, effort, least=AT_ONCE)
     warm_up = scaled(WARM_UP, effort, least=AT_ONCE)
-    ours, theirs, spent = list[float](), list[float](), list[dict[str, float]]()
-    with watched() as conditions, stacks.stack(effort, stacks.TOML) as stack, plain(stack) as peer:
+    pairs, spent = _Pairs(block), list[dict[str, float]]()
+    with watched() as conditions, plain(stack) as peer:
         asyncio.run(said(stack, warm_up))
         peer.run(warm_up)
-        for _ in range(pairs):
+        for _ in range(count):
             processor = ProcessorTime(stack)
-            ours.append(block / asyncio.run(said(stack, block)))
+            pairs.ours.append(block / asyncio.run(said(stack, block)))
             spent.append(processor.each(block))
             processor = ProcessorTime(stack)
-            theirs.append(block / peer.run(block))
+            pairs.theirs.append(block / peer.run(block))
             peer.spent.append(processor.each(block) | {"flows": peer.processor_seconds * 1e3 / block})
         conditions |= {
             "at_once": AT_ONCE,
             "block": block,
-            "ours_per_s": [round(one, 2) for one in ours],
-            "theirs_per_s": [round(one, 2) for one in theirs],
+            "ours_per_s": [round(one, 2) for one in pairs.ours],
+            "theirs_per_s": [round(one, 2) for one in pairs.theirs],
             "processor_ms_each": _medians(spent),
             "theirs_processor_ms_each": _medians(peer.spent),
         }
-    return _rows(ours, theirs, conditions)
+    pairs.conditions = conditions
+    return pairs
 
 
 async def said(stack: Stack, runs: int, command: str = "/double {}", at_once: int = AT_ONCE) -> float:
@@ -125,26 +143,42 @@ def _medians(spent: list[dict[str, float]]) -> dict[str, float]:
     return {role: round(statistics.median(one.get(role, 0.0) for one in spent), 1) for role in roles}
 
 
-def _rows(ours: list[float], theirs: list[float], conditions: dict[str, Any]) -> list[Row]:
-    ratio = statistics.median(here / there for here, there in zip(ours, theirs, strict=True))
-    per_s = Row(
-        name="runs.per_s",
-        unit="1/s",
-        ours=statistics.median(ours),
-        peer=PEER,
-        theirs=statistics.median(theirs),
-        ratio=ratio,
-        n=conditions["block"] * len(ours),
-        conditions=conditions,
-    )
-    vs_plain = Row(
-        name="runs.vs_plain",
-        unit="times",
-        ours=ratio,
-        peer=PEER,
-        theirs=1.0,
-        ratio=ratio,
-        n=len(ours),
-        conditions=conditions,
-    )
-    return [per_s, vs_plain]
+@dataclass(slots=True)
+class _Pairs:
+    """Runs a second in each block, ours and theirs in turn."""
+
+    block: int
+    ours: list[float] = field(default_factory=list)
+    theirs: list[float] = field(default_factory=list)
+    conditions: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float:
+        """The median of the pairs'."""
+        return statistics.median(here / there for here, there in zip(self.ours, self.theirs, strict=True))
+
+    def row(self, name: str, peer: str = PEER) -> Row:
+        """Runs a second."""
+        return Row(
+            name=name,
+            unit="1/s",
+            ours=statistics.median(self.ours),
+            peer=peer,
+            theirs=statistics.median(self.theirs),
+            ratio=self.ratio,
+            n=self.block * len(self.ours),
+            conditions=self.conditions,
+        )
+
+    def ratio_row(self, name: str) -> Row:
+        """How many times as many."""
+        return Row(
+            name=name,
+            unit="times",
+            ours=self.ratio,
+            peer=PEER,
+            theirs=1.0,
+            ratio=self.ratio,
+            n=len(self.ours),
+            conditions=self.conditions,
+        )

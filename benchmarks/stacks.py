@@ -6,15 +6,18 @@ stack for each benchmark would be most of its time.
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
 from benchmarks import stock
+from tests.postgres_fixture import cluster, installed_programs
+from tests.prefect_fixture import running_server
 from tests.stack import READY_SECONDS, Stack
 
 TEXT: Final = "/order 1024"
@@ -22,7 +25,10 @@ TOML: Final = """
 [automations]
 modules = ["flows", "benchmarks.automations"]
 """
-_SOON: Final = {"PREFECT_RUNNER_POLL_FREQUENCY": "1"}
+EVERY_SECOND: Final = {"PREFECT_RUNNER_POLL_FREQUENCY": "1"}
+"""What somebody sets who finds that ten seconds are long; Prefect takes whole seconds only."""
+
+_CLIENT: Final = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED")
 
 
 class DryRun:
@@ -53,7 +59,7 @@ class DryRun:
         """The stock server with one `flow.serve()`; `stock_started` says how long that took, with one run."""
         if self._alone is None:
             start = time.perf_counter()
-            self._alone = self._everything.enter_context(_stock_alone(_SOON))
+            self._alone = self._everything.enter_context(_stock_alone(EVERY_SECOND))
             _ = self._alone[1].run_order()
             self.stock_started = time.perf_counter() - start
         return self._alone
@@ -90,13 +96,31 @@ def stack(effort: float, toml: str = "") -> Iterator[Stack]:
 
 
 @contextmanager
-def serving(effort: float, on: Stack) -> Iterator[stock.Stock]:
-    """`flow.serve()` with stock settings on this stack's Prefect; in a dry run on the stock server."""
+def postgres(toml: str = "") -> Iterator[Stack]:
+    """A stack that has started, with both databases in a PostgreSQL of its own that has each commit on its disk.
+
+    Prefect's server is started by our launcher beside it: that is the one that can be told of another database.
+    """
+    programs = installed_programs()
+    assert programs, "PostgreSQL is not installed: `make test-servers` brings it."
+    with ExitStack() as everything:
+        server = everything.enter_context(cluster(programs, synchronous=True))
+        theirs, ours = (asyncio.run(server.create_database()) for _ in range(2))
+        home = Path(everything.enter_context(tempfile.TemporaryDirectory(prefix="prefect-")))
+        url = theirs.replace("postgresql://", "postgresql+asyncpg://")
+        prefect = everything.enter_context(running_server(home, "--database-url", url, fresh=True))
+        extra = {name: value for name, value in prefect.environment.items() if name in _CLIENT}
+        yield everything.enter_context(Stack(toml=toml, extra=extra | {"PARLEY_DATABASE_URL": ours}))
+
+
+@contextmanager
+def serving(effort: float, on: Stack, extra: Mapping[str, str] | None = None) -> Iterator[stock.Stock]:
+    """`flow.serve()` with stock settings but for `extra` on this stack's Prefect; in a dry run on the stock server."""
     if dry := shared(effort):
         yield dry.alone[1]
     else:
         environment = stock.stock_environment(on.prefect_environment, on.folder)
-        with stock.serving(environment, on.folder) as peer:
+        with stock.serving(environment | dict(extra or {}), on.folder) as peer:
             yield peer
 
 
@@ -108,6 +132,18 @@ def stock_alone(effort: float) -> Iterator[tuple[subprocess.Popen[bytes], stock.
     else:
         with _stock_alone({}) as both:
             yield both
+
+
+@contextmanager
+def stock_server(effort: float) -> Iterator[tuple[Mapping[str, str], Path]]:
+    """A stock Prefect server with nothing beside it: its clients' environment, and a folder. Shared in a dry run."""
+    with tempfile.TemporaryDirectory(prefix="stock-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        if dry := shared(effort):
+            yield dry.alone[1].environment, folder
+        else:
+            with stock.server(folder) as (_, environment):
+                yield environment, folder
 
 
 @contextmanager
