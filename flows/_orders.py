@@ -1,4 +1,4 @@
-"""The orders: a connection pool to their database, and a small cache whose age is stated in every answer.
+"""The orders: a connection pool to their database, and what was just read of it, whose age is stated in every answer.
 
 `PARLEY_ORDERS_URL` is an SQLAlchemy URL with an async driver (`postgresql+asyncpg://...`); without it the sample is
 read. The database has tables `orders` and `legs` as in flows/_sample.py. `PARLEY_ORDERS_COPY_URL` is the same for a
@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
-from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Final, Generic, TypeVar
+from typing import Final
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
@@ -21,8 +19,7 @@ from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from flows._sample import orders_database
-
-T = TypeVar("T")
+from parley import Aged, cached
 
 POOL_SIZE: Final = 5
 FRESH_SECONDS: Final = 30.0
@@ -85,14 +82,6 @@ class Day(BaseModel):
 
 
 @dataclass(frozen=True)
-class Aged(Generic[T]):
-    """A value and how many seconds ago it was read from its source."""
-
-    value: T
-    age: float
-
-
-@dataclass(frozen=True)
 class Copied:
     """An order as it is in the copy, and the moment of the newest entry there; None when the copy is empty."""
 
@@ -100,46 +89,29 @@ class Copied:
     newest: datetime | None
 
 
-class Cache(Generic[T]):
-    """The newest `size` values, each for at most `seconds`."""
-
-    def __init__(self, size: int, seconds: float) -> None:
-        self._size = size
-        self._seconds = seconds
-        self._values: OrderedDict[Any, tuple[float, T]] = OrderedDict()
-
-    def get(self, key: Any) -> Aged[T] | None:
-        """The value with its age; None when it is not here or too old."""
-        stored = self._values.get(key)
-        if stored is None:
-            return None
-        age = time.monotonic() - stored[0]
-        if age > self._seconds:
-            del self._values[key]
-            return None
-        return Aged(stored[1], age)
-
-    def put(self, key: Any, value: T) -> None:
-        """Keep a value that was read just now."""
-        self._values.pop(key, None)
-        self._values[key] = (time.monotonic(), value)
-        while len(self._values) > self._size:
-            self._values.popitem(last=False)
+class _NoOrder(LookupError):
+    """There is no such order now; it may be placed in a moment, so that this is not kept."""
 
 
-_cache: Cache[Order] = Cache(CACHED_ORDERS, FRESH_SECONDS)
 _engines: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, AsyncEngine]] = WeakKeyDictionary()
 
 
 async def order(number: int) -> Aged[Order] | None:
-    """The order, from the cache while it is fresh; None when there is no such order."""
-    if cached := _cache.get(number):
-        return cached
-    found = await _read(number, _engine(_url()))
-    if found is None:
+    """The order, as it was read at the most `FRESH_SECONDS` ago; None when there is no such order."""
+    try:
+        return await hot_order.with_age(number, _url())
+    except _NoOrder:
         return None
-    _cache.put(number, found)
-    return Aged(found, 0.0)
+
+
+# Whoever may ask for an order may ask for every order: what was read for one is right for all.
+@cached(max_age=FRESH_SECONDS, most=CACHED_ORDERS, shared=True)
+async def hot_order(number: int, url: str) -> Order:
+    """The order in the database at `url`; raises `LookupError` when there is none."""
+    found = await _read(number, _engine(url))
+    if found is None:
+        raise _NoOrder
+    return found
 
 
 def has_copy() -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -16,7 +18,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 
 from flows import _orders, _sample
-from flows._orders import Cache, Day, order
+from flows._orders import Day, order
 from flows.daily_report import daily_report, process, write
 from flows.order_status import OrderReport, look_up, order_status, write_report
 from parley import AutomationError
@@ -38,9 +40,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def empty_cache() -> Iterator[None]:
-    _orders._cache._values.clear()
+    _orders.hot_order.forget_all()
     yield
-    _orders._cache._values.clear()
+    _orders.hot_order.forget_all()
 
 
 @pytest.fixture
@@ -96,15 +98,25 @@ async def test_a_copy_is_read_when_the_database_gives_no_answer(
     assert await look_up.fn(999_999) is None
 
 
-def test_the_cache_is_bounded_and_forgets() -> None:
-    cache: Cache[int] = Cache(size=2, seconds=60)
-    for number in range(3):
-        cache.put(number, number)
-    assert cache.get(0) is None
-    assert cache.get(2) is not None
-    stale: Cache[int] = Cache(size=2, seconds=-1)
-    stale.put(1, 1)
-    assert stale.get(1) is None
+async def test_an_order_that_is_placed_in_a_moment_is_found_then(home: Path, pool: None) -> None:
+    """That there is none is not kept."""
+    number = 999_999
+    assert await order(number) is None
+    with sqlite3.connect(home / "samples/orders.db") as database:
+        database.execute(
+            "INSERT INTO orders SELECT ?, customer, state, ordered_at, total_cents, currency"
+            " FROM orders WHERE id = 1024",
+            (number,),
+        )
+    database.close()
+    found = await order(number)
+    assert found is not None
+    assert found.value.id == number
+
+
+async def test_many_who_ask_for_an_order_at_once_read_it_once(pool: None) -> None:
+    found = await asyncio.gather(*(order(1024) for _ in range(20)))
+    assert {id(one.value) for one in found if one} == {id(found[0] and found[0].value)}
 
 
 async def test_a_day_is_added_up(pool: None) -> None:
