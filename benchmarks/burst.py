@@ -3,6 +3,8 @@
 The moments are fixed beforehand and the time of an acknowledgement counts from them, so that waiting to be sent counts
 too. Acknowledged is on disk. Each message asks for a run of one task; they wait in the lane of people, and the control
 lane has to answer all the while. Then it is counted how long the last of them takes, and whether each was run.
+
+Beside it the same peak at a web endpoint that has Prefect create a flow run for each message (`burst_peer`).
 """
 
 from __future__ import annotations
@@ -10,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import closing
 from typing import Any, Final
 
 import httpx
 
-from benchmarks import stacks
+from benchmarks import burst_peer, stacks
 from benchmarks.machine import ProcessorTime, watched
 from benchmarks.rows import Row, percentile
 from parley.link.calls import AcceptCall, Role
@@ -39,30 +41,64 @@ GOALS: Final = {"ack_p99_ms": 200, "control_p95_ms": 480, "drained_s": 600, "los
 
 
 def measure(effort: float = 1.0) -> list[Row]:
-    """`burst.ack_p99_ms`, `burst.control_p95_ms`, `burst.drained_s`, `burst.lost`."""
+    """`burst.ack_p99_ms`, `answered_in_the_peak`, `control_p95_ms`, `drained_s` and `lost`."""
     seconds = max(LEAST_SECONDS, SECONDS * min(1.0, effort))
     rate = RATE if effort else LEAST_RATE
+    moments = [number / rate for number in range(round(seconds * rate))]
     with watched() as conditions, stacks.stack(effort, stacks.TOML) as stack:
-        peak = Peak(stack, [number / rate for number in range(round(seconds * rate))])
+        peak = Peak(stack, moments)
         asyncio.run(peak.take(seconds))
         conditions.update({"rate_per_s": rate, "seconds": seconds, "goals": GOALS} | peak.conditions)
-    n = len(peak.acknowledged)
-    figures = {
-        "ack_p99_ms": (percentile(peak.acknowledged, 0.99), n),
-        "control_p95_ms": (percentile(peak.control, 0.95), len(peak.control)),
-        "drained_s": (peak.drained, n),
-        "lost": (float(peak.lost), n),
-    }
+    with watched() as theirs:
+        peer = burst_peer.measured(effort, moments, seconds)
+        theirs.update(peer.conditions, ack_p99_ms_by_second=by_second(peer.milliseconds, peer.moments))
+    conditions["theirs"] = theirs
+    n = len(moments)
+    waited = percentile(peak.acknowledged, 0.99), percentile(peer.milliseconds, 0.99)
     return [
-        Row(
-            name=f"burst.{name}",
-            unit=name.rsplit("_", 1)[1] if "_" in name else "messages",
-            ours=figure,
-            n=count,
-            conditions=conditions,
-        )
-        for name, (figure, count) in figures.items()
+        _row("ack_p99_ms", waited[0], n, conditions, waited[1], waited[1] / waited[0]),
+        _row(
+            "answered_in_the_peak",
+            float(peak.done),
+            n,
+            conditions,
+            float(peer.answered),
+            peak.done / peer.answered if peer.answered else None,
+        ),
+        _row("control_p95_ms", percentile(peak.control, 0.95), len(peak.control), conditions),
+        _row("drained_s", peak.drained, n, conditions),
+        _row("lost", float(peak.lost), n, conditions),
     ]
+
+
+def _row(
+    name: str,
+    ours: float,
+    n: int,
+    conditions: dict[str, Any],
+    theirs: float | None = None,
+    ratio: float | None = None,
+) -> Row:
+    unit = name.rsplit("_", 1)[1] if name.endswith(("_ms", "_s")) else "messages"
+    peer = None if theirs is None else burst_peer.PEER
+    return Row(
+        name=f"burst.{name}",
+        unit=unit,
+        ours=ours,
+        n=n,
+        peer=peer,
+        theirs=theirs,
+        ratio=ratio,
+        conditions=conditions,
+    )
+
+
+def by_second(milliseconds: Sequence[float], moments: Sequence[float]) -> list[int]:
+    """The 99th percentile of those that were planned in each second."""
+    seconds: dict[int, list[float]] = {}
+    for took, moment in zip(milliseconds, moments, strict=True):
+        seconds.setdefault(int(moment), []).append(took)
+    return [round(percentile(seconds.get(number, [0.0]), 0.99)) for number in range(max(seconds) + 1)]
 
 
 class Peak:
@@ -72,8 +108,11 @@ class Peak:
         self._stack = stack
         self._moments = moments
         self._tag = f"{time.time():.0f}"
-        self.acknowledged: list[float] = []
+        self.acknowledged = [0.0] * len(moments)
         self.control: list[float] = []
+        self.done = 0
+        """How many were answered when the peak was over."""
+
         self.drained = 0.0
         self.lost = len(moments)
         self.conditions: dict[str, Any] = {}
@@ -92,7 +131,7 @@ class Peak:
             asking = asyncio.create_task(self._ask(began, began + seconds))
             await _each(self._moments, began, lambda number: self._send(hub, number, began))
             ended = time.monotonic()
-            self.conditions["done_in_the_peak"] = await asyncio.to_thread(self._done) - before
+            self.done = await asyncio.to_thread(self._done) - before
             await asking
         self.conditions["processor_ms_each_in_the_peak"] = processor.each(len(self._moments))
         await self._drain(before, ended)
@@ -100,6 +139,7 @@ class Peak:
         self.conditions |= {
             "ack_p50_ms": round(percentile(self.acknowledged, 0.5), 1),
             "ack_most_ms": round(max(self.acknowledged), 1),
+            "ack_p99_ms_by_second": by_second(self.acknowledged, self._moments),
             "control_p50_ms": round(percentile(self.control, 0.5), 1),
             "control_most_ms": round(max(self.control), 1),
         }
@@ -107,7 +147,7 @@ class Peak:
     async def _send(self, hub: HubClient, number: int, began: float) -> None:
         answer = await hub.call("accept", AcceptCall(event=self._message(number)), timeout=60)
         assert answer["new"], answer
-        self.acknowledged.append((time.monotonic() - began - self._moments[number]) * 1e3)
+        self.acknowledged[number] = (time.monotonic() - began - self._moments[number]) * 1e3
 
     def _message(self, number: int) -> Message:
         return Message(

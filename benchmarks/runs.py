@@ -74,7 +74,13 @@ def _measured(stack: Stack, effort: float) -> _Pairs:
     return pairs
 
 
-async def said(stack: Stack, runs: int, command: str = "/double {}", at_once: int = AT_ONCE) -> float:
+async def said(
+    stack: Stack,
+    runs: int,
+    command: str = "/double {}",
+    at_once: int = AT_ONCE,
+    people: str = "bench",
+) -> float:
     """How many seconds it takes until so many messages are answered, `at_once` under way at any time."""
     numbers = iter(range(runs))
     async with httpx.AsyncClient(
@@ -84,7 +90,7 @@ async def said(stack: Stack, runs: int, command: str = "/double {}", at_once: in
         async def one_after_the_other(person: int) -> None:
             # A thread of one's own, because messages of one conversation are handled in their order.
             for number in numbers:
-                body = {"text": command.format(number), "thread": f"bench-{person}"}
+                body = {"text": command.format(number), "thread": f"{people}-{person}"}
                 answer = await client.post("/api/v1/messages", params={"wait": 60}, json=body)
                 message = answer.raise_for_status().json()
                 assert message["state"] == "done", message

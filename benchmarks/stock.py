@@ -35,6 +35,13 @@ class Stock:
         """Have one order looked up; returns the seconds from created to completed, by the server's own times."""
         return asyncio.run(self._run_order(number))
 
+    def run_orders(self, count: int) -> None:
+        """So many at the same time, until the last of them has completed."""
+        asyncio.run(self._run_orders(count))
+
+    async def _run_orders(self, count: int) -> None:
+        await asyncio.gather(*[self._run_order(1024) for _ in range(count)])
+
     async def _run_order(self, number: int) -> float:
         async with api(self.environment) as prefect:
             deployment = await prefect.deployment_id(DEPLOYMENT)
@@ -52,12 +59,24 @@ class Stock:
 
 
 @contextmanager
-def serving(environment: Mapping[str, str], folder: Path) -> Iterator[Stock]:
-    """`flow.serve()` of order_status with stock settings, once its deployment is there; ended by its pid."""
-    started = [sys.executable, "-m", "benchmarks.stock_serve"]
-    with _program(started, dict(environment) | {"PYTHONPATH": str(ROOT)}, folder, "serve.log") as process:
+def serving(
+    environment: Mapping[str, str],
+    folder: Path,
+    module: str = "benchmarks.stock_serve",
+    deployment: str = DEPLOYMENT,
+) -> Iterator[Stock]:
+    """`flow.serve()` of order_status with stock settings, once its deployment is there; ended by its pid.
+
+    `module` is a program that serves something else, as `deployment`.
+    """
+    started = [sys.executable, "-m", module]
+    with program(started, dict(environment) | {"PYTHONPATH": str(ROOT)}, folder, "serve.log") as process:
         stock = Stock(environment, process)
-        _until(lambda: asyncio.run(_deployed(environment)), process, "flow.serve() has its deployment")
+        until(
+            lambda: asyncio.run(_deployed(environment, deployment)),
+            process,
+            "flow.serve() has its deployment",
+        )
         yield stock
 
 
@@ -75,8 +94,8 @@ def server(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, st
         str(Path(sys.executable).with_name("prefect")),
         *("server", "start", "--host", "127.0.0.1", "--port", str(port)),
     ]
-    with _program(command, environment, folder, "server.log") as process:
-        _until(lambda: _healthy(environment["PREFECT_API_URL"]), process, "the stock Prefect server answers")
+    with program(command, environment, folder, "server.log") as process:
+        until(lambda: healthy(environment["PREFECT_API_URL"]), process, "the stock Prefect server answers")
         yield process, environment
 
 
@@ -92,9 +111,10 @@ def api(environment: Mapping[str, str]) -> PrefectApi:
 
 
 @contextmanager
-def _program(
+def program(
     command: list[str], environment: dict[str, str], folder: Path, log: str
 ) -> Iterator[subprocess.Popen[bytes]]:
+    """A program for the length of the block, with its log in the folder; ended by its pid."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / log).open("ab") as out:
         process = subprocess.Popen(
@@ -111,23 +131,25 @@ def _program(
             process.wait()
 
 
-async def _deployed(environment: Mapping[str, str]) -> bool:
+async def _deployed(environment: Mapping[str, str], deployment: str) -> bool:
     async with api(environment) as prefect:
         try:
-            await prefect.deployment(DEPLOYMENT)
+            await prefect.deployment(deployment)
         except ParleyError:
             return False
         return True
 
 
-def _healthy(url: str) -> bool:
+def healthy(url: str) -> bool:
+    """Whether `<url>/health` answers."""
     try:
         return httpx.get(f"{url}/health", timeout=2, trust_env=False).is_success
     except httpx.HTTPError:
         return False
 
 
-def _until(holds: Callable[[], bool], process: subprocess.Popen[bytes], what: str) -> None:
+def until(holds: Callable[[], bool], process: subprocess.Popen[bytes], what: str) -> None:
+    """Wait for it, as long as the process lives."""
     end = time.monotonic() + PATIENCE
     while not holds():
         if process.poll() is not None or time.monotonic() > end:
