@@ -2,8 +2,8 @@
 
 At rest is measured after the stack has worked, when every warm child has run something and those beyond the warm ones
 are gone again: what a machine gives up for it from then on. Beside it the stock Prefect server with one `flow.serve()`,
-which answers nobody, after one run. Pages of a library file count by the share of each process that has it mapped, also of
-processes that are not ours: `file_mb` says how much of the sum that could touch.
+which answers nobody, after one run. Pages of a library file count by the share of each process that has it mapped,
+also of processes that are not ours: `file_mb` says how much of the sum that could touch.
 
 The peak is the most that is seen, four times a second, while eight people ask again as soon as they have an answer,
 every second time for a report with a PDF: as many runs at once as there may be children. Beside it the stock server and
