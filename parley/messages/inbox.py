@@ -120,9 +120,28 @@ class Inbox:
 
         One by one, because each may hold files of megabytes.
         """
+        for message_id in await self._waiting_ids(limit):
+            if received := await self._taken_up(message_id, known):
+                yield received
+
+    async def unhandled_before(
+        self, message_id: str, conversation: str, known: Container[str] = (), *, most: int = 100
+    ) -> AsyncIterator[Received]:
+        """As `unhandled`: what waits in this conversation up to this event, and the event itself as the last.
+
+        Nothing where more than `most` are before it.
+        """
+        ids = await self._waiting_ids(most + 1, schema.message.c.conversation_id == conversation)
+        if message_id not in ids:
+            return
+        for one in ids[: ids.index(message_id) + 1]:
+            if received := await self._taken_up(one, known):
+                yield received
+
+    async def _waiting_ids(self, limit: int, *which: sa.ColumnElement[bool]) -> Sequence[str]:
         query = (
             sa.select(schema.message.c.id)
-            .where(schema.message.c.state == "received", schema.message.c.event_sealed.is_not(None))
+            .where(schema.message.c.state == "received", schema.message.c.event_sealed.is_not(None), *which)
             .order_by(schema.message.c.received_at, schema.message.c.id)
             .limit(limit + len(self._unreadable))
         )
@@ -130,18 +149,18 @@ class Inbox:
         async def find(conn: AsyncConnection) -> Sequence[str]:
             return (await conn.execute(query)).scalars().all()
 
-        for message_id in await self._store.read(find):
-            if message_id in known or message_id in self._unreadable:
-                continue
-            try:
-                received = await self._waiting(message_id)
-            except (SealError, ValidationError) as error:
-                # One that cannot be read must not hold up the others.
-                logger.error("message %s cannot be opened and stays in the inbox: %s", message_id, error)  # noqa: TRY400
-                self._unreadable.add(message_id)
-                continue
-            if received is not None:
-                yield received
+        return await self._store.read(find)
+
+    async def _taken_up(self, message_id: str, known: Container[str]) -> Received | None:
+        if message_id in known or message_id in self._unreadable:
+            return None
+        try:
+            return await self._waiting(message_id)
+        except (SealError, ValidationError) as error:
+            # One that cannot be read must not hold up the others.
+            logger.error("message %s cannot be opened and stays in the inbox: %s", message_id, error)  # noqa: TRY400
+            self._unreadable.add(message_id)
+            return None
 
     async def _waiting(self, message_id: str) -> Received | None:
         table = schema.message

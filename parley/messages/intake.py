@@ -56,6 +56,14 @@ class Intake:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def is_urgent(self, received: Received) -> bool:
+        """Whether this does not stand in the queue of the others. One that cannot be judged does."""
+        try:
+            return self._urgent(received)
+        except Exception:
+            logger.exception("message %s: whether it is urgent cannot be told", received.id)
+            return False
+
     async def empty(self) -> None:
         """Return once all that was taken is handled."""
         while self._tasks:
@@ -70,7 +78,7 @@ class Intake:
     async def _work_on(self, conversation: str) -> None:
         queue = self._queues[conversation]
         while queue:
-            async with self._urgent_room if self._urgent(queue[0]) else self._room:
+            async with self._urgent_room if self.is_urgent(queue[0]) else self._room:
                 await self._handle_one(queue[0])
             handled = queue.popleft()
             self._known.discard(handled.id)

@@ -232,7 +232,7 @@ class Hub:
             metrics=self.metrics,
         )
         self.intake: Intake = Intake(self.reception.handle, urgent=self.reception.urgent)
-        self.backlog: Backlog = Backlog(self.intake, self._unhandled)
+        self.backlog: Backlog = Backlog(self.intake, self._unhandled, self.inbox.unhandled_before)
         self.reconciler: Reconciler = Reconciler(
             store,
             self.prefect,

@@ -295,3 +295,32 @@ async def test_what_was_handled_meanwhile_is_not_handed_on(inbox: Inbox, store: 
         done = sa.update(table).where(table.c.id == second).values(state="handled")
         await store.write(lambda conn, done=done: conn.execute(done))  # type: ignore[misc]
     assert seen == [first]
+
+
+async def before(inbox: Inbox, store: Store, native_id: str, **more: Any) -> list[str]:
+    (row,) = [one for one in await rows(store) if one.native_id == native_id]
+    return [one.event.native_id async for one in inbox.unhandled_before(row.id, row.conversation_id, **more)]
+
+
+async def test_what_waits_before_one_in_its_conversation_comes_in_its_order(
+    inbox: Inbox, store: Store
+) -> None:
+    for number in range(5):
+        await inbox.accept(message(str(number)))
+        await inbox.accept(message(f"elsewhere {number}", route=Route(account="team", conversation="C2")))
+    assert await before(inbox, store, "3") == ["0", "1", "2", "3"]
+    by_id = {row.native_id: row.id for row in await rows(store)}
+    assert await before(inbox, store, "3", known={by_id["1"]}) == ["0", "2", "3"]
+    assert await before(inbox, store, "3", most=3) == ["0", "1", "2", "3"]
+    assert await before(inbox, store, "3", most=2) == []  # too much is before it: it waits with the others
+
+
+async def test_what_was_handled_is_not_before_anything(inbox: Inbox, store: Store) -> None:
+    for number in range(3):
+        await inbox.accept(message(str(number)))
+    table = schema.message
+    await store.write(
+        lambda conn: conn.execute(sa.update(table).where(table.c.native_id == "0").values(state="handled"))
+    )
+    assert await before(inbox, store, "2") == ["1", "2"]
+    assert await before(inbox, store, "0") == []

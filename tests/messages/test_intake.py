@@ -112,6 +112,26 @@ async def test_what_is_urgent_does_not_wait_for_the_others(desk: Desk) -> None:
     await intake.aclose()
 
 
+async def test_one_that_cannot_be_judged_is_handled_with_the_others(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    def urgent(one: Received) -> bool:
+        if one.id == "odd":
+            raise LookupError("the catalogue is gone")
+        return False
+
+    intake = Intake(desk.handle, urgent=urgent)
+    for id_ in ("before", "odd", "after"):
+        intake.add(received(id_))
+    await intake.empty()
+    assert desk.done == ["before", "odd", "after"]
+    assert len(intake) == 0
+    assert "message odd" in caplog.text
+    intake.add(received("odd"))  # and its conversation is not stuck
+    await intake.empty()
+    assert desk.done[-1] == "odd"
+
+
 async def test_the_same_event_is_handled_once_while_it_is_in_hand(intake: Intake, desk: Desk) -> None:
     """The reconciler takes up what is in the inbox, which what is being handled still is."""
     desk.shut.add("one")
