@@ -4,7 +4,8 @@ Prefect opens a client, and a TLS context for it, for every run. An `Executor` o
 synchronous client, keeps them open, and runs one flow after another with them: the engine, tasks and `get_client()` in
 a flow find them, since all of those look into Prefect's client contexts first.
 
-These clients leave out two requests of each start that say or ask nothing: see `parley.runs.brief`.
+These clients leave out two requests of each start that say or ask nothing: see `parley.runs.brief`. A connection that
+is dead is left after seconds, not after Prefect's minute: see `parley.runs.dead_connections`.
 
 Forking: importing this module, `prefect`, its engine and flows starts no thread (a test holds that), so a parent may
 import all of it and fork. Threads start with the first log line of a run (`APILogWorkerThread`), the first event
@@ -33,6 +34,7 @@ from prefect.utilities.callables import get_call_parameters, parameters_to_args_
 
 from parley.runs import lean
 from parley.runs.brief import be_brief, starting
+from parley.runs.dead_connections import doubting
 from parley.runs.guard import HeldElsewhere
 
 T = TypeVar("T")
@@ -59,6 +61,8 @@ async def open_clients() -> AsyncIterator[PrefectClient]:
     with SyncClientContext() as sync_clients:
         async with AsyncClientContext() as clients:
             be_brief(clients.client, sync_clients.client)
+            doubting(clients.client._client)  # noqa: SLF001 - Prefect has no public name for it
+            doubting(sync_clients.client._client)  # noqa: SLF001
             yield clients.client
 
 

@@ -1,7 +1,7 @@
 """The few calls of Prefect's REST API that the hub makes, without importing Prefect.
 
 One pooled client, basic auth, CSRF token kept until the server wants another. Nothing here retries a POST that creates
-without an idempotency key.
+without an idempotency key. A connection that is silent is asked for no longer than `dead_connections.FIRST`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ import httpx
 
 from parley.errors import ParleyError, StoreUnavailable
 from parley.metrics.machinery import PrefectMeasure
+from parley.runs.dead_connections import FIRST, KEEP_ALIVE, AsyncRenewing, always
+
+MOST_PATIENCE = 30 - FIRST
+"""Seconds that an answer may take, once it is asked for on a new connection."""
 
 
 class PrefectUnavailable(StoreUnavailable):
@@ -51,11 +55,9 @@ class PrefectApi:
         self._client = httpx.AsyncClient(
             base_url=self.url + "/",
             auth=(user, password) if auth else None,
-            timeout=httpx.Timeout(30, connect=5),
-            limits=httpx.Limits(max_connections=20, keepalive_expiry=60),
-            transport=transport,
+            timeout=httpx.Timeout(MOST_PATIENCE, connect=5),
+            transport=transport or _transport(),
             trust_env=False,
-            verify=os.environ.get("PREFECT_API_SSL_CERT_FILE") or True,
         )
 
     async def healthy(self) -> bool:
@@ -219,6 +221,17 @@ class PrefectApi:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+def _transport() -> AsyncRenewing:
+    # Each call may be made twice: what creates has an idempotency key, all else reads, or sets a state by force.
+    over_tcp = httpx.AsyncHTTPTransport(
+        limits=httpx.Limits(max_connections=20, keepalive_expiry=60),
+        trust_env=False,
+        verify=os.environ.get("PREFECT_API_SSL_CERT_FILE") or True,
+        socket_options=KEEP_ALIVE,
+    )
+    return AsyncRenewing(over_tcp, may_repeat=always)
 
 
 def _kind_of(path: str) -> str:
