@@ -120,6 +120,7 @@ def write_report(found: Found) -> File:
     idempotent=True,
     alert_after=3,
     time_limit=60,
+    batch=20,
 )
 @flow(name="order_status")
 async def order_status(order_id: Annotated[int, Field(gt=0, description="Order number.")]) -> OrderReport:

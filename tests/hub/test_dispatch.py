@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from parley.errors import StoreUnavailable
+from parley.errors import LinkError, StoreUnavailable
 from parley.people.sealing import Keyring
 from parley.runs.catalogue import AutomationSpec, Catalogue, Lane
 from parley.runs.dispatch import Dispatcher
@@ -20,6 +20,7 @@ from tests.fakes._driver import eventually
 CATALOGUE = Catalogue(
     automations=(
         AutomationSpec(name="look", command="look", summary="", deployment="look/parley"),
+        AutomationSpec(name="read", command="read", summary="", deployment="read/parley", batch=3),
         AutomationSpec(name="far", command="far", summary="", deployment="far/away", wrapped=False),
     )
 )
@@ -70,9 +71,32 @@ class Worker:
     """Takes orders."""
 
     orders: list[str] = field(default_factory=list)
+    together: list[list[str]] = field(default_factory=list)
+    """The runs of each order for several."""
+    error: Exception | None = None
 
     async def call(self, name: str, args: Any, *, timeout: float) -> None:
         self.orders.append(args.run_id)
+        if args.tokens:
+            self.together.append(list(args.tokens))
+        if self.error:
+            error, self.error = self.error, None
+            raise error
+
+
+@dataclass
+class Batches:
+    """Notes what is put together."""
+
+    formed: list[tuple[str, ...]] = field(default_factory=list)
+    made_of: dict[str, str] = field(default_factory=dict)
+
+    async def form(self, automation: str, run_ids: Sequence[str]) -> str:
+        self.formed.append(tuple(run_ids))
+        return f"batch-{len(self.formed)}"
+
+    async def made(self, batch_id: str, flow_run_id: str) -> None:
+        self.made_of[batch_id] = flow_run_id
 
 
 @dataclass
@@ -81,6 +105,7 @@ class Desk:
 
     prefect: Prefect = field(default_factory=Prefect)
     worker: Worker = field(default_factory=Worker)
+    batches: Batches = field(default_factory=Batches)
     refused: list[str] = field(default_factory=list)
     started: set[str] = field(default_factory=set)
     full: int = 0
@@ -88,6 +113,7 @@ class Desk:
     def __post_init__(self) -> None:
         self.prefect.open.set()
         prefect: Any = self.prefect
+        batches: Any = self.batches
         workers: Any = lambda: [self.worker]  # noqa: E731
         self.dispatcher = Dispatcher(
             prefect,
@@ -97,6 +123,7 @@ class Desk:
             refused=self._refuse,
             unstarted=self._unstarted,
             room=1,
+            batches=batches,
         )
 
     async def _refuse(self, one: QueuedRun, reason: str) -> None:
@@ -217,3 +244,81 @@ async def test_prefect_is_asked_for_a_bounded_number_at_once() -> None:
         assert len(desk.prefect.created) == MOST_AT_ONCE
         desk.prefect.open.set()
         await eventually(lambda: len(desk.prefect.created) == 50, "all are made")
+
+
+# -- together
+
+
+def reads(*numbers: int) -> list[QueuedRun]:
+    return [queued(f"read-{number:02}", "read") for number in numbers]
+
+
+async def test_what_waits_for_the_same_automation_shares_a_flow_run_and_a_place() -> None:
+    desk = Desk()
+    async with desk.at_work() as dispatcher:
+        dispatcher.add(queued("first"))
+        await eventually(lambda: desk.worker.orders == ["first"], "ordered")
+        for one in [*reads(1, 2), queued("other"), *reads(3, 4)]:
+            dispatcher.add(one)
+        dispatcher.ended("first")
+        await eventually(lambda: len(desk.worker.together) == 1, "three of them together")
+        assert desk.worker.together == [["read-01", "read-02", "read-03"]]
+        assert desk.batches.made_of == {"batch-1": "flow-batch-1"}
+        assert sorted(dispatcher.runs_of("flow-batch-1")) == ["read-01", "read-02", "read-03"]
+        assert [one.run_id for one in dispatcher.waiting()] == ["other", "read-04"]
+
+        dispatcher.ended("read-01")
+        dispatcher.ended("read-03")
+        await asyncio.sleep(0.05)
+        assert dispatcher.runs_of("flow-batch-1") == ["read-02"], "the place is free when the last has ended"
+        assert desk.worker.orders == ["first", "batch-1"]
+        dispatcher.ended("read-02")
+        await eventually(lambda: desk.worker.orders[-1] == "other", "the next one")
+        dispatcher.ended("other")
+        await eventually(lambda: desk.worker.orders[-1] == "read-04", "one alone has a flow run for itself")
+
+
+async def test_what_cannot_be_done_together_is_done_one_by_one() -> None:
+    desk = Desk()
+    desk.worker.error = LinkError("gone")
+    async with desk.at_work() as dispatcher:
+        for one in reads(1, 2):
+            dispatcher.add(one)
+        await eventually(lambda: desk.worker.orders[-1:] == ["read-01"], "alone")
+        dispatcher.ended("read-01")
+        await eventually(lambda: desk.worker.orders[-1:] == ["read-02"], "alone, too")
+    assert desk.batches.formed == [("read-01", "read-02")]
+
+
+async def test_what_went_wrong_once_takes_no_others_along() -> None:
+    desk = Desk()
+    async with desk.at_work() as dispatcher:
+        for one in [replace(queued("lost", "read"), again=True), *reads(1, 2)]:
+            dispatcher.add(one)
+        await eventually(lambda: desk.worker.orders == ["lost"], "alone")
+        dispatcher.ended("lost")
+        await eventually(lambda: desk.worker.together == [["read-01", "read-02"]], "the others")
+
+
+async def test_while_prefect_is_away_those_together_wait_and_go_together() -> None:
+    desk = Desk()
+    desk.prefect.refusal = PrefectUnavailable("away")
+    async with desk.at_work() as dispatcher:
+        for one in reads(1, 2):
+            dispatcher.add(one)
+        await eventually(lambda: dispatcher.gate.is_shut, "Prefect is away")
+        assert [one.attempt for one in dispatcher.waiting()] == [0, 0]
+        desk.prefect.refusal = None
+        await eventually(lambda: desk.worker.together == [["read-01", "read-02"]], "handed over")
+
+
+async def test_what_ended_while_their_flow_run_was_made_is_not_ordered() -> None:
+    desk = Desk()
+    desk.prefect.open.clear()
+    async with desk.at_work() as dispatcher:
+        for one in reads(1, 2, 3):
+            dispatcher.add(one)
+        await eventually(lambda: desk.prefect.created == ["batch-1"], "asked for")
+        dispatcher.ended("read-02")
+        desk.prefect.open.set()
+        await eventually(lambda: desk.worker.together == [["read-01", "read-03"]], "the two that are left")

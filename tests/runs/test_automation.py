@@ -178,6 +178,10 @@ def _hidden(thing: list[Sealed[str]]) -> None: ...
 def _plain(n: int) -> None: ...
 
 
+@flow(on_completion=[lambda *_: None])
+def _hooked(n: int) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("wrong", "options", "says"),
     [
@@ -192,6 +196,11 @@ def _plain(n: int) -> None: ...
         (_plain, {"time_limit": 0}, "time_limit"),
         (_plain, {"on": "A.b"}, "pattern"),
         (_plain, {"on": Subscription(pattern="a.b", parameters={"x": "{x}"})}, "no parameter"),
+        (_plain, {"batch": 0}, "from 1"),
+        (_plain, {"batch": 101}, "to 100"),
+        (_plain, {"batch": 2, "effect": "write"}, "only an automation with effect"),
+        (_plain, {"batch": 2, "isolation": "container"}, "container"),
+        (_hooked, {"batch": 2}, "on_completion hooks"),
         (double, {}, "already"),
     ],
 )

@@ -51,7 +51,7 @@ class Place:
     def waiting(self, count: int) -> None:
         def queued() -> bool:
             found = self.stack.client.get("/api/v1/runs", params={"limit": 50}).raise_for_status().json()
-            return sum(run["state"] == "queued" for run in found["items"]) == count
+            return [run["state"] for run in found["items"]].count("queued") == count
 
         self.stack.until(queued, 30, f"{count} wait")
 

@@ -1,0 +1,244 @@
+"""Runs that share a flow run: what the store, the ledger and the reconciler make of them, without Prefect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from parley.errors import StartRefused
+from parley.link.calls import FinishCall, RunEnded, StartCall, Started
+from parley.messages.model import Reply, now
+from parley.people.principals import Principal
+from parley.processes.hub import Hub
+from parley.runs.batches import Batches, runs_of
+from parley.runs.dispatch import InFlight
+from parley.runs.reconcile import SETTLED
+from parley.runs.requests import run_token, waiting_runs
+from parley.store import retention, schema
+from tests.hub.test_ends import Quiet, quiet  # noqa: F401 - a fixture
+
+FLOW_RUN = "shared-flow-run"
+
+
+@dataclass
+class Prefect:
+    """Knows one flow run, by its key."""
+
+    key: str = ""
+    kind: str = "RUNNING"
+    states: list[tuple[str, str]] = field(default_factory=list)
+
+    async def flow_runs_of(self, keys: list[str]) -> list[dict[str, Any]]:
+        known = {"id": FLOW_RUN, "idempotency_key": self.key, "state": {"type": self.kind}}
+        return [known] if self.key in keys else []
+
+    async def set_state(self, flow_run_id: str, kind: str, name: str, message: str) -> str:
+        self.states.append((flow_run_id, kind))
+        return "ACCEPT"
+
+
+@dataclass
+class Shared:
+    """A hub with two runs in one flow run, handed over."""
+
+    quiet: Quiet
+    ann: Principal
+    batch_id: str
+    run_ids: list[str]
+    messages: list[str]
+
+    async def start(self, at: int, token: str | None = None) -> Started:
+        run_id = self.run_ids[at]
+        return await self.quiet.hub.ledger.start(
+            StartCall(
+                token=token if token is not None else run_token(self.quiet.hub.keyring, run_id),
+                run_id=run_id,
+                flow_run_id=FLOW_RUN,
+                holder=f"holder-{at}",
+                automation="look",
+            )
+        )
+
+    async def finish(self, started: Started, text: str) -> None:
+        call = FinishCall(
+            token=started.token,
+            flow_run_id=FLOW_RUN,
+            run_id=started.run_id,
+            epoch=started.epoch,
+            outcome="done",
+            reply=Reply(text=text),
+        )
+        await self.quiet.hub.ledger.finish(call)
+
+    async def states(self) -> list[str]:
+        return [row.state for row in await self.quiet.rows(schema.request)]
+
+    def forget_flights(self) -> None:
+        """As after a restart of the hub."""
+        self.quiet.hub.dispatcher.in_flight.clear()
+
+
+@pytest.fixture
+async def shared(quiet: Quiet) -> Shared:  # noqa: F811
+    ann = await quiet.person("ann")
+    messages = [await quiet.say(f"/look {number}", ann) for number in (1, 2)]
+    batches = Batches(quiet.hub.store)
+    waiting = await quiet.hub.store.read(lambda conn: waiting_runs(conn, quiet.hub.keyring))
+    run_ids = [one.run_id for one in waiting]
+    batch_id = await batches.form("look", run_ids)
+    await batches.made(batch_id, FLOW_RUN)
+    for one in waiting:
+        quiet.hub.dispatcher.in_flight[one.run_id] = InFlight(
+            one, flow_run_id=FLOW_RUN, place=run_ids[0], batch_id=batch_id
+        )
+    return Shared(quiet, ann, batch_id, run_ids, messages)
+
+
+async def test_each_is_started_ended_and_answered_by_itself(shared: Shared) -> None:
+    first = await shared.start(0)
+    await shared.finish(first, "one")
+    assert await shared.states() == ["done", "queued"]
+    second = await shared.start(1)
+    await shared.finish(second, "two")
+    assert [await shared.quiet.told(message) for message in shared.messages] == ["one", "two"]
+
+
+async def test_a_token_starts_its_own_run_only(shared: Shared) -> None:
+    other = run_token(shared.quiet.hub.keyring, shared.run_ids[1])
+    for wrong in (other, ""):
+        with pytest.raises(StartRefused, match="not for this run"):
+            await shared.start(0, token=wrong)
+
+
+async def test_rights_are_looked_at_for_each(shared: Shared) -> None:
+    bob = await shared.quiet.person("bob")
+    request = (await shared.quiet.rows(schema.request))[1]
+    table, person = schema.request, schema.principal
+
+    async def give_away(conn: Any) -> None:
+        await conn.execute(sa.update(table).where(table.c.id == request.id).values(actor_id=bob.id))
+        await conn.execute(sa.update(person).where(person.c.id == bob.id).values(enabled=False))
+
+    await shared.quiet.hub.store.write(give_away)
+    await shared.finish(await shared.start(0), "one")
+    with pytest.raises(StartRefused):
+        await shared.start(1)
+    assert await shared.states() == ["done", "refused"]
+
+
+async def test_one_is_cancelled_and_the_flow_run_goes_on(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = noted_cancels(shared.quiet.hub, monkeypatch)
+    await shared.start(0)
+    second = await shared.start(1)
+    requests = await shared.quiet.rows(schema.request)
+    await shared.quiet.hub.cancel(requests[0].id, "ann")
+    assert await shared.states() == ["cancelled", "running"]
+    assert ended == []
+    await shared.quiet.hub.cancel(requests[1].id, "ann")
+    assert ended == [FLOW_RUN], "the last one takes its process along"
+    await shared.finish(second, "too late")
+    assert await shared.states() == ["cancelled", "cancelled"]
+
+
+def noted_cancels(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    ended: list[str] = []
+
+    async def cancel(flow_run_id: str, reason: str) -> bool:
+        ended.append(flow_run_id)
+        return True
+
+    monkeypatch.setattr(hub.dispatcher, "cancel", cancel)
+    return ended
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["same-hub", "after-a-restart"])
+async def test_when_their_process_dies_what_was_started_is_lost_and_the_rest_waits_again(
+    shared: Shared, restarted: bool
+) -> None:
+    await shared.start(0)
+    if restarted:
+        shared.forget_flights()
+    await shared.quiet.hub.ledger.run_ended(RunEnded(flow_run_id=FLOW_RUN, how="crashed", reason="gone"))
+    runs = await shared.quiet.rows(schema.run)
+    assert [run.state for run in runs[:2]] == ["lost", "created"]
+    waiting = await shared.quiet.hub.store.read(lambda conn: waiting_runs(conn, shared.quiet.hub.keyring))
+    assert shared.run_ids[1] in [one.run_id for one in waiting]
+
+
+async def test_a_flow_run_that_was_cancelled_in_prefect_ends_all(shared: Shared) -> None:
+    await shared.start(0)
+    await shared.quiet.hub.ledger.run_ended(RunEnded(flow_run_id=FLOW_RUN, how="cancelled"))
+    assert await shared.states() == ["cancelled", "cancelled"]
+
+
+async def test_the_runs_of_a_flow_run_are_found(shared: Shared) -> None:
+    found = await shared.quiet.hub.store.read(lambda conn: runs_of(conn, FLOW_RUN))
+    assert sorted(found) == sorted(shared.run_ids)
+    assert await shared.quiet.hub.store.read(lambda conn: runs_of(conn, "another")) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "answered", "closed"),
+    [
+        ("RUNNING", True, [(FLOW_RUN, "COMPLETED")]),
+        ("RUNNING", False, [(FLOW_RUN, "CRASHED")]),
+        ("PENDING", False, [(FLOW_RUN, "CANCELLED")]),
+        ("COMPLETED", True, []),
+    ],
+    ids=["answered", "running", "never-begun", "closed-already"],
+)
+async def test_what_stays_open_in_prefect_is_closed_once_nothing_lives_in_it(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch, kind: str, answered: bool, closed: list[tuple[str, str]]
+) -> None:
+    hub, prefect = shared.quiet.hub, Prefect(shared.batch_id, kind)
+    monkeypatch.setattr(hub.reconciler, "_prefect", prefect)
+    await made_earlier(shared)
+    await hub.reconciler._open_batches()
+    assert prefect.states == [], "both are alive"
+    for at in (0, 1):
+        if answered:
+            await shared.finish(await shared.start(at), "done")
+        else:
+            await hub.ledger.cancelled(shared.run_ids[at])
+    await hub.reconciler._open_batches()
+    assert prefect.states == [], "its process gets time to tell Prefect itself"
+    await ended_earlier(shared)
+    await hub.reconciler._open_batches()
+    assert prefect.states == closed
+    assert [row.state for row in await shared.quiet.rows(schema.batch)] == ["closed"]
+
+
+async def made_earlier(shared: Shared) -> None:
+    earlier = now() - 2 * SETTLED
+    await shared.quiet.hub.store.write(
+        lambda conn: conn.execute(sa.update(schema.batch).values(created_at=earlier))
+    )
+
+
+async def ended_earlier(shared: Shared) -> None:
+    earlier = now() - 2 * SETTLED
+    await shared.quiet.hub.store.write(
+        lambda conn: conn.execute(sa.update(schema.run).values(ended_at=earlier))
+    )
+
+
+async def test_batches_are_forgotten_with_their_runs(shared: Shared) -> None:
+    for at in (0, 1):
+        await shared.finish(await shared.start(at), "done")
+    await Batches(shared.quiet.hub.store).close([shared.batch_id])
+    rows = [len(await shared.quiet.rows(table)) for table in (schema.run, schema.batch)]
+    later = now() + timedelta(days=1000)
+    # Deliveries that nobody took hold their messages, and so their runs.
+    await shared.quiet.hub.store.write(
+        lambda conn: conn.execute(sa.update(schema.delivery).values(state="sent"))
+    )
+    for _ in range(2):
+        await retention.sweep(shared.quiet.hub.store, later)
+    assert rows == [2, 1]
+    assert [len(await shared.quiet.rows(table)) for table in (schema.run, schema.batch)] == [0, 0]
