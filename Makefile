@@ -10,6 +10,10 @@ TYPED := parley connectors blocks
 
 export WORKERS COVERAGE ARGS
 
+# Before any processes are started by the dozen: what they all import is compiled once, also where the environment keeps
+# Python from writing it down (PYTHONDONTWRITEBYTECODE), as it still reads what it finds.
+COMPILED = $(BIN)/python -m compileall -q -j 0 $(SOURCES)
+
 .PHONY: help up test test-scenarios test-servers test-containers faults faults-long bench lock clean
 .PHONY: check check-format check-lint check-types check-public-types check-lock check-scan
 
@@ -32,22 +36,26 @@ up: $(SET_UP)
 	@exec $(BIN)/parley up
 
 test: $(SET_UP) test-servers
+	@$(COMPILED)
 	$(if $(ARGS),$(BIN)/pytest --ignore=tests/scenarios --ignore=tests/faults $(ARGS),@sh scripts/test.sh)
 
 # What the pages of docs/ say people type and read, typed and read: whole installations, so a target of its own.
 test-scenarios: $(SET_UP) test-servers
+	@$(COMPILED)
 	$(BIN)/pytest tests/scenarios $(ARGS)
 
 test-servers:
 	@sh tests/servers/install.sh
 
-# An engine of its own is started where none answers, and ended again; nothing comes from an image registry.
+# An engine of its own is started where none answers, and ended again; nothing comes from an image registry. What failed
+# is remembered in a place of its own, so that other tests can run at the same time.
 test-containers: $(SET_UP) test-servers
-	@sh tests/servers/docker.sh run $(BIN)/pytest tests/containers $(ARGS)
+	@sh tests/servers/docker.sh run $(BIN)/pytest -o cache_dir=.pytest_cache/containers tests/containers $(ARGS)
 
 # Processes are killed and stopped, connections cut and disks filled while people write; what was measured is in
 # build/faults.json.
 faults: $(SET_UP) test-servers
+	@$(COMPILED)
 	@sh scripts/faults.sh
 
 faults-long: $(SET_UP) test-servers

@@ -33,6 +33,7 @@ TOGETHER: Final = {
 
 LONGEST: Final = (
     "tests/faults/town",
+    "tests/scenarios/",
     "tests/faults/",
     "tests/system/test_existing_prefect.py",
     "tests/test_benchmarks.py",
