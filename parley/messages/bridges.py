@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from parley.settings import Bridge
@@ -17,6 +17,7 @@ STOPPED_FOR: Final = timedelta(minutes=10)
 """How long a bridge stands still for a room from which too much came."""
 
 _MINUTE = timedelta(minutes=1)
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -25,6 +26,12 @@ class _Pace:
 
     at: deque[datetime] = field(default_factory=deque)
     stopped_until: datetime | None = None
+    latest: datetime = _NEVER
+
+    def begin_anew(self) -> None:
+        """Count from nothing, and let pass what comes."""
+        self.at.clear()
+        self.stopped_until = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,9 @@ class Bridges:
     def _passes(self, bridge: Bridge, room: str, at: datetime) -> tuple[bool, bool]:
         """Whether the bridge takes one more from this room, and whether this is the one that stops it."""
         pace = self._paces.setdefault((bridge.name, room), _Pace())
+        if at < pace.latest:
+            pace.begin_anew()  # the clock was set back: nothing that was counted by it can be compared
+        pace.latest = at
         if pace.stopped_until is not None and at < pace.stopped_until:
             return False, False
         while pace.at and at - pace.at[0] >= _MINUTE:

@@ -80,7 +80,7 @@ from parley.runs.reconcile import Reconciler
 from parley.runs.replay import ReplayDesk
 from parley.runs.requests import QueuedRun, run_token
 from parley.settings import File, Settings, load
-from parley.store import schema
+from parley.store import newest, schema
 from parley.store.engine import Store
 from parley.store.sealed import holds_sealed_rows, refuse_wrong_key
 from parley.web.serve import serve
@@ -498,6 +498,7 @@ class Hub:
             stack.push_async_callback(self.prefect.aclose)
             stack.push_async_callback(self.outbox.aclose)
             stack.push_async_callback(self.intake.aclose)
+            await newest.go_on_from(self.store)
             await self.accounts.load()
             await self.events.load()
             self._warn_of_lost_routes()

@@ -46,8 +46,8 @@ QUIET = timedelta(seconds=LEASE / 2)
 """More than one missed beat: a run that Prefect holds for crashed is believed to be."""
 SEEN_WITHIN = 5.0
 """Seconds that Prefect gets to say what it knows of a silent run; without a word it is given up all the same."""
-UNSTARTED = 15.0
-"""Seconds after which an order that nobody started is looked into."""
+UNSTARTED = timedelta(seconds=15)
+"""After which an order that nobody started is looked into."""
 FORGOTTEN = timedelta(seconds=60)
 """After which a run that Prefect handed to a worker by itself, and that nobody started, is offered again."""
 ASKED = timedelta(seconds=5)
@@ -56,6 +56,9 @@ MOST_IDS = 200
 """Flow runs that Prefect is asked for at once."""
 CLOSING = timedelta(minutes=30)
 """How far back ended runs are looked at whose Prefect state may still be open."""
+
+AHEAD = timedelta(seconds=5)
+"""How far the clocks of several hubs may be apart: what lies further in the future was written by a wrong clock."""
 
 SETTLED = timedelta(seconds=10)
 """Time that a process gets to tell Prefect of an end that we know of."""
@@ -158,7 +161,7 @@ class Reconciler:
         table = schema.run
         asked = sa.and_(
             table.c.state.in_(("created", "started", "suspended")),
-            table.c.cancel_requested_at < now() - ASKED,
+            _long_ago(table.c.cancel_requested_at, ASKED),
         )
         rows = await self._rows(sa.select(table).where(asked))
         started = {row.flow_run_id: row for row in rows if row.state == "started" and row.flow_run_id}
@@ -176,11 +179,20 @@ class Reconciler:
                 yield flow_run
 
     async def _silent_runs(self) -> None:
+        await self._shorten_leases()
         for row in await self._started(schema.run.c.lease_until < now()):
             seen = await self._seen_in_prefect(row.flow_run_id)
             if not self._ledger.pulse.well_for(LEASE / 2):
                 return  # they may have spoken while nobody could listen: the next beat tells
             await self._silent(row, seen)
+
+    async def _shorten_leases(self) -> None:
+        # None is given for longer than the grace: what ends later was given before the clock was set back.
+        at, table = now(), schema.run
+        far = sa.and_(table.c.state == "started", table.c.lease_until > at + timedelta(seconds=GRACE) + AHEAD)
+        if await self._rows(sa.select(table.c.id).where(far).limit(1)):
+            values = {"lease_until": at + timedelta(seconds=LEASE)}
+            await self._store.write(lambda conn: conn.execute(sa.update(table).where(far).values(values)))
 
     async def _silent(self, row: Any, flow_run: dict[str, Any] | None) -> None:
         kind = _kind(flow_run)
@@ -215,9 +227,8 @@ class Reconciler:
 
     async def _unstarted_runs(self) -> None:
         table = schema.run
-        before = now() - timedelta(seconds=UNSTARTED)
         rows = await self._rows(
-            sa.select(table).where(table.c.state == "created", table.c.created_at < before)
+            sa.select(table).where(table.c.state == "created", _long_ago(table.c.created_at, UNSTARTED))
         )
         # What runs in an existing deployment never tells us of its start: `_external_runs` looks after it.
         rows = [row for row in rows if not self._is_external_run(row.id)]
@@ -285,6 +296,8 @@ class Reconciler:
 
     async def _open_states(self) -> None:
         # Each ended run is looked at once, in the order of their ends.
+        if self._closed_to[0] > now():  # the clock was set back: what ends now would be passed over
+            self._closed_to = (now() - CLOSING, "")
         while rows := await self._rows(_ended_after(*self._closed_to)):
             ended = {row.flow_run_id: row for row in rows if row.flow_run_id}
             async for flow_run in self._in_prefect(ended):
@@ -399,6 +412,12 @@ def _ended_after(when: datetime, run_id: str) -> sa.Select[Any]:
     return (
         sa.select(table).where(later, settled, ended).order_by(table.c.ended_at, table.c.id).limit(MOST_IDS)
     )
+
+
+def _long_ago(column: Any, age: timedelta) -> sa.ColumnElement[bool]:
+    """Whether it is older than that; so is what the future wrote: the clock was set back, and nobody knows its age."""
+    at = now()
+    return sa.or_(column < at - age, column > at + AHEAD)
 
 
 def _age(flow_run: dict[str, Any]) -> timedelta:

@@ -6,7 +6,10 @@ import secrets
 import threading
 import time
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+MOST_AHEAD: Final = timedelta(days=1)
 
 _COUNTER_BITS = 12
 _lock = threading.Lock()
@@ -29,6 +32,21 @@ def _tick() -> int:
     with _lock:
         _last = fresh if fresh >> _COUNTER_BITS > _last >> _COUNTER_BITS else _last + 1
         return _last
+
+
+def go_on_after(identifier: str) -> None:
+    """Have every id that this process makes from now on be greater than this one.
+
+    So ids go on in their order where the clock was set back while no process of ours ran. One from more than
+    `MOST_AHEAD` in the future says that the clock was wrong when it was made: nothing goes on from there.
+    """
+    global _last  # noqa: PLW0603
+    made = made_at(identifier)
+    if made is None or made - datetime.now(UTC) > MOST_AHEAD:
+        return
+    number = uuid.UUID(identifier).int
+    with _lock:
+        _last = max(_last, number >> 80 << _COUNTER_BITS | number >> 64 & (1 << _COUNTER_BITS) - 1)
 
 
 def _layout(tick: int) -> int:

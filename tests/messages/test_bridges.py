@@ -48,6 +48,15 @@ def test_a_steady_pace_below_the_limit_is_never_stopped() -> None:
         assert bridges.cross("a:1", AT + timedelta(seconds=21 * n)).rooms
 
 
+def test_a_clock_that_is_set_back_stops_no_bridge() -> None:
+    bridges = Bridges([bridge("a:1", "a:2", per_minute=3)])
+    for n in range(4):
+        bridges.cross("a:1", AT + timedelta(seconds=n))
+    earlier = AT - timedelta(hours=1)
+    for n in range(200):
+        assert bridges.cross("a:1", earlier + timedelta(seconds=21 * n)).rooms
+
+
 def test_other_bots_are_carried_only_where_that_is_wanted() -> None:
     bridges = Bridges([bridge("a:1", "a:2", name="x"), bridge("a:1", "a:3", name="y", bots=True)])
     assert bridges.cross("a:1", AT, bot=True).rooms == ("a:3",)
