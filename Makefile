@@ -14,7 +14,7 @@ export WORKERS COVERAGE ARGS
 # Python from writing it down (PYTHONDONTWRITEBYTECODE), as it still reads what it finds.
 COMPILED = $(BIN)/python -m compileall -q -j 0 $(SOURCES)
 
-.PHONY: help up test test-scenarios test-servers test-containers faults faults-long bench lock clean
+.PHONY: help up test test-scenarios test-servers test-containers faults faults-long bench plots lock clean
 .PHONY: check check-format check-lint check-types check-public-types check-lock check-scan
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make test-containers  build the image and test what runs in containers (Debian, as root)"
 	@echo "make faults           kill, stop, cut and fill up everything: minutes; make faults-long: hours"
 	@echo "make bench            measure                    (ONLY=answer,burst)"
+	@echo "make plots            draw docs/plots/ from what bench and faults measured"
 	@echo "make check            format, lint, types, lock"
 	@echo "make lock             requirements.lock from pyproject.toml   (UPGRADE=1 takes the newest versions)"
 	@echo "make clean            remove what was built; .venv and data stay"
@@ -63,6 +64,9 @@ faults-long: $(SET_UP) test-servers
 
 bench: $(SET_UP)
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+plots: $(SET_UP)
+	$(BIN)/python -m benchmarks.plots
 
 # Each check is a target of its own: `make -k check` runs those after a failed one too.
 check: check-format check-lint check-types check-public-types check-lock check-scan

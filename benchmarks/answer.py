@@ -62,7 +62,7 @@ def measure(effort: float = 1.0) -> list[Row]:
             rows.append(_p50_row("answer.beside_serve_1s", EVERY_SECOND.name, *soon, conditions))
             # The sample is there because an order has been looked up.
             shutil.copyfile(stack.home / "samples" / "orders.db", folder / "orders.db")
-        rows.append(_beside_airflow(stock[0], folder, effort))
+        rows.append(beside_airflow(stock[0], folder, effort))
     return rows
 
 
@@ -87,13 +87,16 @@ def _wait_for_phase(began: float, phase: float, poll: float) -> None:
     time.sleep((phase * poll - (time.monotonic() - began)) % poll)
 
 
-def _beside_airflow(ours: list[float], folder: Path, effort: float) -> Row:
-    """The row, without a peer where there is none: a dry run starts none, and not every machine can install it."""
+def beside_airflow(ours: list[float], folder: Path, effort: float, installed: Path = airflow.FOLDER) -> Row:
+    """The row, without a peer where there is none: a dry run starts none, and not every machine can install it.
+
+    `folder` has the sample's orders.db; `installed` is where Airflow's programs are, or will be.
+    """
     name, theirs, why = f"airflow {airflow.VERSION} standalone", list[float](), "a dry run starts none"
     with watched() as conditions:
         if effort:
             try:
-                why, theirs = "", _triggered(folder, effort, conditions)
+                why, theirs = "", _triggered(folder, effort, conditions, installed)
             except airflow.NotInstalled as error:
                 why = f"not installed: {error}"
                 sys.stderr.write(f"answer.beside_airflow: skipped, {why}\n")
@@ -110,8 +113,8 @@ def _beside_airflow(ours: list[float], folder: Path, effort: float) -> Row:
     )
 
 
-def _triggered(folder: Path, effort: float, conditions: dict[str, Any]) -> list[float]:
-    programs = airflow.install()
+def _triggered(folder: Path, effort: float, conditions: dict[str, Any], installed: Path) -> list[float]:
+    programs = airflow.install(installed)
     began = time.monotonic()
     with airflow.standalone(programs, folder / "orders.db", folder / "airflow") as peer:
         conditions["theirs_ready_s"] = round(time.monotonic() - began, 1)

@@ -172,6 +172,9 @@ def _conditions(asked: Sequence[Asking], desk: Desk) -> dict[str, Any]:
             for kind in sorted({one.asking.kind for one in desk.all})
         },
         "p95_ms_by_minute": _by_minute(desk.all),
+        "p95_ms_by_minute_of": {
+            name: _by_minute([one for one in desk.all if one.asking.platform == name]) for name in PLATFORMS
+        },
         "sent_late_p99_ms": round(percentile([(one.sent - one.planned) * 1e3 for one in desk.all], 0.99), 1),
         "within_goal": round(
             sum(one.milliseconds <= GOAL_MS for one in desk.all if one.answered) / len(desk.all), 3
@@ -185,7 +188,7 @@ def _by_minute(waited: Sequence[Waiting]) -> list[float | None]:
     minutes: dict[int, list[Waiting]] = {}
     for one in waited:
         minutes.setdefault(int(one.asking.at // 60), []).append(one)
-    return [_spread(minutes.get(number, []))["p95_ms"] for number in range(max(minutes) + 1)]
+    return [_spread(minutes.get(number, []))["p95_ms"] for number in range(max(minutes, default=-1) + 1)]
 
 
 def _spread(waited: Sequence[Waiting]) -> dict[str, float | None]:

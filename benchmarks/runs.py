@@ -27,6 +27,7 @@ import httpx
 from benchmarks import stacks
 from benchmarks.machine import ProcessorTime, watched
 from benchmarks.rows import Row, scaled
+from tests.postgres_fixture import installed_programs
 from tests.stack import ROOT, Stack
 
 AT_ONCE = 8
@@ -35,17 +36,17 @@ PEER = "await flow()"
 
 
 def measure(effort: float = 1.0) -> list[Row]:
-    """`runs.per_s`, `runs.vs_plain`, `runs.postgres`."""
+    """`runs.per_s`, `runs.vs_plain`, and where PostgreSQL is installed `runs.postgres`."""
     with stacks.stack(effort, stacks.TOML) as stack:
         embedded = _measured(stack, effort)
+    rows = [embedded.row("runs.per_s"), embedded.ratio_row("runs.vs_plain")]
+    if installed_programs() is None:
+        sys.stderr.write("runs.postgres: skipped, PostgreSQL is not installed (make test-servers)\n")
+        return rows
     # Where a dry run shares one stack, this one starts for itself: it is another kind of installation.
     with stacks.postgres(stacks.TOML) as stack:
         postgres = _measured(stack, effort)
-    return [
-        embedded.row("runs.per_s"),
-        embedded.ratio_row("runs.vs_plain"),
-        postgres.row("runs.postgres", peer=f"{PEER}, also on PostgreSQL"),
-    ]
+    return [*rows, postgres.row("runs.postgres", peer=f"{PEER}, also on PostgreSQL")]
 
 
 def _measured(stack: Stack, effort: float) -> _Pairs:

@@ -102,14 +102,19 @@ class PostgresServer:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """A cluster for the tests of a session."""
+    with cluster(need_postgres()) as server:
+        yield server
+
+
+def need_postgres() -> Path:
+    """Where its programs are; the test is skipped where it is not installed, and fails with CI set."""
     programs = installed_programs()
     if programs is None:
         reason = "PostgreSQL is not installed: `make test-servers` brings it."
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    with cluster(programs) as server:
-        yield server
+    return programs
 
 
 @contextmanager
