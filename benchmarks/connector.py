@@ -42,6 +42,9 @@ USUAL_EVENTS, PAIRS, LEAST = 600, 9, 20
 WAITING: Final = frozenset({"mail", "exchange"})
 """What is written before anybody is connected: the reader's pace counts, not the writer's."""
 
+ACCEPTED: Final = Accepted(id="counted", new=True)
+"""What our connectors are answered: made once, for to make it is the inbox's work."""
+
 PATIENCE: Final = 90.0
 WARM_UP: Final = 5
 
@@ -166,7 +169,7 @@ class _Counter:
     async def accept(self, event: Event) -> Accepted:
         """One event of ours."""
         self.heard(getattr(event, "text", "") or getattr(event, "title", ""), event.sender.id)
-        return Accepted(id=event.native_id, new=True)
+        return ACCEPTED
 
     async def complete(self) -> None:
         """All that was expected was heard."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
-from connectors._hook_json import Json, Unreadable, integer_of, objects_of, text_of, texts_of, url_of
+from connectors._hook_json import Json, Unreadable, integer_of, text_of, texts_of, url_of
 from connectors._hook_source import scope, sender
-from connectors._hook_text import line, link, passage, shortened
+from connectors._hook_text import is_plain, line, link, passage, shortened
 from parley.messages import Notice, derived_id
 
 MOST_ALERTS = 1000
@@ -29,8 +29,7 @@ Occurrence = tuple[str, str]
 
 _WORDS: dict[Language, dict[str, str]] = {
     "en": {
-        "named": "{name}: {summary} — {status}",
-        "unnamed": "{name} — {status}",
+        "colon": ": ",
         "firing": "firing",
         "resolved": "resolved",
         "is firing": "Firing.",
@@ -41,8 +40,7 @@ _WORDS: dict[Language, dict[str, str]] = {
         "d": "{n} days",
     },
     "zh": {
-        "named": "{name}：{summary} — {status}",
-        "unnamed": "{name} — {status}",
+        "colon": "：",
         "firing": "告警中",
         "resolved": "已恢复",
         "is firing": "告警中。",
@@ -66,6 +64,11 @@ _SHOWN_APART = {"alertname", "severity", "grafana_folder", "__alert_rule_uid__"}
 _MOST_LABELS_SHOWN = 12
 _NEVER = "0001-01-01"
 
+_SOURCE = "generatorURL"
+_ADDRESSES = (_SOURCE, "silenceURL", "dashboardURL", "panelURL", "imageURL")
+_LINKS = {_SOURCE: "source", "dashboardURL": "dashboard", "panelURL": "panel", "silenceURL": "silence"}
+"""The ways on from an alert, in the order in which they are shown, behind its runbook's."""
+
 
 def alerts(
     body: Json,
@@ -78,15 +81,26 @@ def alerts(
 
     `over` has the native ids of the last notices that alerts are over.
     """
-    if not isinstance(body.get("alerts"), list):
+    listed = body.get("alerts")
+    if not isinstance(listed, list):
         raise Unreadable("The payload has no list `alerts`: is a template of one's own set for it?")
-    group = text_of(body.get("groupKey"), 2000)
+    about: Json = {
+        "receiver": text_of(body.get("receiver"), 200),
+        "groupKey": text_of(body.get("groupKey"), 2000),
+        "externalURL": url_of(body.get("externalURL")),
+    }
+    if "orgId" in body and (organisation := integer_of(body["orgId"])) is not None:  # only Grafana has it
+        about["orgId"] = organisation
+    words, told = _WORDS[language], over or {}
     found = [
-        _notice(alert, body, group, service, account, language, over or {})
-        for alert in objects_of(body["alerts"], MOST_ALERTS)
+        _notice(alert, about, service, account, words, told)
+        for alert in listed[:MOST_ALERTS]
+        if isinstance(alert, dict)
     ]
-    left = (integer_of(body.get("truncatedAlerts")) or 0) + max(0, len(body["alerts"]) - MOST_ALERTS)
-    return tuple(found) + ((_truncated(left, found, body, group, service, account),) if left > 0 else ())
+    left = (integer_of(body.get("truncatedAlerts")) or 0) + max(0, len(listed) - MOST_ALERTS)
+    if left > 0:
+        found.append(_truncated(left, found, about, service, account))
+    return tuple(found)
 
 
 def occurrence_of(notice: Notice) -> Occurrence:
@@ -96,35 +110,38 @@ def occurrence_of(notice: Notice) -> Occurrence:
 
 def _notice(
     alert: Json,
-    body: Json,
-    group: str,
+    about: Json,
     service: str,
     account: str,
-    language: Language,
+    words: dict[str, str],
     over: Mapping[Occurrence, str],
 ) -> Notice:
+    """The notice of one alert; `about` is what all alerts of the call have in their data."""
     labels, annotations = texts_of(alert.get("labels")), texts_of(alert.get("annotations"))
-    status = "resolved" if alert.get("status") == "resolved" else "firing"
     fingerprint = text_of(alert.get("fingerprint"), 100) or derived_id(*_flat(labels))
-    began, ended = text_of(alert.get("startsAt"), 60), text_of(alert.get("endsAt"), 60)
-    ended = "" if ended.startswith(_NEVER) or status == "firing" else ended
-    after = over.get((fingerprint, began), "") if status == "firing" else ""
-    name = labels.get("alertname", "") or "Alert"
-    summary = annotations.get("summary", "") or annotations.get("message", "")
-    source, group_url = url_of(alert.get("generatorURL")), url_of(body.get("externalURL"))
-    words = _WORDS[language]
-    title = words["named" if summary else "unnamed"].format(
-        name=line(name, 120), summary=line(summary), status=words[status]
-    )
+    began = text_of(alert.get("startsAt"), 60)
+    if alert.get("status") == "resolved":
+        status, ended, after = "resolved", _end_of(alert), ""
+        state = _resolved(_lasted(began, ended, words), words)
+    else:
+        status, ended, after = "firing", "", over.get((fingerprint, began), "")
+        state = words["is firing"]
+    occurrence = ("alert", fingerprint, status, began, ended)
+    name = labels.get("alertname") or "Alert"
+    summary = annotations.get("summary") or annotations.get("message", "")
+    urls = {key: url for key in _ADDRESSES if key in alert and (url := url_of(alert[key]))}
+    source = urls.get(_SOURCE, "")
+    title, described, where = _words_of(name, summary, annotations.get("description", ""), labels, words)
+    ways = _ways(urls, annotations, words)
     return Notice(
         account=account,
-        native_id=derived_id("alert", fingerprint, status, began, ended, *([after] if after else [])),
+        native_id=derived_id(*occurrence, after) if after else derived_id(*occurrence),
         sender=sender(service),
-        route=scope(account, group),
+        route=scope(account, about["groupKey"]),
         topic=f"alert.{status}",
-        title=shortened(title, 500),
-        text=_text(alert, labels, annotations, status, _lasted(began, ended, words), words),
-        url=source or group_url,
+        title=shortened(f"{title} — {words[status]}", 500),
+        text="\n\n".join(filter(None, (state, described, where, ways))),
+        url=source or about["externalURL"],
         key=fingerprint,
         closes=status == "resolved",
         # A resolved alert keeps it, so that what routes the one by severity routes the other to the same place.
@@ -138,13 +155,18 @@ def _notice(
             "startsAt": began,
             "endsAt": ended,
             "fingerprint": fingerprint,
-            "generatorURL": source,
-            "receiver": text_of(body.get("receiver"), 200),
-            "groupKey": group,
-            "externalURL": group_url,
-            **_of_grafana(alert, body),
+            _SOURCE: source,
+            **about,
+            **urls,
+            **_values_of(alert),
         },
     )
+
+
+def _end_of(alert: Json) -> str:
+    """When it ended; nothing where the service does not know."""
+    ended = text_of(alert.get("endsAt"), 60)
+    return "" if ended.startswith(_NEVER) else ended
 
 
 def severity_of(label: str) -> Severity:
@@ -153,47 +175,41 @@ def severity_of(label: str) -> Severity:
     return "critical" if word in _CRITICAL else "info" if word in _INFO else "warning"
 
 
-def _text(
-    alert: Json,
-    labels: dict[str, str],
-    annotations: dict[str, str],
-    status: str,
-    lasted: str,
-    words: dict[str, str],
-) -> str:
-    after = " after" if status == "resolved" and lasted else ""
-    state = words[f"is {status}{after}"].format(lasted=lasted)
-    about = passage(annotations.get("description", ""), 2000)
-    shown = [f"{name}={value}" for name, value in sorted(labels.items()) if name not in _SHOWN_APART]
-    where = line(", ".join(shown[:_MOST_LABELS_SHOWN]), 600)
-    links = {
-        "runbook": url_of(annotations.get("runbook_url")),
-        "source": url_of(alert.get("generatorURL")),
-        "dashboard": url_of(alert.get("dashboardURL")),
-        "panel": url_of(alert.get("panelURL")),
-        "silence": url_of(alert.get("silenceURL")),
-    }
-    ways = " · ".join(link(words.get(word, word), url) for word, url in links.items() if url)
-    return "\n\n".join(part for part in (state, about, where, ways) if part)
+def _resolved(lasted: str, words: dict[str, str]) -> str:
+    return words["is resolved after"].format(lasted=lasted) if lasted else words["is resolved"]
 
 
-def _of_grafana(alert: Json, body: Json) -> dict[str, Any]:
-    """What only Grafana sends, as far as it is there."""
-    found: dict[str, Any] = {
-        name: url
-        for name in ("silenceURL", "dashboardURL", "panelURL", "imageURL")
-        if (url := url_of(alert.get(name)))
-    }
-    if values := text_of(alert.get("valueString"), 500):
-        found["valueString"] = values
-    if (organisation := integer_of(body.get("orgId"))) is not None:
-        found["orgId"] = organisation
-    return found
+def _words_of(
+    name: str, summary: str, description: str, labels: dict[str, str], words: dict[str, str]
+) -> tuple[str, str, str]:
+    """The title, the description and the labels of an alert, each of bounded length and without any mark that works."""
+    shown = [f"{key}={labels[key]}" for key in sorted(labels) if key not in _SHOWN_APART]
+    where = ", ".join(shown[:_MOST_LABELS_SHOWN])
+    fit = len(name) <= 120 and len(summary) <= 200 and len(description) <= 2000 and len(where) <= 600
+    # Mostly there is nothing to be changed, which is told at once for all of them.
+    if not (fit and is_plain(*filter(None, (name, summary, description, where)))):
+        name, summary = line(name, 120), line(summary)
+        description, where = passage(description, 2000), line(where, 600)
+    return f"{name}{words['colon']}{summary}" if summary else name, description, where
 
 
-def _truncated(left: int, told: list[Notice], body: Json, group: str, service: str, account: str) -> Notice:
+def _ways(urls: dict[str, str], annotations: dict[str, str], words: dict[str, str]) -> str:
+    """Links to where one can go on from here."""
+    links = [(words.get(word, word), urls[key]) for key, word in _LINKS.items() if key in urls]
+    if "runbook_url" in annotations:
+        links.insert(0, (words.get("runbook", "runbook"), url_of(annotations["runbook_url"])))
+    return " · ".join([link(word, url) for word, url in links if url])
+
+
+def _values_of(alert: Json) -> dict[str, str]:
+    """What only Grafana sends: the values that made it fire."""
+    values = text_of(alert.get("valueString"), 500)
+    return {"valueString": values} if values else {}
+
+
+def _truncated(left: int, told: list[Notice], about: Json, service: str, account: str) -> Notice:
     """That there are alerts which the call left out: nobody may take its list for all there is."""
-    ids = [notice.native_id for notice in told]
+    group, ids = about["groupKey"], [notice.native_id for notice in told]
     return Notice(
         account=account,
         native_id=derived_id("truncated", group, str(left), *ids),
@@ -202,14 +218,9 @@ def _truncated(left: int, told: list[Notice], body: Json, group: str, service: s
         topic="alert.truncated",
         title=f"{left} more alerts are not listed",
         text=f"{service} left out {left} alerts of this group: its own list has them.",
-        url=url_of(body.get("externalURL")),
+        url=about["externalURL"],
         severity="warning",
-        data={
-            "truncated": left,
-            "receiver": text_of(body.get("receiver"), 200),
-            "groupKey": group,
-            "externalURL": url_of(body.get("externalURL")),
-        },
+        data={"truncated": left, **about},
     )
 
 

@@ -20,9 +20,10 @@ from parley.messages import HookRequest
 
 Json = dict[str, Any]
 
-_URL = re.compile(r"https?://[\x21\x23-\x3b\x3d\x3f-\x5a\x5f\x61-\x7a\x7e]{1,1990}", re.IGNORECASE)
+_URL = re.compile(r"[Hh][Tt][Tt][Pp][Ss]?://[\x21\x23-\x3b\x3d\x3f-\x5a\x5f\x61-\x7a\x7e]{1,1990}")
 _MOST_FIELDS = 20
 _LONGEST_INTEGER = 2**53
+_LONGEST_NAME = 200
 
 
 class Unreadable(Rejected):
@@ -40,6 +41,11 @@ def json_body(request: HookRequest, *, forms: bool = False) -> Json:
 
 def payload_bytes(request: HookRequest, *, forms: bool = False) -> bytes:
     """The JSON as the service wrote it: the body, or the field `payload` of a form. Raises `Unreadable` (415, 422)."""
+    if (
+        request.headers.get("content-type") == "application/json"
+        and "content-encoding" not in request.headers
+    ):
+        return request.body
     if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise Unreadable("Send the body as it is: compressed ones are not taken.", 415)
     kind, _, options = request.headers.get("content-type", "").lower().partition(";")
@@ -54,7 +60,7 @@ def payload_bytes(request: HookRequest, *, forms: bool = False) -> bytes:
 def json_object(raw: bytes) -> Json:
     """JSON, an object, in UTF-8. Raises `Unreadable`."""
     try:
-        value = from_json(raw, allow_inf_nan=False)
+        value = from_json(raw, allow_inf_nan=False, cache_strings="keys")
     except ValueError:
         raise Unreadable("The body is not JSON in UTF-8.", 400) from None
     if not isinstance(value, dict):
@@ -74,7 +80,10 @@ def objects_of(value: object, most: int) -> Iterator[Json]:
 
 def text_of(value: object, limit: int = 2000) -> str:
     """A string that can be stored, cut to `limit` characters; "" for anything else."""
-    return storable(value[:limit]) if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    short = value[:limit]
+    return short if short.isprintable() else storable(short)
 
 
 def id_of(value: object) -> str:
@@ -96,8 +105,14 @@ def url_of(value: object) -> str:
 
 def texts_of(value: object, most: int = 50, limit: int = 1000) -> dict[str, str]:
     """An object of strings, such as labels; what is more or of another type is left out."""
-    pairs = list(value.items())[:most] if isinstance(value, dict) else []
-    return {text_of(name, 200): text_of(text, limit) for name, text in pairs if isinstance(text, str)}
+    if not isinstance(value, dict):
+        return {}
+    if len(value) <= most and _all_plain(value, min(limit, _LONGEST_NAME)):
+        return value.copy()
+    pairs = list(value.items())[:most]
+    return {
+        text_of(name, _LONGEST_NAME): text_of(text, limit) for name, text in pairs if isinstance(text, str)
+    }
 
 
 def small(value: Json, most_bytes: int) -> Json:
@@ -108,6 +123,15 @@ def small(value: Json, most_bytes: int) -> Json:
     if size > most_bytes:
         raise Unreadable(f"`data` has {size:,} bytes; {most_bytes:,} are taken.", 413)
     return value
+
+
+def _all_plain(value: Json, limit: int) -> bool:
+    """Whether nothing in it has to be changed: all is text, printable, and together no longer than one may be."""
+    try:
+        whole = "".join([*value, *value.values()])
+    except TypeError:
+        return False
+    return len(whole) <= limit and whole.isprintable()
 
 
 def _finite(value: object) -> bool:

@@ -8,6 +8,7 @@ boundary and be stored as it is. Text markup is one neutral subset of CommonMark
 from __future__ import annotations
 
 import hashlib
+import struct
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
@@ -23,6 +24,9 @@ MAX_FILE = 25 * 1024 * 1024
 
 TOPIC = r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*$"
 """What a topic looks like: lower-case words with dots between them."""
+
+
+_LENGTH = struct.Struct(">Q").pack
 
 
 def now() -> datetime:
@@ -293,6 +297,8 @@ class HookResponse(Model):
 
 def derived_id(*parts: str | bytes) -> str:
     """A native id for platforms that have none: the same parts give the same id."""
-    raws = [part.encode() if isinstance(part, str) else part for part in parts]
-    framed = b"".join(len(raw).to_bytes(8, "big") + raw for raw in raws)
+    framed = bytearray()
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else part
+        framed += _LENGTH(len(raw)) + raw
     return "sha256:" + hashlib.sha256(framed).hexdigest()

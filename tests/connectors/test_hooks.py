@@ -26,7 +26,7 @@ from connectors._hook_proofs import (
     standard_signature,
 )
 from connectors._hook_source import HookSource, delivery_id, required, scope
-from connectors._hook_text import line, link, passage, shortened
+from connectors._hook_text import is_plain, line, link, passage, shortened
 from connectors._slack_write import mrkdwn
 from parley.errors import BadSignature, ConfigurationError
 from parley.messages import HookRequest, Message, Notice, derived_id
@@ -248,6 +248,8 @@ def test_numbers_that_cannot_be_stored_are_refused() -> None:
         'https://a"b',
         "https://a<b",
         "https://a\nb",
+        "http\u017f://a",
+        "https://\u0131.example",
         7,
         None,
     ],
@@ -267,6 +269,12 @@ def test_values_of_another_type_are_empty() -> None:
     assert (text_of(7), text_of(None), text_of("a\x00b\ud800c", 4)) == ("", "", "a�b�")
     assert texts_of({"a": "b", "c": 1, "d": None}) == {"a": "b"}
     assert texts_of([("a", "b")]) == {}
+    assert texts_of({"a\x00": "b\ud800", "c": "d\n"}) == {"a\ufffd": "b\ufffd", "c": "d\n"}
+    assert texts_of({"n" * 300: "t" * 2000}) == {"n" * 200: "t" * 1000}
+    assert texts_of({"a": "bcdef"}, limit=3) == {"a": "bcd"}
+    assert list(texts_of({str(number): "" for number in range(60)})) == [str(number) for number in range(50)]
+    given = {"a": "b"}
+    assert texts_of(given) is not given
     assert [bodies.integer_of(value) for value in (3, True, 2**60, 1.0, "3")] == [3, None, None, None, None]
     assert [bodies.id_of(value) for value in (3, "x", True, None)] == ["3", "x", "", ""]
     assert list(bodies.objects_of([1, {"a": 1}, {"b": 1}], 2)) == [{"a": 1}]
@@ -286,6 +294,33 @@ def test_a_scope_is_a_conversation_of_bounded_length() -> None:
 
 
 # --- text of strangers -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("Fix login (at last) [1]", True),
+        ("订单 7 已取消", True),
+        ("", False),
+        (" a", False),
+        ("a ", False),
+        ("a  b", False),
+        ("a\tb", False),
+        ("a\nb", False),
+        ("a\u202eb", False),
+        ("a\x00b", False),
+        ("a\ud800b", False),
+        ("*a", False),
+        ("`a", False),
+        ("mail a@example.org", False),
+        ("[a](b)", False),
+    ],
+)
+def test_plain_text_is_left_as_it_is(text: str, plain: bool) -> None:
+    assert is_plain(text) is plain
+    assert is_plain("b", text, "c") is plain
+    if plain:
+        assert (line(text), passage(text)) == (text, text)
 
 
 @pytest.mark.parametrize(
