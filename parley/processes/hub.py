@@ -69,7 +69,9 @@ from parley.runs.adopt import Adopter
 from parley.runs.batches import Batches
 from parley.runs.cancel import Canceller
 from parley.runs.catalogue import AutomationSpec, Catalogue
+from parley.runs.closing import Closing
 from parley.runs.dispatch import Dispatcher
+from parley.runs.ends import Ends
 from parley.runs.failures import Notice
 from parley.runs.ledger import Ledger
 from parley.runs.on_event import EventStarts
@@ -136,7 +138,7 @@ class Hub:
             capabilities_of=self.accounts.capabilities,
             changed=self._delivery_changed,
             undelivered=Undelivered(
-                lambda: self.outbox, lambda: self.ledger, self.accounts, language=self._language
+                lambda: self.outbox, lambda: self.closing, self.accounts, language=self._language
             ),
         )
         self.routes: Routes = Routes(self.file, self.catalogue)
@@ -169,7 +171,7 @@ class Hub:
         self.adopter: Adopter = Adopter(
             store, keyring, self.prefect, catalogue=lambda: self.catalogue, route_to=self._route_to
         )
-        self.ledger: Ledger = Ledger(
+        self.closing: Closing = Closing(
             store,
             keyring,
             self.outbox,
@@ -177,13 +179,34 @@ class Hub:
             self.watch,
             self.bus,
             catalogue=lambda: self.catalogue,
-            account_topics=self._account_topics,
             duty=self._duty,
             default_threshold=self.file.duty.alert_after,
+            metrics=self.metrics,
+            platform_of=self.accounts.platform_of,
+            language=self._language,
+        )
+        self.ends: Ends = Ends(
+            store,
+            keyring,
+            self.dispatcher,
+            self.closing,
+            catalogue=lambda: self.catalogue,
+            language=self._language,
+        )
+        self.ledger: Ledger = Ledger(
+            store,
+            keyring,
+            self.outbox,
+            self.dispatcher,
+            self.watch,
+            self.bus,
+            self.closing,
+            self.ends,
+            catalogue=lambda: self.catalogue,
+            account_topics=self._account_topics,
             unknown_run=self.adopter.adopt,
             assurance=self._assurance,
             metrics=self.metrics,
-            platform_of=self.accounts.platform_of,
             language=self._language,
         )
         self.questions: Questions = Questions(
@@ -192,7 +215,7 @@ class Hub:
         dialogue = Dialogue(
             store, keyring, catalogue=lambda: self.catalogue, answered=self.questions.answered
         )
-        self.canceller: Canceller = Canceller(store, self.audit, self.ledger, self.dispatcher, batches)
+        self.canceller: Canceller = Canceller(store, self.audit, self.ends, self.dispatcher, batches)
         self.replays: ReplayDesk = ReplayDesk(
             store,
             keyring,
@@ -238,6 +261,7 @@ class Hub:
             self.prefect,
             self.dispatcher,
             self.ledger,
+            self.ends,
             self.canceller,
             self.outbox,
             self.audit,
@@ -251,7 +275,7 @@ class Hub:
             self.outbox,
             self.prefect,
             self.dispatcher,
-            tell_duty=self.ledger.tell_duty,
+            tell_duty=self.closing.tell_duty,
             language=self._language,
         )
         self.front: HubFront = HubFront(
@@ -327,7 +351,7 @@ class Hub:
         minutes = int(STOPPED_FOR.total_seconds()) // 60
         source = f"bridge:{name}:{now():%Y-%m-%dT%H}"  # one an hour says enough
         notice = Notice(source=source, key="bridge-stopped", values={"name": name, "minutes": minutes})
-        return await self.ledger.tell_duty(conn, notice)
+        return await self.closing.tell_duty(conn, notice)
 
     async def accept_at_desk(self, event: Event) -> Accepted:
         """Accept what a person who is logged in said: the sender's id is the principal's own."""
@@ -357,10 +381,10 @@ class Hub:
         self.watch.notify(one.message_id)
 
     async def _is_unstarted(self, run_id: str) -> bool:
-        return await self.ledger.is_unstarted(run_id)
+        return await self.ends.is_unstarted(run_id)
 
     async def _run_refused(self, queued: QueuedRun, reason: str) -> None:
-        await self.ledger.fail(queued.run_id, reason)
+        await self.ends.fail(queued.run_id, reason)
 
     def _handed(self, queued: QueuedRun, seconds: float) -> None:
         self.metrics.way.reached("handed", seconds, queued.automation)
@@ -538,7 +562,7 @@ class Hub:
         await self._audit_file("configuration-changed", {"sections": ", ".join(changed)})
         self.inbox.limits, self.inbox.retention = new.limits, new.retention
         self.outbox.retention, self.questions.limits = new.retention, new.limits
-        self.ledger.default_threshold = new.duty.alert_after
+        self.closing.default_threshold = new.duty.alert_after
         self.routes = Routes(new, self.catalogue)
         if new.bridges != old.bridges:
             self.bridges = Bridges(new.bridges)

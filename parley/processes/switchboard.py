@@ -67,7 +67,7 @@ class Switchboard:
             self._hub.publish(Catalogue.model_validate(args))
 
         async def ended(args: dict[str, Any]) -> None:
-            await self._hub.ledger.run_ended(RunEnded.model_validate(args))
+            await self._hub.ends.run_ended(RunEnded.model_validate(args))
 
         async def holding(args: dict[str, Any]) -> None:
             held = set(Holding.model_validate(args).flow_run_ids)
@@ -77,7 +77,7 @@ class Switchboard:
                     and flight.worker.gone.is_set()
                     and flight.flow_run_id not in held
                 ):
-                    await self._hub.ledger.ordered_in_vain(run_id)
+                    await self._hub.ends.ordered_in_vain(run_id)
 
         return {
             "start": lambda args: self._hub.ledger.start(StartCall.model_validate(args), trusted=True),

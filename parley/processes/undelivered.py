@@ -18,8 +18,8 @@ from parley.people import principals
 from parley.people.principals import Principal, PrincipalKind
 from parley.processes.accounts import CONSOLE, Accounts
 from parley.runs import dead_letters
+from parley.runs.closing import Closing
 from parley.runs.failures import Notice
-from parley.runs.ledger import Ledger
 from parley.runs.requests import short
 from parley.runs.sentences import sentence
 from parley.store import schema
@@ -37,13 +37,13 @@ class Undelivered:
     def __init__(
         self,
         outbox: Callable[[], Outbox],
-        ledger: Callable[[], Ledger],
+        closing: Callable[[], Closing],
         accounts: Accounts,
         *,
         language: Callable[[], str],
     ) -> None:
         self._outbox = outbox
-        self._ledger = ledger
+        self._closing = closing
         self._accounts = accounts
         self._language = language
 
@@ -82,7 +82,7 @@ class Undelivered:
                 Button(label=sentence("close", self._language()), value=f"/dlq discard {code}"),
             ),
         )
-        return await self._ledger().tell_duty(conn, notice, account)
+        return await self._closing().tell_duty(conn, notice, account)
 
     async def _tell_asker(
         self, conn: AsyncConnection, one: Delivery, state: str, asker: Principal | None, letter_id: str

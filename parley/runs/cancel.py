@@ -13,7 +13,7 @@ from parley.messages.model import now
 from parley.people.audit import Audit, Phase
 from parley.runs.batches import Batches
 from parley.runs.dispatch import Dispatcher
-from parley.runs.ledger import Ledger
+from parley.runs.ends import Ends
 from parley.runs.requests import update_request
 from parley.store import schema
 from parley.store.engine import Store
@@ -25,11 +25,11 @@ class Canceller:
     """Ends requests that people no longer want."""
 
     def __init__(
-        self, store: Store, audit: Audit, ledger: Ledger, dispatcher: Dispatcher, batches: Batches
+        self, store: Store, audit: Audit, ends: Ends, dispatcher: Dispatcher, batches: Batches
     ) -> None:
         self._store = store
         self._audit = audit
-        self._ledger = ledger
+        self._ends = ends
         self._dispatcher = dispatcher
         self._batches = batches
 
@@ -71,7 +71,7 @@ class Canceller:
             # The others go on. This one is closed, and whatever its code still does is heard no more; it only reads.
             flow_run_id = await self._batches.alone_in(row.id, batch_id)
         if batch_id or row.state in ("created", "suspended"):
-            await self._ledger.cancelled(row.id)
+            await self._ends.cancelled(row.id)
         if flow_run_id:
             await self._dispatcher.cancel(flow_run_id, reason)
 

@@ -30,6 +30,7 @@ from parley.runs.batches import Batches
 from parley.runs.cancel import Canceller
 from parley.runs.catalogue import Catalogue, Effect, Lane
 from parley.runs.dispatch import Dispatcher
+from parley.runs.ends import Ends
 from parley.runs.ledger import LEASE, Ledger
 from parley.runs.prefect_api import PrefectApi, PrefectRefused, PrefectUnavailable
 from parley.runs.requests import principal_name, update_request
@@ -75,6 +76,7 @@ class Reconciler:
         prefect: PrefectApi,
         dispatcher: Dispatcher,
         ledger: Ledger,
+        ends: Ends,
         canceller: Canceller,
         outbox: Outbox,
         audit: Audit,
@@ -87,6 +89,7 @@ class Reconciler:
         self._prefect = prefect
         self._dispatcher = dispatcher
         self._ledger = ledger
+        self._ends = ends
         self._outbox = outbox
         self._catalogue = catalogue
         self._take_up_messages = take_up_messages
@@ -149,12 +152,12 @@ class Reconciler:
         async for flow_run in self._in_prefect(rows):
             row, kind = rows[str(flow_run["id"])], _kind(flow_run)
             if kind == "CANCELLED":
-                await self._ledger.cancelled(row.id)
+                await self._ends.cancelled(row.id)
             elif row.state == "suspended":
                 if kind in ("FAILED", "CRASHED"):
-                    await self._ledger.suspended_ended(row.id, _message(flow_run))
+                    await self._ends.suspended_ended(row.id, _message(flow_run))
             elif kind == "CRASHED" and row.lease_until < now() + timedelta(seconds=LEASE) - QUIET:
-                await self._ledger.lost(row.id, "")
+                await self._ends.lost(row.id, "")
 
     async def _cancelled_runs(self) -> None:
         # What a hub that was killed, or a Prefect that was away, left undone of a person's word.
@@ -197,11 +200,11 @@ class Reconciler:
     async def _silent(self, row: Any, flow_run: dict[str, Any] | None) -> None:
         kind = _kind(flow_run)
         if kind == "CANCELLED":
-            await self._ledger.cancelled(row.id)
+            await self._ends.cancelled(row.id)
         elif kind == "FAILED":
             # Its process came to an end by itself, with the hub too long away to be told.
-            await self._ledger.process_ended(row.id, _message(flow_run), crashed=False)
-        elif await self._ledger.silent(row.id):
+            await self._ends.process_ended(row.id, _message(flow_run), crashed=False)
+        elif await self._ends.silent(row.id):
             logger.warning("run %s shows no sign of life", row.id)
             failpoint("reconcile.lost")
             await self._crashed(row, flow_run)
@@ -247,12 +250,12 @@ class Reconciler:
     async def _unstarted(self, run_id: str, flow_run: dict[str, Any]) -> None:
         kind = _kind(flow_run)
         if kind == "CANCELLED":
-            await self._ledger.cancelled(run_id)
+            await self._ends.cancelled(run_id)
         elif self._dispatcher.is_batched(run_id):
             if kind != "RUNNING":
                 self._dispatcher.order_again(run_id)  # alone: whatever became of the others
         elif kind in TERMINAL:
-            await self._ledger.fail(run_id, _message(flow_run))
+            await self._ends.fail(run_id, _message(flow_run))
         elif (
             kind == "PENDING"
             and self._dispatcher.run_of(str(flow_run["id"]))
@@ -287,10 +290,10 @@ class Reconciler:
     async def _external_ended(self, run_id: str, flow_run: dict[str, Any]) -> None:
         kind = flow_run["state"]["type"]
         if kind == "CANCELLED":
-            await self._ledger.cancelled(run_id)
+            await self._ends.cancelled(run_id)
             return
         artifacts = await self._prefect.artifacts(str(flow_run["id"])) if kind == "COMPLETED" else []
-        await self._ledger.external_ended(
+        await self._ends.external_ended(
             run_id, str(flow_run["id"]), kind == "COMPLETED", _message(flow_run), _reports(artifacts)
         )
 
@@ -352,7 +355,7 @@ class Reconciler:
             for row in await self._rows(over):
                 # What runs in an existing deployment never tells us of its start: it may be running.
                 if not self._is_external(row.automation):
-                    await self._ledger.expire(row.id)
+                    await self._ends.expire(row.id)
 
     async def _expire(self, conn: AsyncConnection, *, row: Any) -> list[Delivery]:
         reason = "not answered in time"

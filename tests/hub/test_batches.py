@@ -164,7 +164,7 @@ async def test_when_their_process_dies_what_was_started_is_lost_and_the_rest_wai
     await shared.start(0)
     if restarted:
         shared.forget_flights()
-    await shared.quiet.hub.ledger.run_ended(RunEnded(flow_run_id=FLOW_RUN, how="crashed", reason="gone"))
+    await shared.quiet.hub.ends.run_ended(RunEnded(flow_run_id=FLOW_RUN, how="crashed", reason="gone"))
     runs = await shared.quiet.rows(schema.run)
     assert [run.state for run in runs[:2]] == ["lost", "created"]
     waiting = await shared.quiet.hub.store.read(lambda conn: waiting_runs(conn, shared.quiet.hub.keyring))
@@ -173,7 +173,7 @@ async def test_when_their_process_dies_what_was_started_is_lost_and_the_rest_wai
 
 async def test_a_flow_run_that_was_cancelled_in_prefect_ends_all(shared: Shared) -> None:
     await shared.start(0)
-    await shared.quiet.hub.ledger.run_ended(RunEnded(flow_run_id=FLOW_RUN, how="cancelled"))
+    await shared.quiet.hub.ends.run_ended(RunEnded(flow_run_id=FLOW_RUN, how="cancelled"))
     assert await shared.states() == ["cancelled", "cancelled"]
 
 
@@ -205,7 +205,7 @@ async def test_what_stays_open_in_prefect_is_closed_once_nothing_lives_in_it(
         if answered:
             await shared.finish(await shared.start(at), "done")
         else:
-            await hub.ledger.cancelled(shared.run_ids[at])
+            await hub.ends.cancelled(shared.run_ids[at])
     await hub.reconciler._open_batches()
     assert prefect.states == [], "its process gets time to tell Prefect itself"
     await ended_earlier(shared)

@@ -151,7 +151,7 @@ async def test_after_a_run_has_ended_nobody_answers_its_question(quiet: Quiet) -
     row = await quiet.hub.ledger.ask_route(call)
     await quiet.hub.store.write(lambda conn: quiet.hub.questions._insert(conn, call, row))
     await quiet.hub.cancel((await quiet.request()).id, "ann")
-    await quiet.hub.ledger.run_ended(RunEnded(flow_run_id=call.flow_run_id, how="cancelled"))
+    await quiet.hub.ends.run_ended(RunEnded(flow_run_id=call.flow_run_id, how="cancelled"))
     assert [one.state for one in await quiet.rows(schema.question)] == ["expired"]
     await quiet.say("look up 2", ann)
     assert [one.automation for one in await quiet.rows(schema.request)] == ["look", "look"]
@@ -165,7 +165,7 @@ async def test_what_was_cancelled_is_not_run_again_when_its_process_dies(quiet: 
     message = await quiet.say("/again", ann)
     started = await quiet.start(await quiet.run())
     await quiet.hub.cancel((await quiet.request()).id, "ann")
-    await quiet.hub.ledger.lost(started.run_id, "gone")
+    await quiet.hub.ends.lost(started.run_id, "gone")
     assert (await quiet.request()).state == "cancelled"
     assert len(await quiet.rows(schema.run)) == 1
     assert "cancelled" in await quiet.told(message)
@@ -230,7 +230,7 @@ async def test_a_suspended_run_that_is_never_resumed_fails(quiet: Quiet) -> None
     await quiet.say("/look 1", ann)
     started = await quiet.start(await quiet.run())
     await quiet.hub.ledger.finish(FinishCall(**quiet.of(started), outcome="suspended"))
-    await quiet.hub.ledger.suspended_ended(started.run_id, "paused too long")
+    await quiet.hub.ends.suspended_ended(started.run_id, "paused too long")
     assert (await quiet.request()).state == "failed"
 
 
@@ -331,11 +331,11 @@ async def test_a_run_that_has_spoken_since_it_was_looked_for_is_not_lost(quiet: 
     await quiet.hub.store.write(lambda conn: conn.execute(run_over))
     assert await quiet.hub.ledger.beat(BeatCall(**quiet.of(started)))
 
-    assert not await quiet.hub.ledger.silent(started.run_id)
+    assert not await quiet.hub.ends.silent(started.run_id)
     assert (await quiet.request()).state == "running"
 
     await quiet.hub.store.write(lambda conn: conn.execute(run_over))
-    assert await quiet.hub.ledger.silent(started.run_id)
+    assert await quiet.hub.ends.silent(started.run_id)
     assert (await quiet.run()).state == "lost"
 
 
