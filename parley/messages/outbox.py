@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -39,6 +39,7 @@ from parley.messages import kept_routes, thread_links
 from parley.messages.inbox import conversation_id, insert_new
 from parley.messages.model import Capabilities, Receipt, Reply, Route, now
 from parley.messages.rendering import render_down
+from parley.messages.waiting_list import IN_STORE, WaitingList
 from parley.people.sealing import Keyring
 from parley.settings import Retention
 from parley.store import schema
@@ -58,12 +59,6 @@ MOST_DEATHS = 20
 
 The first in line meets every death of a bad hour: with 8 it was given up after twelve that had nothing to do with it.
 """
-
-MOST_IN_MEMORY = 64 * 1024
-"""Bytes of a reply that may wait in memory; a larger one is read from the store when it is its turn."""
-
-_IN_STORE = Reply()
-"""Stands for a reply that is not in memory."""
 
 LOOK_AGAIN = 5.0
 """Seconds after which an account without a holder is looked at again, in case nobody said that it is back."""
@@ -98,6 +93,12 @@ class Delivery:
     waits_since: datetime = field(default_factory=now)
 
 
+_UNSETTLED = sa.and_(
+    schema.delivery.c.state.in_(("pending", "sending")), schema.delivery.c.body_sealed.is_not(None)
+)
+"""`sending` when a hub died: it may have arrived, so it is taken up in doubt."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Wait:
     """Before the next attempt. `account`: the platform cannot be reached now; once it can, waiting is pointless."""
@@ -130,6 +131,7 @@ class Outbox:
         changed: Callable[[Delivery, str], Awaitable[None]],
         undelivered: Callable[[AsyncConnection, Delivery, str, str], Awaitable[list[Delivery]]] | None = None,
         back_off: Callable[[int], float] = back_off,
+        waiting: WaitingList | None = None,
     ) -> None:
         self._store = store
         self._keyring = keyring
@@ -139,23 +141,25 @@ class Outbox:
         self._changed = changed
         self._undelivered = undelivered
         self._back_off = back_off
-        self._waiting: dict[str, deque[Delivery]] = defaultdict(deque)
-        self._known: set[str] = set()
+        self._waiting = WaitingList() if waiting is None else waiting
+        self._unreadable: set[str] = set()
         self._busy: set[str] = set()
+        self._since = now()
         self._room: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
         self._back: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._looking: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
     @property
     def waiting(self) -> int:
         """How many deliveries wait to be sent."""
-        return sum(len(queue) for queue in self._waiting.values())
+        return len(self._waiting)
 
     @property
     def oldest(self) -> float:
         """Seconds that the oldest delivery has waited to be sent; 0 where none waits."""
-        written = min((queue[0].created_at for queue in self._waiting.values() if queue), default=None)
+        written = self._waiting.oldest
         return max(0.0, (now() - written).total_seconds()) if written else 0.0
 
     # -- writing
@@ -265,46 +269,96 @@ class Outbox:
         for one in deliveries:
             if self._closed:
                 return  # what is stored is taken up by the next hub
-            if one.id not in self._known:
-                self._known.add(one.id)
-                self._waiting[one.conversation_id].append(_light(one))
+            if self._waiting.add(one):
                 self._work_on(one.conversation_id)
 
     async def resume(self) -> None:
         """Take up what an earlier hub left: pending ones, and those whose sending was interrupted."""
-        # `sending` when a hub died: it may have arrived, so it is taken up in doubt.
-        await self._take_up(schema.delivery.c.state.in_(("pending", "sending")))
+        table = schema.delivery
+        query = sa.select(table.c.account).where(_UNSETTLED).distinct()
+
+        async def find(conn: AsyncConnection) -> Sequence[str]:
+            return (await conn.execute(query)).scalars().all()
+
+        for account in await self._store.read(find):
+            await self._take_up(account)
 
     async def account_is_back(self, account: str) -> None:
         """An account has a holder again: what waits for it goes out now."""
         if back := self._back.pop(account, None):
             back.set()
-        table = schema.delivery
-        await self._take_up(sa.and_(table.c.state == "pending", table.c.account == account))
+        await self._take_up(account)
 
-    async def _take_up(self, which: sa.ColumnElement[bool]) -> None:
+    async def _take_up(self, account: str) -> None:
+        """Work on its conversations that have something in the store, those first that have waited longest."""
         table = schema.delivery
+        count = sa.func.count()
+        here = sa.and_(table.c.account == account, _UNSETTLED)
         query = (
-            sa.select(table.c.id)
-            .where(which, table.c.body_sealed.is_not(None))
+            sa.select(table.c.conversation_id, count)
+            .where(here)
+            .group_by(table.c.conversation_id)
+            .order_by(sa.func.min(table.c.created_at), table.c.conversation_id)
+        )
+        async with self._looking[account]:
+            left_out = before = self._waiting.begin_look(account)
+            limited = query.limit(self._waiting.wanted(account))
+
+            async def find(conn: AsyncConnection) -> tuple[Sequence[Any], int]:
+                total = (await conn.execute(sa.select(count).where(here))).scalar_one()
+                return (await conn.execute(limited)).all(), total
+
+            try:
+                rows, left_out = await self._store.read(find)
+                for conversation, waiting in rows:
+                    if self._waiting.found(account, conversation, waiting):
+                        left_out -= waiting
+                        self._work_on(conversation)
+            finally:
+                self._waiting.end_look(account, before, left_out)
+
+    async def _take_up_later(self, account: str) -> None:
+        failures = 0
+        while True:
+            try:
+                return await self._take_up(account)
+            except StoreUnavailable as error:
+                logger.warning("what waits for %s is read later: %s", account, error)
+                await asyncio.sleep(self._back_off(failures))
+                failures += 1
+
+    async def _read_next(self, conversation: str) -> None:
+        """The next deliveries of a conversation that has none here, in their order. Raises `StoreUnavailable`."""
+        # Without their bodies, which may hold files of megabytes, and may wait for a day.
+        columns = [column for column in schema.delivery.c if column.name != "body_sealed"]
+        table, most = schema.delivery, self._waiting.most_of_one + len(self._unreadable)
+        query = (
+            sa.select(*columns)
+            .where(table.c.conversation_id == conversation, _UNSETTLED)
             .order_by(table.c.created_at, table.c.ordinal)
+            .limit(most)
         )
 
-        async def find(conn: AsyncConnection) -> Sequence[str]:
-            return (await conn.execute(query)).scalars().all()
+        async def find(conn: AsyncConnection) -> Sequence[Any]:
+            return (await conn.execute(query)).all()
 
-        for delivery_id in await self._store.read(find):
-            if delivery_id not in self._known:
-                await self._take_up_one(delivery_id)
-
-    async def _take_up_one(self, delivery_id: str) -> None:
-        # Without its body, which may hold files of megabytes, and may wait for a day.
-        columns = [column for column in schema.delivery.c if column.name != "body_sealed"]
-        row = await self._row(delivery_id, *columns)
+        left = before = self._waiting.begin_page(conversation)
         try:
-            self.send([self._taken_up(row, _IN_STORE)])
-        except (SealError, ValidationError) as error:
-            logger.error("delivery %s cannot be opened and stays where it is: %s", delivery_id, error)  # noqa: TRY400
+            rows = await self._store.read(find)
+            for row in rows:
+                if row.id in self._unreadable:
+                    continue
+                try:
+                    self._waiting.add_read(self._taken_up(row, IN_STORE))
+                except (SealError, ValidationError) as error:
+                    self._cannot_open(row.id, error)
+            left = max(before - len(rows), 1) if len(rows) == most else 0
+        finally:
+            self._waiting.end_page(conversation, before, left)
+
+    def _cannot_open(self, delivery_id: str, error: Exception) -> None:
+        self._unreadable.add(delivery_id)
+        logger.error("delivery %s cannot be opened and stays where it is: %s", delivery_id, error)
 
     async def _row(self, delivery_id: str, *columns: sa.Column[Any]) -> Any:
         query = sa.select(*columns).where(schema.delivery.c.id == delivery_id)
@@ -316,14 +370,14 @@ class Outbox:
 
     async def _reply_of(self, one: Delivery) -> Reply | None:
         """Its reply, from the store if need be; None when that cannot be opened."""
-        if one.reply is not _IN_STORE:
+        if one.reply is not IN_STORE:
             return one.reply
         table = schema.delivery
         row = await self._row(one.id, table.c.id, table.c.body_sealed)
         try:
             return self._reply(row)
         except (SealError, ValidationError) as error:
-            logger.error("delivery %s cannot be opened and stays where it is: %s", one.id, error)  # noqa: TRY400
+            self._cannot_open(one.id, error)
             return None
 
     def opened(self, row: Any) -> Delivery:
@@ -349,35 +403,47 @@ class Outbox:
             doubt=row.state == "sending",
             under_id=row.under_id,
             edit_of_id=row.edit_of_id,
+            waits_since=max(row.created_at, self._since),
         )
 
     def _work_on(self, conversation: str) -> None:
-        if conversation in self._busy:
-            return
-        self._busy.add(conversation)
-        task = asyncio.create_task(self._drain(conversation))
+        if conversation not in self._busy:
+            self._busy.add(conversation)
+            self._begin(self._drain(conversation))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _drain(self, conversation: str) -> None:
-        queue = self._waiting[conversation]
         try:
-            while queue:
-                one = queue[0]
+            while one := await self._next(conversation):
                 # Taken before the attempt: an account that comes back during it must not be missed.
                 back = self._back[one.route.account]
                 async with self._room[one.route.account]:
                     wait = await self._attempt(one)
                 if wait is None:
-                    self._known.discard(queue.popleft().id)
+                    self._waiting.remove_first(conversation)
                 elif wait.account:
                     await _set_within(back, wait.seconds)
                 else:
                     await asyncio.sleep(wait.seconds)
+            if (account := self._waiting.leave(conversation)) and not self._closed:
+                self._begin(self._take_up_later(account))
         finally:
             self._busy.discard(conversation)
-            if not queue:
-                self._waiting.pop(conversation, None)
+
+    async def _next(self, conversation: str) -> Delivery | None:
+        failures = 0
+        while (one := self._waiting.first(conversation)) is None and self._waiting.is_left(conversation):
+            try:
+                await self._read_next(conversation)
+            except StoreUnavailable as error:
+                logger.warning("a conversation's next deliveries are read later: %s", error)
+                await asyncio.sleep(self._back_off(failures))
+                failures += 1
+        return one
 
     async def _attempt(self, one: Delivery) -> _Wait | None:
         """One attempt; returns how long to wait before the next, None when it is settled."""
@@ -390,7 +456,7 @@ class Outbox:
             return _Wait(self._back_off(one.attempts))
         if reply is None:
             return None
-        one = self._waiting[one.conversation_id][0] = _light(replace(one, reply=reply))
+        one = self._waiting.replace_first(replace(one, reply=reply))
         call = DeliverCall(
             delivery_id=one.id,
             account=one.route.account,
@@ -489,7 +555,7 @@ class Outbox:
             state = "ambiguous" if one.doubt else "dead"
             await self._settle(one, state, reason=f"given up after {one.attempts + 1} attempts: {reason}")
             return None
-        self._waiting[one.conversation_id][0] = replace(one, attempts=one.attempts + 1)
+        self._waiting.replace_first(replace(one, attempts=one.attempts + 1))
         await self._update(
             one,
             state="sending" if one.doubt else "pending",
@@ -580,11 +646,6 @@ async def last_ordinal(conn: AsyncConnection, source: str) -> int:
 def _first_id(receipt: Any) -> str | None:
     ids = (receipt or {}).get("native_ids") or ()
     return str(ids[0]) if ids else None
-
-
-def _light(one: Delivery) -> Delivery:
-    size = len(one.reply.text) + sum(len(file.content) for file in one.reply.files)
-    return replace(one, reply=_IN_STORE) if size > MOST_IN_MEMORY else one
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> None:

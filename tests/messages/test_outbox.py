@@ -30,6 +30,7 @@ from parley.link.calls import DeliverCall
 from parley.link.connection import Disconnected
 from parley.messages import Button, Capabilities, File, Receipt, Reply, Route
 from parley.messages.outbox import MOST_DEATHS, Delivery, Outbox, back_off
+from parley.messages.waiting_list import WaitingList
 from parley.people.sealing import Keyring
 from parley.settings import Retention
 from parley.store import schema
@@ -89,6 +90,8 @@ class Office:
     pauses: list[int] = field(default_factory=list)
     pause: float = 0.0
 
+    waiting: WaitingList | None = None
+
     def open(self) -> Outbox:
         return Outbox(
             self.store,
@@ -98,6 +101,7 @@ class Office:
             capabilities_of=lambda account: self.can.get(account, PLAIN),
             changed=self._changed,
             back_off=self._back_off,
+            waiting=self.waiting,
         )
 
     async def _changed(self, one: Delivery, state: str) -> None:
@@ -606,8 +610,8 @@ async def test_what_is_large_waits_in_the_store_alone(office: Office, outbox: Ou
     file = File(name="big.bin", content=b"x" * 200_000)
     office.can["team"] = Capabilities(max_text=100, max_file=1_000_000)
     office.away.add("team")
-    await office.send(outbox, Reply(text="big", files=(file,)), "small")
-    (waiting,) = outbox._waiting.values()
+    written = await office.send(outbox, Reply(text="big", files=(file,)), "small")
+    waiting = outbox._waiting._here[written[0].conversation_id]
     assert [len(one.reply.files) for one in waiting] == [0, 0]
     assert [one.reply.text for one in waiting] == ["", "small"]
     office.away.clear()
@@ -618,10 +622,13 @@ async def test_what_is_large_waits_in_the_store_alone(office: Office, outbox: Ou
 
 async def test_what_is_taken_up_waits_in_the_store_alone(office: Office, outbox: Outbox) -> None:
     office.away.add("team")
-    await office.write(outbox, "one")
+    (written,) = await office.write(outbox, "one")
     await outbox.resume()
-    (waiting,) = outbox._waiting.values()
-    assert waiting[0].reply.is_empty()
+    waiting = outbox._waiting
+    await eventually(lambda: waiting.first(written.conversation_id), "it is taken up")
+    first = waiting.first(written.conversation_id)
+    assert first is not None
+    assert first.reply.is_empty()
     office.away.clear()
     await outbox.account_is_back("team")
     await office.ends("one", "sent")
@@ -640,3 +647,117 @@ async def test_an_account_that_nobody_holds_for_a_day_is_given_up(
     await outbox.account_is_back("team")
     await eventually(lambda: bool(office.ended), "given up")
     assert await office.state("one") == "dead"
+
+
+# --- more than memory takes ------------------------------------------------------------------------------------------
+
+
+class Watched(WaitingList):
+    """Small, and remembers how many were in memory at most."""
+
+    def __init__(self) -> None:
+        super().__init__(most_conversations=4, most_of_one=3)
+        self.peak = 0
+
+    def _append(self, one: Delivery) -> None:
+        super()._append(one)
+        self.peak = max(self.peak, len(self._sizes))
+
+
+async def many(office: Office, outbox: Outbox, *, send: bool) -> dict[str, list[str]]:
+    """20 conversations with 12 answers each; a conversation's texts in their order."""
+    written: dict[str, list[str]] = defaultdict(list)
+    for number in range(12):
+        for conversation in (f"C{number}" for number in range(20)):
+            text = f"{conversation} {number}"
+            made = await office.write(outbox, text, route=place(conversation))
+            if send:
+                outbox.send(made)
+            written[conversation].append(text)
+    return written
+
+
+def arrived(office: Office, conversation: str) -> list[str]:
+    return [text for text in office.line.arrived if text.partition(" ")[0] == conversation]
+
+
+@pytest.mark.parametrize("left", ["by an earlier hub", "while the account was away"])
+async def test_hundreds_wait_in_the_store_and_each_conversation_keeps_its_order(
+    office: Office, left: str
+) -> None:
+    office.away.add("team")
+    waiting = office.waiting = Watched()
+    outbox = office.open()
+    written = await many(office, outbox, send=left != "by an earlier hub")
+    if left == "by an earlier hub":
+        await outbox.resume()
+    await eventually(lambda: len(waiting._sizes) == 12, "as many as there is room for")
+    assert outbox.waiting == 240
+    office.away.clear()
+    await outbox.account_is_back("team")
+    later = await office.send(outbox, "C7 later", route=place("C7"))
+    written["C7"].append("C7 later")
+    outbox.send(later)
+    await eventually(lambda: len(office.line.arrived) == 241, f"all arrive; {len(office.line.arrived)}", 60)
+    await eventually(lambda: outbox.waiting == 0, "nothing waits")
+    assert {conversation: arrived(office, conversation) for conversation in written} == written
+    assert waiting.peak <= 12
+    await outbox.aclose()
+
+
+async def test_what_an_account_has_left_holds_up_no_other_account(office: Office) -> None:
+    office.away.add("team")
+    office.waiting = Watched()
+    outbox = office.open()
+    await many(office, outbox, send=True)
+    await office.send(outbox, *[str(number) for number in range(30)], route=place("C1", "another"))
+    await eventually(lambda: len(office.line.arrived) == 30, "the other account's")
+    assert office.line.arrived == [str(number) for number in range(30)]
+    await outbox.aclose()
+
+
+async def test_a_conversation_that_waits_leaves_the_others_their_room(office: Office) -> None:
+    office.waiting = Watched()
+    outbox = office.open()
+    office.line.expect("slow 0", RateLimited("an hour", 3600))
+    await office.send(outbox, *[f"slow {number}" for number in range(30)], route=place("slow"))
+    await many(office, outbox, send=True)
+    await eventually(lambda: len(office.line.arrived) == 240, "all others")
+    await eventually(lambda: outbox.waiting == 30, "the slow ones wait")
+    await outbox.aclose()
+
+
+async def test_what_cannot_be_opened_does_not_hide_what_is_behind_it(
+    office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    office.waiting = Watched()
+    outbox = office.open()
+    written = await office.write(outbox, *[f"broken {number}" for number in range(10)], "good")
+    ids = [one.id for one in written[:10]]
+
+    async def damage(conn: AsyncConnection) -> None:
+        table = schema.delivery
+        await conn.execute(sa.update(table).where(table.c.id.in_(ids)).values(body_sealed=b"\x01junk"))
+
+    await office.store.write(damage)
+    await outbox.resume()
+    await eventually(lambda: ("good", "sent") in office.ended, "the good one")
+    await eventually(lambda: outbox.waiting == 0, "nothing waits")
+    assert len([line for line in caplog.messages if "cannot be opened" in line]) == 10
+    await outbox.aclose()
+
+
+async def test_one_that_was_left_is_given_up_after_its_day_too(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many were before it, each of which may be tried for a day of its own."""
+    office.away.add("team")
+    office.waiting = Watched()
+    outbox = office.open()
+    await office.send(outbox, *[str(number) for number in range(10)])
+    await eventually(lambda: outbox.waiting == 10, "all wait")
+    monkeypatch.setattr("parley.messages.outbox.TRIED_FOR", timedelta(0))
+    await outbox.account_is_back("team")
+    await eventually(lambda: len(office.ended) == 10, "all are given up")
+    assert {state for _, state in office.ended} == {"dead"}
+    await outbox.aclose()
