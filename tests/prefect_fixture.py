@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from parley import prefect_env
-from tests import prepared
+from tests import measuring, prepared
 from tests.ports import free_port
 
 __all__ = [
@@ -73,14 +73,14 @@ class PrefectServer:
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """One server for all tests of the session, on a free port, in a home of its own."""
-    with running_server(tmp_path_factory.mktemp("prefect")) as server:
+    with running_server(tmp_path_factory.mktemp("prefect"), measured=False) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """A server for one module, whose worker would take what other modules' tests leave in the pool."""
-    with running_server(tmp_path_factory.mktemp("prefect")) as server:
+    with running_server(tmp_path_factory.mktemp("prefect"), measured=False) as server:
         yield server
 
 
@@ -92,14 +92,18 @@ def running_server(
     port: int = 0,
     certificate: Path | None = None,
     fresh: bool = False,
+    measured: bool = True,
 ) -> Iterator[PrefectServer]:
     """Run our launcher on `home` for the length of the block; it is ended by its pid.
 
-    `fresh` is a first start, which makes the database itself; the others get a prepared one.
+    `fresh` is a first start, which makes the database itself; the others get a prepared one. It is `measured` where the
+    launcher is the matter, in a run with coverage.
     """
     port = port or free_port()
     if not fresh:
         prepared.prefect_database(home)
+    if not measured:
+        extra = measuring.without_prefect(plain_environment() | (extra or {}))
     process = start_launcher(home, port, *arguments, extra=extra)
     try:
         _wait_until_it_listens(process, port)

@@ -71,7 +71,7 @@ def _made_once(path: Path, make: Callable[[Path], Path]) -> None:
 def _make_prefect(home: Path) -> Path:
     from tests.prefect_fixture import running_server
 
-    with running_server(home, fresh=True):
+    with running_server(home, fresh=True, measured=False):
         return home / "prefect" / "prefect.db"
 
 

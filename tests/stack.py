@@ -30,7 +30,7 @@ from parley import prefect_env, settings
 from parley.link.calls import AdminCall, Role
 from parley.link.client import HubClient, default_address, role_token
 from parley.processes import memory, record
-from tests import prepared
+from tests import measuring, prepared
 from tests.ports import free_ports
 
 __all__ = ["COMMAND", "PORTS", "ROOT", "Stack", "StackError", "free_ports", "plain_environment"]
@@ -73,7 +73,7 @@ class Stack:
         # Short, because a Unix socket's path may have about a hundred bytes.
         self.folder = folder or Path(tempfile.mkdtemp(prefix="parley-"))
         self.home = self.folder / "home"
-        self.environment = self._environment(extra or {})
+        self.environment = measuring.without_prefect(self._environment(extra or {}))
         self.url = f"http://127.0.0.1:{self.environment['PARLEY_PORT']}"
         self.token = ""
         self.command: tuple[str, ...] = COMMAND

@@ -19,6 +19,7 @@ from typing import Any, Final
 import httpx
 from websockets.sync.client import connect
 
+from tests import measuring
 from tests.prefect_fixture import stop
 from tests.stack import ROOT, Stack, free_ports, plain_environment
 from tests.system import world_flows
@@ -254,7 +255,7 @@ modules = ["flows", "tests.system.world_flows"]
 def user_environment(folder: Path) -> dict[str, str]:
     """What the user's own Prefect processes are started with: Prefect's defaults, in a folder of their own."""
     (port,) = free_ports(1)
-    return (
+    return measuring.without_prefect(
         plain_environment()
         | QUICKER
         | {

@@ -1,0 +1,21 @@
+"""What of the processes that tests start is measured with `COVERAGE=1`: all, but Prefect's own programs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+_MEASURED: Final = "COVERAGE_PROCESS_CONFIG"
+"""Coverage.py puts it into the environment of a process that is measured, for those which that one starts."""
+
+_FOLDER: Final = str(Path(__file__).with_name("unmeasured"))
+
+
+def without_prefect(environment: Mapping[str, str]) -> dict[str, str]:
+    """This environment, for processes of which those of Prefect's are not measured."""
+    if _MEASURED not in environment:
+        return dict(environment)
+    path = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), _FOLDER]))
+    return {**environment, "PYTHONPATH": path}
