@@ -23,7 +23,7 @@ help:
 	@echo "make test-scenarios   follow the scenarios of docs/, word for word (ARGS=... for pytest)"
 	@echo "make test-servers     bring the real servers that some tests talk to (Debian, as root)"
 	@echo "make test-containers  build the image and test what runs in containers (Debian, as root)"
-	@echo "make faults           kill, stop, cut and fill up everything: minutes; make faults-long: hours"
+	@echo "make faults           kill, stop, cut, fill up, set the clock: minutes; make faults-long: hours"
 	@echo "make bench            measure                    (ONLY=answer,burst)"
 	@echo "make plots            draw docs/plots/ from what bench and faults measured"
 	@echo "make check            format, lint, types, lock"
