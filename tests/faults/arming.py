@@ -34,8 +34,10 @@ class Arming:
         return {"FAULTS_FOLDER": str(self._folder), "PYTHONPATH": f"{armed}:{ROOT}"}
 
     def always(self, role: str, values: Mapping[str, str]) -> None:
-        """Every process of this role finds these."""
-        (self._of(role) / "always.json").write_text(json.dumps(values))
+        """Every process of this role finds these, beside those that it was given before."""
+        file = self._of(role) / "always.json"
+        given = json.loads(file.read_text()) if file.exists() else {}
+        file.write_text(json.dumps({**given, **values}))
 
     def charge(self, role: str, failpoints: str) -> None:
         """The next process of this role that is not charged yet finds these armed."""

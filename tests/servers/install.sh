@@ -1,6 +1,6 @@
 #!/bin/sh
-# Brings the real servers that some tests talk to: Dovecot, PostgreSQL, Chromium, Prosody, Prometheus, Alertmanager, and
-# clients of some platforms from npm. The tests start them themselves, in their own folders and ports; here they are only
+# Brings the real servers that some tests talk to: Dovecot, PostgreSQL, Chromium, Prosody, Prometheus, Alertmanager,
+# libfaketime (a clock that tests set), and clients of some platforms from npm. The tests start them themselves, in their own folders and ports; here they are only
 # installed.
 # Quick when all is there. With CI set, a lack is an error.
 set -eu
@@ -21,6 +21,7 @@ missing() {
     command -v chromium >/dev/null 2>&1 || printf ' chromium'
     command -v prosody >/dev/null 2>&1 || printf ' prosody'
     command -v prometheus-alertmanager >/dev/null 2>&1 || printf ' prometheus-alertmanager'
+    ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || printf ' libfaketime'
     command -v promtool >/dev/null 2>&1 || printf ' prometheus'
 }
 
