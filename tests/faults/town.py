@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import httpx
@@ -39,7 +40,7 @@ TOML: Final = """
 conversations = ["console:owner"]
 
 [automations]
-modules = ["tests.system.effects", "tests.faults.levels"]
+modules = ["tests.system.effects", "tests.faults.levels", "tests.faults.together"]
 
 [[routes]]
 from = "alerts.alert.#"
@@ -179,12 +180,18 @@ class Town:
 
 @asynccontextmanager
 async def inhabited(
-    folder: Path, kinds: Sequence[type[Any]] = EVERYWHERE, command: Sequence[str] | None = None
+    folder: Path,
+    kinds: Sequence[type[Any]] = EVERYWHERE,
+    command: Sequence[str] | None = None,
+    *,
+    always: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> AsyncIterator[Town]:
-    """A whole stack, with an account on each platform, which all listen."""
+    """A whole stack, with an account on each platform, which all listen. `always`: what processes of a role find."""
     async with AsyncExitStack() as everything:
         bot = Bot() if Bot in kinds else None
         arming = Arming(folder / "armed")
+        for role, values in always.items():
+            arming.always(role, values)
         rooms = ", ".join(f'"{kind.room.platform}:{kind.room.place.rstrip(":")}"' for kind in kinds)
         stack = Stack(
             folder=folder,

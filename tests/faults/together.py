@@ -1,0 +1,57 @@
+"""An automation that answers several requests in one flow run, and people who ask for it all at once."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+from prefect import flow
+
+from parley import automation
+from tests.faults.crowd import QUIET_SECONDS
+from tests.faults.history import History, violations
+from tests.faults.load import People, crowding
+from tests.stack import Stack
+
+AT_ONCE, EVERY = 8, 1.5
+"""So many people ask at the same moment, each so many seconds: more than there are children, so that some wait."""
+
+
+@automation(command="peek", summary="Look together with others.", effect="read", batch=5)
+@flow
+async def peek(key: str) -> str:
+    await asyncio.sleep(0.2)
+    return key
+
+
+@asynccontextmanager
+async def asking(stack: Stack, prefix: str, patience: float) -> AsyncIterator[None]:
+    """People ask for the length of the block; afterwards each has one answer, the right one. Raises AssertionError."""
+    history = History()
+    with (
+        People(stack, history, patience=patience, wait=2.0) as people,
+        ThreadPoolExecutor(AT_ONCE) as threads,
+    ):
+        going = asyncio.create_task(_ask(people, threads, prefix))
+        try:
+            yield
+        finally:
+            going.cancel()
+            await asyncio.gather(going, return_exceptions=True)
+        threads.shutdown()
+        await asyncio.to_thread(people.outcomes, QUIET_SECONDS * crowding())
+    history.effects = [one.key for one in history.sent]  # it has none: answers alone are counted
+    assert violations(history, unanswered=frozenset()) == []
+
+
+async def _ask(people: People, threads: ThreadPoolExecutor, prefix: str) -> None:
+    loop = asyncio.get_running_loop()
+    for number in itertools.count():
+        keys = [f"{prefix}-{number}-{place}" for place in range(AT_ONCE)]
+        await asyncio.gather(
+            *(loop.run_in_executor(threads, people.send, key, f"/peek {key}", key) for key in keys)
+        )
+        await asyncio.sleep(EVERY)
