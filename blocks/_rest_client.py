@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
@@ -55,12 +56,20 @@ class RestClient:
         verify: ssl.SSLContext | None = None,
     ) -> None:
         self._most_bytes = most_bytes
-        timeout = httpx.Timeout(answer_seconds, connect=connect_seconds, pool=connect_seconds)
-        self._http = guarded_client(Guard(networks), timeout=timeout, verify=verify)
-        self._http.base_url = httpx.URL(base_url)
-        self._http.headers.update({"accept": "application/json", "user-agent": "prefect-parley"})
-        if token:
-            self._http.headers["authorization"] = f"Bearer {token}"
+        self._under_way = 0
+        self._is_retired = False
+
+        def connected() -> httpx.AsyncClient:
+            timeout = httpx.Timeout(answer_seconds, connect=connect_seconds, pool=connect_seconds)
+            http = guarded_client(Guard(networks), timeout=timeout, verify=verify)
+            http.base_url = httpx.URL(base_url)
+            http.headers.update({"accept": "application/json", "user-agent": "prefect-parley"})
+            if token:
+                http.headers["authorization"] = f"Bearer {token}"
+            return http
+
+        self._connected = connected
+        self._http = connected()
 
     async def call(
         self,
@@ -82,6 +91,8 @@ class RestClient:
         """
         method = method.upper()
         repeatable = method in SAFE_TO_REPEAT or bool(idempotency_key)
+        if self._is_retired and self._http.is_closed:
+            self._http = self._connected()
         headers = {"idempotency-key": idempotency_key} if idempotency_key else {}
         request = self._http.build_request(
             method,
@@ -90,6 +101,7 @@ class RestClient:
             headers=headers,
             json=_jsonable(body),
         )
+        self._under_way += 1
         try:
             answer = await self._http.send(request, stream=True)
             try:
@@ -102,6 +114,9 @@ class RestClient:
             raise LostAnswer(
                 f"The API's answer was lost ({type(error).__name__}).", repeatable=repeatable
             ) from None
+        finally:
+            self._under_way -= 1
+            await self._close_if_idle()
         _refuse(answer, content, repeatable=repeatable)
         return _decoded(content)
 
@@ -112,6 +127,16 @@ class RestClient:
             if len(content) > self._most_bytes:
                 raise Rejected(f"The API's answer is longer than {self._most_bytes} bytes.")
         return bytes(content)
+
+    async def retire(self) -> None:
+        """Keep no connections from now on: what is under way goes on to its end, and whoever still has it may call."""
+        self._is_retired = True
+        await self._close_if_idle()
+
+    async def _close_if_idle(self) -> None:
+        if self._is_retired and not self._under_way:
+            # Also when the call was cancelled: closing goes on by itself.
+            await asyncio.shield(self._http.aclose())
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -102,13 +102,24 @@ class RestApi(SecretBlock):
         kept = pools.get(place)
         if kept is not None and time.monotonic() < kept.until:
             return kept.client
-        loaded = await cls._loaded(name)
+        try:
+            loaded = await cls._loaded(name)
+        except ConfigurationError:
+            if gone := pools.pop(place, None):
+                await gone.client.retire()
+            raise
         until = time.monotonic() + KEPT_SECONDS
+        if kept is None or kept.block != loaded:
+            opened = await loaded.with_open_token(name)
+            kept = pools.get(place)  # another call may have been quicker
         if kept is not None and kept.block == loaded:
             kept.until = until
             return kept.client
-        pools[place] = _Kept(loaded, (await loaded.with_open_token(name)).client(), until)
-        return pools[place].client
+        pools[place] = _Kept(loaded, opened.client(), until)
+        client = pools[place].client
+        if kept is not None:
+            await kept.client.retire()
+        return client
 
     @classmethod
     async def _loaded(cls, name: str) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,11 @@ from blocks._rest_client import LostAnswer, NotFound, RestClient, validated
 from blocks.rest_api import RestApi
 from parley.errors import AuthError, BadArguments, ConfigurationError, RateLimited, Rejected, Unreachable
 from parley.runs.step import may_pass
+from tests.fakes._driver import eventually
 from tests.prefect_fixture import free_port
+from tests.runs.prefect_client import IN_PREFECT, prefect_api
+
+__all__ = ["prefect_api"]
 
 TOKEN = "t0p-s3cret-token"
 
@@ -262,3 +267,108 @@ async def test_networks_are_given_as_a_list_or_a_line() -> None:
     assert len(given.private_networks) == 2
     with pytest.raises(ValidationError):
         RestApi(base_url="https://erp.example.org", private_networks=("ten",))
+
+
+# --- a Block that changes --------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Gate:
+    """Holds answers back until it is opened."""
+
+    waiting: int = 0
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self) -> web.StreamResponse:
+        self.waiting += 1
+        await self.opened.wait()
+        return web.json_response({"number": 1, "state": "late"})
+
+
+@asynccontextmanager
+async def serving(gate: Gate) -> AsyncIterator[tuple[int, list[asyncio.BaseTransport]]]:
+    """A server whose answers the gate holds back: its port, and the connections to it."""
+    open_now: list[asyncio.BaseTransport] = []
+
+    async def take(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        if request.transport not in open_now:
+            open_now.append(request.transport)
+        return await gate()
+
+    app, port = web.Application(), free_port()
+    app.router.add_route("*", "/{path:.*}", take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield port, open_now
+    finally:
+        await runner.cleanup()
+
+
+def all_closed(connections: list[asyncio.BaseTransport]) -> bool:
+    return all(one.is_closing() for one in connections)
+
+
+async def test_a_client_that_is_retired_ends_what_is_under_way_and_then_closes(company: Company) -> None:
+    gate = Gate()
+    async with serving(gate) as (port, connections):
+        old = block(company, base_url=f"http://127.0.0.1:{port}", answer_seconds=30.0).client()
+        calls = [asyncio.create_task(old.call("GET", "/orders")) for _ in range(3)]
+        await eventually(lambda: gate.waiting == 3, "they are under way")
+        await old.retire()
+        assert not any(one.is_closing() for one in connections)
+        gate.opened.set()
+        assert [answer["state"] for answer in await asyncio.gather(*calls)] == ["late"] * 3
+        await eventually(lambda: all_closed(connections), "its connections are closed")
+        assert (await old.call("GET", "/orders"))["state"] == "late"  # who still has it is served
+        assert len(connections) == 4
+        await eventually(lambda: all_closed(connections), "and that connection is not kept")
+
+
+async def test_a_retired_client_whose_last_call_is_cancelled_closes(company: Company) -> None:
+    gate = Gate()
+    async with serving(gate) as (port, connections):
+        old = block(company, base_url=f"http://127.0.0.1:{port}", answer_seconds=30.0).client()
+        call = asyncio.create_task(old.call("GET", "/orders"))
+        await eventually(lambda: gate.waiting, "it is under way")
+        await old.retire()
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        await eventually(lambda: all_closed(connections), "its connection is closed")
+        gate.opened.set()
+
+
+class TestInPrefect:
+    pytestmark = IN_PREFECT
+
+    async def test_a_block_that_changed_is_taken_up_and_the_old_connections_are_closed(
+        self, prefect_api: object, company: Company, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("blocks.rest_api.KEPT_SECONDS", 0.0)
+        gate = Gate()
+        async with serving(gate) as (port, connections):
+            name = f"erp-{port}"
+            before = block(
+                company, base_url=f"http://127.0.0.1:{port}", token=SecretStr(""), answer_seconds=30
+            )
+            await before.save(name)
+            old = await RestApi.open(name)
+            assert await RestApi.open(name) is old
+            call = asyncio.create_task(old.call("GET", "/orders"))
+            await eventually(lambda: gate.waiting, "it is under way")
+            await block(company, token=SecretStr("")).save(name, overwrite=True)
+            several = await asyncio.gather(*(RestApi.open(name) for _ in range(4)))
+            assert len({id(one) for one in several}) == 1  # many who find the change at once make one
+            new = several[0]
+            assert new is not old
+            assert (await new.call("GET", "/orders"))["state"] == "shipped"
+            assert not all_closed(connections)
+            gate.opened.set()
+            assert (await call)["state"] == "late"
+            await eventually(lambda: all_closed(connections), "the old connections are closed")
+            await RestApi.adelete(name)
+            with pytest.raises(ConfigurationError, match="there is no Block"):
+                await RestApi.open(name)
+            assert new._http.is_closed
