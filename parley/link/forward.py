@@ -112,7 +112,8 @@ def unix(path: str) -> Connect:
 
 def bound(host: str, port: int) -> socket.socket:
     """A bound stream socket. Raises OSError."""
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # With its protocol named: only then asyncio sends small packets at once.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))

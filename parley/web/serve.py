@@ -89,7 +89,9 @@ def bind(port: Port, tls: ssl.SSLContext | None) -> socket.socket:
             "parley.toml, or keep the host 127.0.0.1 and put a proxy with TLS in front."
         )
     family = socket.AF_INET6 if ":" in port.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # With its protocol named: only then asyncio switches Nagle's algorithm off for each connection. With it an answer
+    # waits 40 ms for the acknowledgement of its own head.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((port.host, port.number))
