@@ -22,7 +22,9 @@ import httpx
 from benchmarks import stacks, stock
 from tests.stack import ROOT, free_ports
 
-AT_ONCE: Final = 256
+AT_ONCE: Final = 64
+"""Of 4, 16, 64 and 256 the one with which most were acknowledged."""
+
 GRACE: Final = 30.0
 """Seconds after the peak."""
 
