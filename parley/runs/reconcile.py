@@ -169,7 +169,8 @@ class Reconciler:
         rows = await self._rows(sa.select(table).where(asked))
         started = {row.flow_run_id: row for row in rows if row.state == "started" and row.flow_run_id}
         for row in rows:
-            if row.state != "started":
+            # What shares its flow run is closed without it.
+            if row.state != "started" or not row.flow_run_id:
                 await self._canceller.end(row, "cancelled on request")
         async for flow_run in self._in_prefect(started):
             if _kind(flow_run) not in TERMINAL | {"CANCELLING"}:

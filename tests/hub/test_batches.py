@@ -16,7 +16,7 @@ from parley.people.principals import Principal
 from parley.processes.hub import Hub
 from parley.runs.batches import Batches, runs_of
 from parley.runs.dispatch import InFlight
-from parley.runs.reconcile import SETTLED
+from parley.runs.reconcile import ASKED, SETTLED
 from parley.runs.requests import run_token, waiting_runs
 from parley.store import retention, schema
 from tests.hub.test_ends import Quiet, quiet  # noqa: F401 - a fixture
@@ -144,6 +144,28 @@ async def test_one_is_cancelled_and_the_flow_run_goes_on(
     assert ended == [FLOW_RUN], "the last one takes its process along"
     await shared.finish(second, "too late")
     assert await shared.states() == ["cancelled", "cancelled"]
+
+
+async def test_what_was_to_be_cancelled_when_the_hub_died_is_cancelled_by_the_next(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = noted_cancels(shared.quiet.hub, monkeypatch)
+    await shared.start(0)
+    await shared.start(1)
+    hub, request = shared.quiet.hub, (await shared.quiet.rows(schema.request))[0]
+    await hub.store.write(lambda conn: hub.canceller.ask(conn, request.id, "ann"))
+    earlier = now() - 2 * ASKED
+    await hub.store.write(
+        lambda conn: conn.execute(
+            sa.update(schema.run)
+            .where(schema.run.c.cancel_requested_at.is_not(None))
+            .values(cancel_requested_at=earlier)
+        )
+    )
+    shared.forget_flights()
+    await hub.reconciler._cancelled_runs()
+    assert await shared.states() == ["cancelled", "running"]
+    assert ended == []
 
 
 def noted_cancels(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> list[str]:
