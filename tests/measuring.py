@@ -1,4 +1,4 @@
-"""What of the processes that tests start is measured with `COVERAGE=1`: all, but Prefect's own programs."""
+"""What of the processes that tests start is measured with `COVERAGE=1`: not Prefect's own programs, nor benchmarks."""
 
 from __future__ import annotations
 
@@ -19,3 +19,8 @@ def without_prefect(environment: Mapping[str, str]) -> dict[str, str]:
         return dict(environment)
     path = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), _FOLDER]))
     return {**environment, "PYTHONPATH": path}
+
+
+def not_at_all(environment: Mapping[str, str]) -> dict[str, str]:
+    """This environment, for processes none of which is measured."""
+    return {name: value for name, value in environment.items() if name != _MEASURED}
