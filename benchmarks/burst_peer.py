@@ -62,11 +62,13 @@ class PeerPeak:
             "given_up_after_s": round(self._given_up, 1),
         }
 
-    async def take(self, url: str, environment: Mapping[str, str], seconds: float, parameter: str) -> None:
+    async def take(
+        self, url: str, environment: Mapping[str, str], seconds: float, parameter: str, grace: float = GRACE
+    ) -> None:
         """Send all of it at its moments, and count what was answered when the peak is over."""
         room = asyncio.Semaphore(AT_ONCE)
         began = time.monotonic() + 0.1
-        async with httpx.AsyncClient(base_url=url, timeout=seconds + GRACE, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=seconds + grace, trust_env=False) as client:
 
             async def send(number: int) -> None:
                 async with room:
@@ -80,7 +82,7 @@ class PeerPeak:
 
             counting = asyncio.create_task(self._count(environment, began + seconds))
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(asyncio.get_running_loop().time() + 0.1 + seconds + GRACE):
+                async with asyncio.timeout_at(asyncio.get_running_loop().time() + 0.1 + seconds + grace):
                     await _each(self.moments, began, send)
             self._given_up = time.monotonic() - began
             await counting
