@@ -19,8 +19,9 @@ class Memory(OrderedDict[K, V], Generic[K, V]):
         self.most = most
 
     def __setitem__(self, key: K, value: V) -> None:
+        if key in self:
+            self.move_to_end(key)
         super().__setitem__(key, value)
-        self.move_to_end(key)
         if len(self) > self.most:
             self.popitem(last=False)
 

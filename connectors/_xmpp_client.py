@@ -23,6 +23,7 @@ from slixmpp.plugins.xep_0198.stream_management import MAX_SEQ
 from slixmpp.stanza import Iq, Message, Presence
 
 from connectors._xmpp_settings import XMPPSettings
+from connectors._xmpp_write import CLIENT, SM
 
 # At DEBUG slixmpp logs every stanza and the exchange of a login, at ERROR what it could not read: all of it is private.
 logging.getLogger("slixmpp").setLevel(logging.CRITICAL)
@@ -30,7 +31,9 @@ logging.getLogger("slixmpp").setLevel(logging.CRITICAL)
 MOST_UNFINISHED = 16 * 1024 * 1024
 """Bytes of one stanza that are taken; servers' own limits are far below."""
 
-_SPOKEN, _COUNTED = (Message, Presence), (Message, Presence, Iq)
+_COUNTED = (Message, Presence, Iq)
+_SPOKEN = frozenset({f"{{{CLIENT}}}message", f"{{{CLIENT}}}presence"})
+_ASKED = f"{{{SM}}}r"
 
 _SCRAM = {f"SCRAM-SHA-{size}{plus}" for size in ("1", "256", "512") for plus in ("", "-PLUS")}
 
@@ -44,44 +47,69 @@ class Ticket:
         self.settled = False
 
 
-class StreamManagement(XEP_0198):  # type: ignore[misc, unused-ignore]
-    """XEP-0198 where `handled` is what was settled: all stanzas up to the first that was not."""
+class Tickets:
+    """What came in and is not settled yet, in order. `handled` counts, as XEP-0198 does, up to the first of these."""
 
-    name = "parley_stream_management"
+    __slots__ = ("_open", "current", "handled")
 
-    def plugin_init(self) -> None:
-        self.unsettled: deque[Ticket] = deque()
-        self.ticket: Ticket | None = None
-        super().plugin_init()  # type: ignore[no-untyped-call, unused-ignore]
+    def __init__(self) -> None:
+        self._open: deque[Ticket] = deque()
+        self.current: Ticket | None = None
+        """That of the stanza that is being handed on, unless somebody took it."""
+        self.handled = 0
+
+    def add(self) -> None:
+        """A stanza came in."""
+        self.current = ticket = Ticket()
+        self._open.append(ticket)
 
     def settle(self, ticket: Ticket | None) -> bool:
         """Count a stanza as handled; returns whether the server can be told more than before."""
         if ticket is None or ticket.settled:
             return False
-        ticket.settled, before = True, self.handled
-        while self.unsettled and self.unsettled[0].settled:
-            self.unsettled.popleft()
+        ticket.settled = True
+        if not (self._open and self._open[0].settled):
+            return False
+        while self._open and self._open[0].settled:
+            self._open.popleft()
             self.handled = (self.handled + 1) % MAX_SEQ
-        return bool(self.handled != before)
+        return True
 
-    def forget_unsettled(self) -> None:
+    def forget(self) -> None:
         """The connection is gone: what was not settled comes again."""
-        self.unsettled.clear()
-        self.ticket = None
+        self._open.clear()
+        self.current = None
 
-    def count(self, stanza: Any) -> None:
-        """Make the ticket of a stanza that came in."""
-        self.ticket = None
-        if self.enabled_in and isinstance(stanza, _COUNTED):
-            self.ticket = Ticket()
-            self.unsettled.append(self.ticket)
+
+class StreamManagement(XEP_0198):  # type: ignore[misc, unused-ignore]
+    """XEP-0198 where `handled` is what was settled: all stanzas up to the first that was not."""
+
+    name = "parley_stream_management"
+    # What is configuration is looked up by a method of its own, at each use; `handled` changes with each stanza.
+    default_config: ClassVar[dict[str, Any]] = {
+        key: value for key, value in XEP_0198.default_config.items() if key != "handled"
+    }
+
+    def plugin_init(self) -> None:
+        self.tickets = Tickets()
+        super().plugin_init()  # type: ignore[no-untyped-call, unused-ignore]
+
+    @property
+    def handled(self) -> int:
+        """Stanzas of this session that the server may forget."""
+        return self.tickets.handled
+
+    @handled.setter
+    def handled(self, count: int) -> None:
+        self.tickets.handled = count
 
     def _handle_incoming(self, stanza: Any) -> Any:
-        self.count(stanza)
+        if self.enabled_in and isinstance(stanza, _COUNTED):
+            self.tickets.add()
         return stanza
 
     def _handle_enabled(self, stanza: Any) -> None:
-        self.forget_unsettled()
+        self.tickets.forget()
         super()._handle_enabled(stanza)  # type: ignore[no-untyped-call, unused-ignore]
 
 
@@ -93,12 +121,21 @@ class Client(ClientXMPP):  # type: ignore[misc, unused-ignore]
 
     LIMIT: ClassVar[int] = MOST_UNFINISHED
 
-    def __init__(self, settings: XMPPSettings, resource: str, on_stanza: Callable[[Any], None]) -> None:
-        """Connect nothing yet. `on_stanza` is given each message and presence."""
+    def __init__(
+        self,
+        settings: XMPPSettings,
+        resource: str,
+        on_stanza: Callable[[ET.Element], None],
+        on_asked: Callable[[], None],
+    ) -> None:
+        """Connect nothing yet.
+
+        `on_stanza` is given each message and presence; `on_asked`: the server wants to know what is settled.
+        """
         super().__init__(
             f"{settings.jid}/{resource}", settings.password.get_secret_value(), ssl_context=settings.tls()
         )
-        self._on_stanza = on_stanza
+        self._on_stanza, self._on_asked = on_stanza, on_asked
         self.running: set[asyncio.Task[Any]] = set()
         self._unfinished, self._prolog = 0, b""
         self.heard_at = 0.0
@@ -121,25 +158,33 @@ class Client(ClientXMPP):  # type: ignore[misc, unused-ignore]
         # Its own requests for acknowledgements go out before the stanza that they are for: we ask ourselves.
         self.register_plugin(StreamManagement.name, {"window": 1 << 30})
         self.management: StreamManagement = self.plugin[StreamManagement.name]  # type: ignore[literal-required, unused-ignore]
+        self.tickets: Tickets = self.management.tickets
 
-    def recv_stanza(self, stanza: Any) -> None:
-        """Hand on one stanza; unless somebody took its ticket, it is settled."""
+    def _spawn_event(self, xml: ET.Element) -> None:
+        """Hand on one stanza; unless somebody took its ticket, it is settled.
+
+        Nobody else takes messages and presences. So no object of slixmpp's is made of them, and none of its handlers is
+        asked whether it does: that would cost as much as all the rest.
+        """
         self._unfinished = 0
-        if isinstance(stanza, _SPOKEN):
-            # Nobody else takes these, and to ask each of slixmpp's handlers whether it does costs as much as the rest.
-            self.management.count(stanza)
+        tickets = self.tickets
+        if xml.tag in _SPOKEN:
+            if self.management.enabled_in:
+                tickets.add()
             try:
-                self._on_stanza(stanza)
+                self._on_stanza(xml)
             except Exception as error:  # noqa: BLE001 - as slixmpp has it: told to the sender and to the log
-                stanza.exception(error)  # type: ignore[no-untyped-call, unused-ignore]
+                self._build_stanza(xml).exception(error)  # type: ignore[no-untyped-call, unused-ignore]
+        elif xml.tag == _ASKED and self.management.enabled_in:
+            self._on_asked()
         else:
-            super().recv_stanza(stanza)
-        if self.management.ticket is not None:
-            self.management.settle(self.take_ticket())
+            super()._spawn_event(xml)
+        if tickets.current is not None:
+            tickets.settle(self.take_ticket())
 
     def take_ticket(self) -> Ticket | None:
         """The ticket of the stanza that is being handed on: whoever takes it settles it."""
-        ticket, self.management.ticket = self.management.ticket, None
+        ticket, self.tickets.current = self.tickets.current, None
         return ticket
 
     def init_parser(self) -> None:

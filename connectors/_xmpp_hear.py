@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import xml.etree.ElementTree as ET
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -61,7 +62,8 @@ class Hearing:
         self._echoes: dict[str, asyncio.Future[str]] = {}
         self._searches: dict[str, tuple[str, list[tuple[str, ET.Element]]]] = {}
         self._catching: dict[str, Place] = {}
-        self._waiting: asyncio.Queue[Heard | asyncio.Future[None]] = asyncio.Queue()
+        self._waiting: deque[Heard | asyncio.Future[None]] = deque()
+        self._filled = asyncio.Event()
         self._held: dict[str, list[Heard]] = {}
         self.listening = False
 
@@ -81,9 +83,12 @@ class Hearing:
         read = said(xml)
         if read is None:
             return
-        self._hear_echo(read)
+        if self._echoes:
+            self._hear_echo(read)
         if self.listening:
-            self._put(stream, read)
+            place = self._place_of(read)
+            id_ = read.archive_ids.get(place.jid, "") if place is not None and place.vouched else ""
+            self._put(stream, read, place, id_, archived=False)
 
     def _take_archived(
         self, stream: Stream, archive: str, query: str, id_: str, message: ET.Element, stamp: datetime | None
@@ -98,26 +103,29 @@ class Hearing:
             return  # nobody asked, or another answers: not from an archive that we trust
         read = from_archive(message, archive, id_, stamp)
         wanted = read is not None and (archive in self._rooms) == (read.kind == "groupchat")
-        self._put(stream, read if wanted else None, place, id_)
+        self._put(stream, read if wanted else None, place, id_, archived=True)
 
-    def _put(self, stream: Stream, read: Said | None, place: Place | None = None, id_: str = "") -> None:
-        archived = place is not None
-        if read is not None and place is None:
-            place = self._place_of(read)
-            id_ = read.archive_ids.get(place.jid, "") if place is not None and place.vouched else ""
-        event = None if read is None else self._event(read)
+    def _put(
+        self, stream: Stream, read: Said | None, place: Place | None, id_: str, *, archived: bool
+    ) -> None:
+        event = None if read is None else self._event(read, place)
         if event is None and not id_:
             return
         heard = Heard(stream.take_ticket(), event, read, place, id_, archived)
-        if place is not None and place.vouched and place.holds and not archived:
+        if place is not None and place.holds and place.vouched and not archived:
             held = self._held.setdefault(place.jid, [])
             held.append(heard)
             if len(held) >= MOST_WAITING:  # rather out of order than in memory
                 self.release(place)
             return
-        self._waiting.put_nowait(heard)
-        if self._waiting.qsize() >= MOST_WAITING:
+        self._wait(heard)
+        if len(self._waiting) >= MOST_WAITING:
             stream.pause(reading=False)
+
+    def _wait(self, heard: Heard | asyncio.Future[None]) -> None:
+        self._waiting.append(heard)
+        if len(self._waiting) == 1:
+            self._filled.set()
 
     def _place_of(self, read: Said) -> Place | None:
         if read.kind != "groupchat":
@@ -125,11 +133,10 @@ class Hearing:
         room = self._rooms.get(read.peer)
         return room.place if room is not None else None
 
-    def _event(self, read: Said) -> Event | None:
+    def _event(self, read: Said, place: Place | None) -> Event | None:
         state = self._rooms.get(read.peer)
         if state is not None and _is_history(read, state):
             return None
-        place = self._place_of(read)
         room = state.view() if state is not None else None
         vouched = read.archived or (place is not None and place.vouched)
         event = parse(read, self._account, self._settings, room, vouched=vouched, known=self._known)
@@ -160,8 +167,11 @@ class Hearing:
     async def store(self, stream: Stream, accept: Accept, fetch: Fetch) -> None:
         """Store what comes in, until cancelled. Raises what `accept` raises: then nothing more was settled."""
         while True:
-            heard = await self._waiting.get()
-            if self._waiting.qsize() == MOST_WAITING // 2:
+            while not self._waiting:
+                self._filled.clear()
+                await self._filled.wait()
+            heard = self._waiting.popleft()
+            if len(self._waiting) == MOST_WAITING // 2:
                 stream.pause(reading=True)
             if isinstance(heard, asyncio.Future):
                 if not heard.done():
@@ -189,22 +199,23 @@ class Hearing:
                 self._known[event.route.conversation, event.sender.id, id_] = event.native_id
 
     def _confirm(self, stream: Stream, event: Message, read: Said) -> None:
-        verified = event.sender.assurance is Assurance.VERIFIED
-        if read.receipt and read.id and verified and event.route.kind is ConversationKind.DIRECT:
+        if not (read.receipt and read.id):
+            return
+        if event.sender.assurance is Assurance.VERIFIED and event.route.kind is ConversationKind.DIRECT:
             stream.tell(received(read.author, read.id))
 
     def forget_waiting(self) -> None:
         """The connection broke: what was not stored comes again."""
         self._held.clear()
-        while not self._waiting.empty():
-            left = self._waiting.get_nowait()
+        while self._waiting:
+            left = self._waiting.popleft()
             if isinstance(left, asyncio.Future):
                 left.cancel()
 
     async def all_stored(self) -> None:
         """Wait until what is waiting now is stored."""
         marker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.put_nowait(marker)
+        self._wait(marker)
         await marker
 
     # -- archives
@@ -223,7 +234,7 @@ class Hearing:
         """This archive was read, or cannot be now: what came live meanwhile goes its way."""
         place.holds = False
         for heard in self._held.pop(place.jid, ()):
-            self._waiting.put_nowait(heard)
+            self._wait(heard)
 
     def done(self, query: str) -> None:
         """No more results are expected."""

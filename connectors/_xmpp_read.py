@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from connectors._xmpp_settings import XMPPSettings
@@ -42,6 +43,8 @@ FORWARD = "urn:xmpp:forward:0"
 FALLBACK = "urn:xmpp:fallback:0"
 REFERENCE = "urn:xmpp:reference:0"
 OCCUPANT = "urn:xmpp:occupant-id:0"
+MARKERS = "urn:xmpp:chat-markers:0"
+CHAT_STATES = "http://jabber.org/protocol/chatstates"
 _ENCRYPTED = {
     f"{{{namespace}}}{tag}"
     for namespace in (
@@ -59,6 +62,12 @@ _LINK, _URL = f"{{{OOB}}}x", f"{{{OOB}}}url"
 _ROOM, _ITEM = f"{{{MUC_USER}}}x", f"{{{MUC_USER}}}item"
 _REPLY, _REPLACE, _REFERENCE = f"{{{REPLY}}}reply", f"{{{CORRECT}}}replace", f"{{{REFERENCE}}}reference"
 _FALLBACK, _DELAY, _RECEIPT = f"{{{FALLBACK}}}fallback", f"{{{DELAY}}}delay", f"{{{RECEIPTS}}}request"
+
+_SIMPLE = {_BODY, _THREAD, _STANZA_ID, _ORIGIN_ID, _RECEIPT, f"{{{OCCUPANT}}}occupant-id"} | {
+    f"{{{MARKERS}}}markable",
+    f"{{{CHAT_STATES}}}active",
+}
+"""What most messages are made of: nothing else has to be looked for in one that has no other part."""
 
 LONGEST_ID = 900
 MOST_URLS = 10
@@ -101,17 +110,17 @@ class Said(NamedTuple):
     origin_id: str
     text: str
     thread: str
-    replaces: str
-    reply_to: str
-    reply_author: str
-    urls: tuple[str, ...]
-    sent_at: datetime | None
-    delayed_by: str
-    references: tuple[str, ...]
-    real_jid: str
-    in_room: bool
     receipt: bool
-    encrypted: bool
+    replaces: str = ""
+    reply_to: str = ""
+    reply_author: str = ""
+    urls: tuple[str, ...] = ()
+    sent_at: datetime | None = None
+    delayed_by: str = ""
+    references: tuple[str, ...] = ()
+    real_jid: str = ""
+    in_room: bool = False
+    encrypted: bool = False
     archived: bool = False
 
     @property
@@ -123,17 +132,15 @@ class Said(NamedTuple):
 def said(xml: ET.Element) -> Said | None:
     """A message stanza with something to read in it; None for all else (errors, chat states, receipts, subjects)."""
     peer, _, resource = xml.get("from", "").partition("/")
+    kind = xml.get("type", "normal")
     # Looked through once: most stanzas have little of all that could be in them.
     parts = {part.tag: part for part in reversed(xml)}
     body = _text(parts.get(_BODY))
-    urls = tuple(url for link in _all(xml, parts, _LINK) if (url := _text(link.find(_URL))))[:MOST_URLS]
-    encrypted = not _ENCRYPTED.isdisjoint(parts)
-    if xml.get("type") == "error" or not peer or not (body or urls or encrypted):
+    simple = parts.keys() <= _SIMPLE
+    if kind == "error" or not peer or (simple and not body):
         return None
-    items = xml.findall(f"{_ROOM}/{_ITEM}") if _ROOM in parts else ()
-    reply, delay = parts.get(_REPLY), parts.get(_DELAY)
-    return Said(
-        kind=xml.get("type", "normal"),
+    read = Said(
+        kind=kind,
         peer=peer.lower(),
         resource=resource,
         id=xml.get("id", "")[:LONGEST_ID],
@@ -143,8 +150,23 @@ def said(xml: ET.Element) -> Said | None:
             if one.get("id")
         },
         origin_id=_attribute(parts.get(_ORIGIN_ID), "id"),
-        text=_without_quote(_all(xml, parts, _FALLBACK), body),
+        text=body,
         thread=_text(parts.get(_THREAD))[:LONGEST_ID],
+        receipt=_RECEIPT in parts,
+    )
+    return read if simple else _with_the_rest(read, xml, parts)
+
+
+def _with_the_rest(read: Said, xml: ET.Element, parts: Mapping[str, ET.Element]) -> Said | None:
+    """What only some messages have; None where there is nothing to read."""
+    urls = tuple(url for link in _all(xml, parts, _LINK) if (url := _text(link.find(_URL))))[:MOST_URLS]
+    encrypted = not _ENCRYPTED.isdisjoint(parts)
+    if not (read.text or urls or encrypted):
+        return None
+    items = xml.findall(f"{_ROOM}/{_ITEM}") if _ROOM in parts else ()
+    reply, delay = parts.get(_REPLY), parts.get(_DELAY)
+    return read._replace(
+        text=_without_quote(_all(xml, parts, _FALLBACK), read.text),
         replaces=_attribute(parts.get(_REPLACE), "id"),
         reply_to=_attribute(reply, "id"),
         reply_author=_attribute(reply, "to"),
@@ -157,7 +179,6 @@ def said(xml: ET.Element) -> Said | None:
         # A room's archive puts its own item last and strips any other (XEP-0313, 6.1).
         real_jid=items[-1].get("jid", "").partition("/")[0].lower() if items else "",
         in_room=_ROOM in parts,
-        receipt=_RECEIPT in parts,
         encrypted=encrypted,
     )
 
@@ -224,8 +245,7 @@ def parse(
         context=context,
     )
     native = native_id(read, settings, archive_id)
-    now = datetime.now(UTC)
-    sent_at = now if read.sent_at is None else min(read.sent_at, now)
+    sent_at = datetime.now(UTC) if read.sent_at is None else min(read.sent_at, datetime.now(UTC))
     if read.replaces:
         key = (place, sender.id, read.replaces)
         return Edit(
@@ -244,7 +264,7 @@ def parse(
         route=route,
         sent_at=sent_at,
         text=_readable(read, room.ours if group and room else ""),
-        left_out=_unreadable(read),
+        left_out=_unreadable(read) if read.encrypted or len(read.text) > MAX_TEXT else (),
         automatic=read.kind == "headline" or "@" not in read.peer,
     )
 
@@ -294,7 +314,7 @@ def _sender(read: Said, settings: XMPPSettings, room: Room | None) -> Sender:
     """Who wrote. Verified where our server vouches: by itself, or as the server of a room that shows who is in it."""
     if room is None:
         assured = Assurance.VERIFIED if settings.trusts(read.peer) else Assurance.CLAIMED
-        return Sender(id=read.peer[:512], name=read.peer.partition("@")[0], assurance=assured)
+        return _person(read.peer, read.peer.partition("@")[0], assured)
     jid = _shown_jid(read, room)
     if jid:
         assured = (
@@ -302,11 +322,21 @@ def _sender(read: Said, settings: XMPPSettings, room: Room | None) -> Sender:
             if settings.trusts(jid) and settings.trusts_service(room.jid)
             else Assurance.CLAIMED
         )
-        return Sender(id=jid[:512], name=read.resource, assurance=assured)
+        return _person(jid, read.resource, assured)
     occupant = None if read.archived else room.occupants.get(read.resource)
     unique = occupant.id if occupant else ""
     name = occupant_name(room.jid, unique) if unique else f"{room.jid}/{read.resource}"
-    return Sender(id=name[:512], name=read.resource, assurance=Assurance.CLAIMED)
+    return _person(name, read.resource, Assurance.CLAIMED)
+
+
+@lru_cache(maxsize=1000)
+def _known(id_: str, name: str, assured: Assurance) -> Sender:
+    return Sender(id=id_, name=name, assurance=assured)
+
+
+def _person(id_: str, name: str, assured: Assurance) -> Sender:
+    """A sender, made once for all that they say: it is frozen."""
+    return _known(id_[:512], name[:LONGEST_ID], assured)
 
 
 def _shown_jid(read: Said, room: Room) -> str:
@@ -326,8 +356,7 @@ def occupant_name(room: str, unique: str) -> str:
 def _readable(read: Said, nick: str) -> str:
     if read.encrypted:
         return ""
-    text = without_mention(read.text, nick)
-    return text[:MAX_TEXT]
+    return (without_mention(read.text, nick) if nick else read.text)[:MAX_TEXT]
 
 
 def _unreadable(read: Said) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import xml.etree.ElementTree as ET
 from datetime import UTC, datetime, timedelta
 
@@ -20,7 +21,7 @@ class Place:
 
     def __init__(self, jid: str, since: datetime) -> None:
         """`since`: where to begin when no message is known yet."""
-        self.jid, self.since = jid, since
+        self.jid, self._since, self._stored_at = jid, since, 0.0
         self.last: str | None = None
         self.caught_up = False
         self.vouched = False
@@ -28,11 +29,22 @@ class Place:
         """What comes live waits: what is still to be read from the archive was said before it."""
         self._ahead: str | None = None
 
+    @property
+    def since(self) -> datetime:
+        """Where to begin when no message is known."""
+        if not self._stored_at:
+            return self._since
+        return datetime.fromtimestamp(self._stored_at, UTC) - SLACK
+
+    @since.setter
+    def since(self, moment: datetime) -> None:
+        self._since, self._stored_at = moment, 0.0
+
     def stored(self, id_: str, *, archived: bool) -> None:
         """This message, and all before it in its stream, is stored."""
         if archived or self.caught_up:
             self.last = id_
-            self.since = datetime.now(UTC) - SLACK
+            self._stored_at = time.time()
         else:
             self._ahead = id_
 
@@ -41,7 +53,7 @@ class Place:
         self.caught_up = True
         if self._ahead is not None:
             self.last, self._ahead = self._ahead, None
-        self.since = datetime.now(UTC) - SLACK
+        self._stored_at = time.time()
 
     def broken(self) -> None:
         """A new session has begun: something may have been missed."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from connectors._xmpp_read import StanzaError, stanza_error
 from connectors._xmpp_settings import XMPPSettings
-from connectors._xmpp_write import DISCO_INFO, PING, SM, disco_answer, iq, unsupported
+from connectors._xmpp_write import CLIENT, DISCO_INFO, PING, SM, disco_answer, iq, unsupported
 from parley.errors import AuthError, Unknown, Unreachable
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ _PASSES = {"temporary-auth-failure", "aborted"}
 
 TOLD_WITHIN = 0.02
 """Seconds after which the server knows what is stored. What it did not learn it says again, and the inbox knows it."""
+
+_MESSAGE = f"{{{CLIENT}}}message"
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +50,8 @@ class Stream:
         from connectors._xmpp_client import Client
 
         self.settings = settings
-        self._client: Client = Client(settings, resource, self._take)
-        self._on = {"message": on_message, "presence": on_presence}
+        self._client: Client = Client(settings, resource, self._take, self._on_asked)
+        self._on_message, self._on_presence = on_message, on_presence
         self._on_lost = on_lost
         self._opened: asyncio.Future[bool] | None = None
         self._started = self._negotiated = False
@@ -209,8 +211,18 @@ class Stream:
 
     def settle(self, ticket: Ticket | None) -> None:
         """The stanza is stored: the server is told soon, once for all that are stored by then."""
-        if self._client.management.settle(ticket) and self._telling is None:
-            self._telling = self._client.loop.call_later(TOLD_WITHIN, self._tell_settled)
+        if self._client.tickets.settle(ticket) and self._telling is None:
+            self._tell_soon()
+
+    def _on_asked(self) -> None:
+        """The server asks what is stored. A moment later it is more."""
+        if not self.connected:
+            self._client.management.send_ack()  # type: ignore[no-untyped-call, unused-ignore]
+        elif self._telling is None:
+            self._tell_soon()
+
+    def _tell_soon(self) -> None:
+        self._telling = self._client.loop.call_later(TOLD_WITHIN, self._tell_settled)
 
     def _tell_settled(self) -> None:
         if self._telling is not None:
@@ -218,7 +230,7 @@ class Stream:
             self._telling = None
             if self.connected:
                 with suppress(Exception):
-                    self._client.send_raw(f'<a xmlns="{SM}" h="{self._client.management.handled}"/>')
+                    self._client.send_raw(f'<a xmlns="{SM}" h="{self._client.tickets.handled}"/>')
 
     def pause(self, *, reading: bool) -> None:
         """Stop taking bytes from the server, or go on: what is not read waits there."""
@@ -240,15 +252,16 @@ class Stream:
                 await self.abort()
                 return
 
-    def _take(self, stanza: Any) -> None:
-        xml: ET.Element = stanza.xml
-        kind = xml.tag.rpartition("}")[2]
-        if kind == "message" and xml.get("type") == "error":
+    def _take(self, xml: ET.Element) -> None:
+        if xml.tag != _MESSAGE:
+            self._on_presence(self, xml)
+            return
+        if xml.get("type") == "error":
             waiting = self._acks.get(xml.get("id", ""))
             if waiting is not None and not waiting.done():
                 waiting.set_exception(stanza_error(xml))
                 return
-        self._on[kind](self, xml)
+        self._on_message(self, xml)
 
     def _take_iq(self, xml: ET.Element) -> None:
         kind, sender = xml.get("type"), xml.get("from", "")
@@ -345,7 +358,7 @@ class Stream:
 
     def _on_disconnected(self, _: Any) -> None:
         self.connected = False
-        self._client.management.forget_unsettled()
+        self._client.tickets.forget()
         self._on_lost()
         for _, future in tuple(self._answers.values()):
             if not future.done():
