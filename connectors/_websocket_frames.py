@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from connectors._json import Json, loaded, text_of
+from connectors._json import Json, loaded, storable, text_of
 from connectors._websocket_line import Raw
 from parley.errors import ConfigurationError, Rejected, Unsupported
 from parley.messages import Assurance, ConversationKind, Message, Reply, Route, Sender
@@ -27,6 +27,7 @@ SERVICE = "service"
 """Who speaks where no sender is named: the service itself, in a conversation with us alone."""
 
 MAX_TEMPLATE = 20_000
+_LONGEST_PERSON = 512
 
 Frame = Raw | Json
 """A frame as it came, or the JSON object in it: what was read once is not read again."""
@@ -167,19 +168,47 @@ def ack_frame(protocol: Protocol, frame: Frame) -> str:
 
 def filled(template: str, values: Mapping[str, Any]) -> str:
     """A template with its placeholders filled in, as JSON. A string that is one placeholder becomes its value."""
-    return _ENCODER.encode(_fill(_form(template), values))
+    return "".join([_put(piece, values) if at % 2 else piece for at, piece in enumerate(_pieces(template))])
 
 
 @lru_cache(maxsize=256)
-def _form(template: str) -> Any:
-    return json.loads(template)
+def _pieces(template: str) -> tuple[str, ...]:
+    """A template as JSON, taken apart: by turns what stands as it is, and a string with placeholders."""
+    pieces = [""]
+    _take_apart(json.loads(template), pieces)
+    return tuple(pieces)
+
+
+def _take_apart(part: Any, pieces: list[str]) -> None:
+    if isinstance(part, str) and _PLACEHOLDER.search(part):
+        pieces += [part, ""]
+    elif isinstance(part, dict):
+        for at, (key, value) in enumerate(part.items()):
+            pieces[-1] += f"{', ' if at else '{'}{_ENCODER.encode(key)}: "
+            _take_apart(value, pieces)
+        pieces[-1] += "}" if part else "{}"
+    elif isinstance(part, list):
+        for at, value in enumerate(part):
+            pieces[-1] += ", " if at else "["
+            _take_apart(value, pieces)
+        pieces[-1] += "]" if part else "[]"
+    else:
+        pieces[-1] += _ENCODER.encode(part)
+
+
+def _put(part: str, values: Mapping[str, Any]) -> str:
+    """A string with its placeholders filled in, as JSON."""
+    name = part[1:-1]
+    if name in values and part == f"{{{name}}}":
+        return _ENCODER.encode(values[name])
+    return _ENCODER.encode(_PLACEHOLDER.sub(lambda found: _shown(found, values), part))
 
 
 def value_at(data: Any, path: str) -> Any:
     """What stands at a path; None where nothing does."""
     if not path:
         return None
-    for step in path.split("."):
+    for step in _steps(path):
         if isinstance(data, dict):
             data = data.get(step)
         elif (
@@ -193,6 +222,11 @@ def value_at(data: Any, path: str) -> Any:
         else:
             return None
     return data
+
+
+@lru_cache(maxsize=256)
+def _steps(path: str) -> tuple[str, ...]:
+    return tuple(path.split("."))
 
 
 def holds(data: Json, condition: str) -> bool:
@@ -225,9 +259,9 @@ def mentions(frame: Frame, protocol: Protocol) -> bool:
 
 def key_of(value: object) -> str:
     """An id as text: services number things, too."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        return ""
-    return text_of(str(value))
+    if isinstance(value, str):
+        return storable(value)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
 
 def _text_in(frame: Frame) -> str:
@@ -259,11 +293,7 @@ def _message(data: Json, protocol: Protocol, account: str, assurance: Assurance)
     return Message(
         account=account,
         native_id=native_id or f"frame:{uuid4().hex}",
-        sender=Sender(
-            id=_person(sender, protocol),
-            name=text_of(value_at(data, protocol.name))[:200],
-            assurance=assurance,
-        ),
+        sender=_sender(_person(sender, protocol), text_of(value_at(data, protocol.name))[:200], assurance),
         route=Route(
             account=account,
             conversation=room or sender,
@@ -274,6 +304,16 @@ def _message(data: Json, protocol: Protocol, account: str, assurance: Assurance)
         ),
         text=_without_mention(text_of(text), protocol.mention),
     )
+
+
+def _sender(id_: str, name: str, assurance: Assurance) -> Sender:
+    """The sender, made once for all that they say: it is frozen. Raises `ValidationError` for a longer id."""
+    return _known(id_[: _LONGEST_PERSON + 1], name, assurance)
+
+
+@lru_cache(maxsize=1000)
+def _known(id_: str, name: str, assurance: Assurance) -> Sender:
+    return Sender(id=id_, name=name, assurance=assurance)
 
 
 def _person(sender: str, protocol: Protocol) -> str:
@@ -289,19 +329,6 @@ def _without_mention(text: str, mention: str) -> str:
 
 def _named(value: object) -> bool:
     return bool(key_of(value))
-
-
-def _fill(part: Any, values: Mapping[str, Any]) -> Any:
-    if isinstance(part, dict):
-        return {key: _fill(value, values) for key, value in part.items()}
-    if isinstance(part, list):
-        return [_fill(value, values) for value in part]
-    if not isinstance(part, str) or "{" not in part:
-        return part
-    whole = _PLACEHOLDER.fullmatch(part)
-    if whole and whole[1] in values:
-        return values[whole[1]]
-    return _PLACEHOLDER.sub(lambda found: _shown(found, values), part)
 
 
 def _shown(found: re.Match[str], values: Mapping[str, Any]) -> str:

@@ -104,6 +104,19 @@ def test_a_condition_is_true_or_not(condition: str, true: bool) -> None:
     assert holds({"type": "message", "n": 7, "ok": True, "no": False, "eq": "a=b"}, condition) is true
 
 
+@pytest.mark.parametrize(
+    ("template", "line"),
+    [
+        ('{"ids": ["{id}", {}], "no": [], "n": 1.5}', '{"ids": ["m\\"1", {}], "no": [], "n": 1.5}'),
+        ('{"a": {"b": null, "ü": "{id} {nobody}"}}', '{"a": {"b": null, "ü": "m\\"1 {nobody}"}}'),
+        ('"{room}"', "null"),
+        ('["{id}{room}", true, "{room}"]', '["m\\"1", true, null]'),
+    ],
+)
+def test_a_template_keeps_its_form(template: str, line: str) -> None:
+    assert filled(template, {"id": 'm"1', "room": None}) == line
+
+
 def test_a_template_is_filled_in_as_values() -> None:
     template = (
         '{"text": "{text}", "to": ["{room}", 7], "note": "in {room}: {text}", "t": "{thread}", "keep": "{x}"}'
