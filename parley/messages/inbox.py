@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Container, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter, ValidationError
@@ -22,6 +22,7 @@ from parley.settings import Limits, Retention
 from parley.store import schema
 from parley.store.engine import Store, after_commit
 from parley.store.ids import new_id
+from parley.store.insert_new import insert_new as new_row
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ class Inbox:
                 "principal_id": principal_id,
                 "acting_for_id": acting_for_id,
             }
-            done = await conn.execute(insert_new(conn, schema.message, values, ("account", "native_id")))
+            done = await conn.execute(new_row(schema.message, ("account", "native_id")), values)
             if not done.rowcount:
                 return Accepted(id=await _existing(conn, event), new=False)
 
@@ -236,31 +237,29 @@ def _replaced(value: Any) -> Any:
     return value
 
 
+_PLACE: Final = ("account", "native_id", "thread")
+_CONVERSATION: Final = sa.select(schema.conversation.c.id).where(
+    *(schema.conversation.c[name] == sa.bindparam(name) for name in _PLACE)
+)
+
+
 async def conversation_id(conn: AsyncConnection, route: Route) -> str:
     """The id of this route's conversation, made when it is new."""
-    table = schema.conversation
-    key = {
+    place = {
         "account": route.account,
         "native_id": _without_nul(route.conversation),
         "thread": _without_nul(route.thread or ""),
     }
-    where = sa.and_(*(table.c[name] == value for name, value in key.items()))
-    if found := (await conn.execute(sa.select(table.c.id).where(where))).scalar():
+    if found := (await conn.execute(_CONVERSATION, place)).scalar():
         return str(found)
-    values = key | {"id": new_id(), "kind": route.kind.value, "created_at": now()}
-    await conn.execute(insert_new(conn, table, values, tuple(key)))
-    return str((await conn.execute(sa.select(table.c.id).where(where))).scalar_one())
+    values = place | {"id": new_id(), "kind": route.kind.value, "created_at": now()}
+    await conn.execute(new_row(schema.conversation, _PLACE), values)
+    return str((await conn.execute(_CONVERSATION, place)).scalar_one())
 
 
-def insert_new(conn: AsyncConnection, table: sa.Table, values: dict[str, Any], key: Sequence[str]) -> Any:
+def insert_new(conn: AsyncConnection, table: sa.Table, values: dict[str, Any], key: Sequence[str]) -> Any:  # noqa: ARG001
     """INSERT ... ON CONFLICT (key) DO NOTHING, for the dialect of this connection."""
-    if conn.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert as postgres_insert
-
-        return postgres_insert(table).values(values).on_conflict_do_nothing(index_elements=list(key))
-    from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-
-    return sqlite_insert(table).values(values).on_conflict_do_nothing(index_elements=list(key))
+    return new_row(table, tuple(key)).values(values)
 
 
 async def _existing(conn: AsyncConnection, event: Event) -> str:

@@ -36,7 +36,7 @@ from parley.failpoints import failpoint
 from parley.link.calls import DeliverCall
 from parley.link.connection import Disconnected
 from parley.messages import kept_routes, thread_links
-from parley.messages.inbox import conversation_id, insert_new
+from parley.messages.inbox import conversation_id
 from parley.messages.model import Capabilities, Receipt, Reply, Route, now
 from parley.messages.rendering import render_down
 from parley.messages.waiting_list import IN_STORE, WaitingList
@@ -45,6 +45,7 @@ from parley.settings import Retention
 from parley.store import schema
 from parley.store.engine import Store
 from parley.store.ids import new_id
+from parley.store.insert_new import insert_new
 
 logger = logging.getLogger(__name__)
 
@@ -242,9 +243,8 @@ class Outbox:
             "created_at": one.created_at,
             "erase_after": at + timedelta(days=self.retention.bodies_days),
         }
-        return bool(
-            (await conn.execute(insert_new(conn, schema.delivery, values, ("source", "ordinal")))).rowcount
-        )
+        done = await conn.execute(insert_new(schema.delivery, ("source", "ordinal")), values)
+        return bool(done.rowcount)
 
     @staticmethod
     def _make(
