@@ -1,7 +1,8 @@
 """`python -m benchmarks.plots`: pictures of what was measured, for docs/benchmarks.md, from what build/ has of it.
 
 A picture is only made of rows that are there: each says on which run it stands. A file that is made replaces the one
-in docs/plots/; the others stay as they are. The same figures make the same text, byte for byte.
+in docs/plots/; the others stay as they are, and where there is none yet, one says that. The same figures make the same
+text, byte for byte.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.charts import Goal, Words, lines, points, stacked
+from benchmarks.drawing import Drawing
 from tests.stack import ROOT
 
 Rows = Mapping[str, Mapping[str, Any]]
@@ -147,14 +149,20 @@ def main(arguments: list[str] | None = None) -> int:
     for pictures, path in ((OF_BENCH, options.bench), (OF_FAULTS, options.faults)):
         rows = _read(path)
         for name, draw in pictures.items():
+            file = options.out / f"{name}.svg"
             try:
-                text = draw(rows)
+                file.write_text(draw(rows), encoding="utf-8")
+                drawn += 1
             except NotMeasured as error:
                 sys.stderr.write(f"{name}: not drawn, {path} has no {error}\n")
-                continue
-            (options.out / f"{name}.svg").write_text(text, encoding="utf-8")
-            drawn += 1
+                if not file.exists():
+                    file.write_text(_not_yet(draw), encoding="utf-8")
     return 0 if drawn else 1
+
+
+def _not_yet(draw: Callable[[Rows], str]) -> str:
+    title = (draw.__doc__ or "").strip().rstrip(".")
+    return Drawing(title, "Not measured yet: make bench and make faults, then make plots.", 64).svg()
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:

@@ -92,16 +92,21 @@ def test_what_was_not_measured_is_named_and_its_picture_is_left_as_it_is(
     (tmp_path / "plots" / "burst.svg").write_text("of before")
     code, drawn = draw(tmp_path, bench=SAMPLE["bench"][:1])
     assert code == 0
-    assert set(drawn) == {"burst", "case-stations"}
     assert drawn["burst"] == "of before"
+    assert "goal of the whole: 480 ms" in words(drawn["case-stations"])
     told = capsys.readouterr().err
     assert "case-latency: not drawn" in told
     assert "has no burst.ack_p99_ms" in told
     assert "recovery: not drawn" in told
 
 
-def test_nothing_measured_is_a_failure(tmp_path: Path) -> None:
-    assert draw(tmp_path) == (1, {})
+def test_without_any_figure_it_fails_and_the_pictures_say_that_there_are_none(tmp_path: Path) -> None:
+    code, drawn = draw(tmp_path)
+    assert code == 1
+    assert set(drawn) == set(GOALS)
+    for picture in drawn.values():
+        assert words(picture)[1].startswith("Not measured yet")
+        assert count(picture, "polyline", "goal") == 0
 
 
 def test_names_are_text_and_no_markup(tmp_path: Path) -> None:
@@ -113,6 +118,7 @@ def test_names_are_text_and_no_markup(tmp_path: Path) -> None:
 def test_the_pictures_of_the_page_are_those_that_are_drawn() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     assert {name for name in GOALS if f"(plots/{name}.svg)" in page} == set(GOALS)
+    assert {path.stem for path in (ROOT / "docs" / "plots").iterdir()} == set(GOALS)
     assert set(GOALS) == set(plots.OF_BENCH) | set(plots.OF_FAULTS)
 
 
