@@ -50,7 +50,7 @@ WARM_UP: Final = 5
 
 WHY: Final = {
     "github": "without an SDK of GitHub's: the peer makes no event of it, neither topic nor text of what happened",
-    "alertmanager": "without an SDK of Prometheus's: the peer makes no event of it",
+    "alertmanager": "without an SDK for Python: the peer says what its library for Go would",
     "webhook": "the SDK verifies; form, topic and what people read are made by us alone",
     "exchange": "the peer is exchangelib on the same operations: sync, and twenty at once fetch and mark",
     "mail": "the peer fetches, reads and marks; IMAPClient itself stops at the bytes",

@@ -19,6 +19,7 @@ from email.message import EmailMessage
 from email.policy import default
 from typing import Any, Final
 
+from benchmarks import connector_alerts
 from benchmarks.receivers import called
 from parley.messages import HookRequest
 
@@ -328,12 +329,12 @@ async def github(about: Json, heard: Heard) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def alertmanager(about: Json, heard: Heard) -> AsyncIterator[str]:
-    """Alertmanager has no SDK: the token compared, and json."""
+    """Alertmanager has no SDK for Python: the token compared, the alerts read and said as its own library does."""
 
     async def take(request: HookRequest) -> tuple[int, bytes]:
         assert hmac.compare_digest(f"Bearer {about['token']}", request.headers["authorization"])
-        for alert in json.loads(request.body)["alerts"]:
-            heard(alert["annotations"]["summary"], alert["labels"]["alertname"])
+        for alert in connector_alerts.alerts(request.body):
+            heard(alert.text(), alert.labels["alertname"])
         return 200, b""
 
     async with called(take) as url:
@@ -361,6 +362,6 @@ PEERS: Final[dict[str, tuple[str, Callable[[Json, Heard], AbstractAsyncContextMa
     "websocket": ("websockets", websocket),
     "webhook": ("standardwebhooks", webhook),
     "github": ("hmac and json", github),
-    "alertmanager": ("hmac and json", alertmanager),
+    "alertmanager": ("hmac, json, its alerts", alertmanager),
 }
 """What runs beside each of our connectors, by the connector's name."""

@@ -97,7 +97,9 @@ def alerts(
         for alert in listed[:MOST_ALERTS]
         if isinstance(alert, dict)
     ]
-    left = (integer_of(body.get("truncatedAlerts")) or 0) + max(0, len(listed) - MOST_ALERTS)
+    left = len(listed) - len(listed[:MOST_ALERTS])
+    if body.get("truncatedAlerts"):
+        left += integer_of(body["truncatedAlerts"]) or 0
     if left > 0:
         found.append(_truncated(left, found, about, service, account))
     return tuple(found)
@@ -158,7 +160,7 @@ def _notice(
             _SOURCE: source,
             **about,
             **urls,
-            **_values_of(alert),
+            **(_values_of(alert) if "valueString" in alert else {}),
         },
     )
 
@@ -195,10 +197,10 @@ def _words_of(
 
 def _ways(urls: dict[str, str], annotations: dict[str, str], words: dict[str, str]) -> str:
     """Links to where one can go on from here."""
-    links = [(words.get(word, word), urls[key]) for key, word in _LINKS.items() if key in urls]
-    if "runbook_url" in annotations:
-        links.insert(0, (words.get("runbook", "runbook"), url_of(annotations["runbook_url"])))
-    return " · ".join([link(word, url) for word, url in links if url])
+    ways = [link(words.get(word, word), urls[key]) for key, word in _LINKS.items() if key in urls]
+    if "runbook_url" in annotations and (runbook := url_of(annotations["runbook_url"])):
+        ways.insert(0, link(words.get("runbook", "runbook"), runbook))
+    return " · ".join(ways)
 
 
 def _values_of(alert: Json) -> dict[str, str]:
