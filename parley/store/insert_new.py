@@ -19,7 +19,7 @@ from sqlalchemy.sql.visitors import InternalTraversal
 class InsertNew(sa.Insert):
     """Inserts a row unless there is one with the same values in the columns `key`, which are unique together."""
 
-    inherit_cache = True
+    inherit_cache: bool | None = True
     _traverse_internals = [*sa.Insert._traverse_internals, ("key", InternalTraversal.dp_string_list)]  # noqa: RUF012, SLF001 - how SQLAlchemy wants to be told what the compiled text depends on
 
     def __init__(self, table: sa.Table, key: Sequence[str]) -> None:
