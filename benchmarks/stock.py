@@ -17,7 +17,7 @@ from uuid import uuid4
 import httpx
 
 from parley.errors import ParleyError
-from parley.runs.prefect_api import PrefectApi
+from parley.runs.prefect_api import PrefectApi, PrefectUnavailable
 from tests.stack import ROOT, free_ports, plain_environment
 
 PATIENCE = 120.0
@@ -54,14 +54,22 @@ class Stock:
         return (_time(run["end_time"]) - _time(run["created"])).total_seconds()
 
     async def _made(self, prefect: PrefectApi, number: int) -> dict[str, Any]:
-        return await prefect.create_flow_run(
-            await prefect.deployment_id(DEPLOYMENT),
-            key=uuid4().hex,
-            name="stock",
-            parameters={"order_id": number},
-            tags=(),
-            pending=False,
-        )
+        key, end = uuid4().hex, time.monotonic() + PATIENCE
+        while True:
+            try:
+                return await prefect.create_flow_run(
+                    await prefect.deployment_id(DEPLOYMENT),
+                    key=key,
+                    name="stock",
+                    parameters={"order_id": number},
+                    tags=(),
+                    pending=False,
+                )
+            except PrefectUnavailable:
+                # A busy stock server answers 503. Its time counts from the creation, and the key makes it one run.
+                if time.monotonic() > end:
+                    raise
+            await asyncio.sleep(0.5)
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def dry_run(folder: Path) -> list[dict[str, Any]]:
     # The form of the rows is the matter: what is benchmarked has tests of its own, in which its coverage is measured.
     environment = measuring.not_at_all(os.environ)
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr
     rows: list[dict[str, Any]] = json.loads(out.read_text())
@@ -78,7 +78,7 @@ def dry_run(folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.slow
 @pytest.mark.prefect
 @pytest.mark.servers
-@pytest.mark.timeout(620)
+@pytest.mark.timeout(920)
 def test_every_benchmark_writes_its_rows_in_the_form_that_was_agreed(tmp_path: Path) -> None:
     rows = dry_run(tmp_path)
     assert [row["name"] for row in rows] == [name for names in NAMES.values() for name in names]
