@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from asyncio import Queue
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, Protocol
@@ -182,16 +182,18 @@ class HubFront(Front):
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         async with self._watch.on(message_id) as changed:
-            while True:
-                changed.clear()
-                view = await self.message(principal, message_id)
-                left = deadline - loop.time()
-                if view is None or view.final or left <= 0:
-                    return view
-                try:
+            view = await self.message(principal, message_id)
+            while view is not None and not view.final and (left := deadline - loop.time()) > 0:
+                with suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), left)
-                except TimeoutError:
-                    return await self.message(principal, message_id)
+                changed.clear()
+                # All of it is read once more at the end only: it changes several times on the way.
+                if loop.time() >= deadline or await self._is_final(message_id):
+                    view = await self.message(principal, message_id)
+            return view
+
+    async def _is_final(self, message_id: str) -> bool:
+        return await self._store.read(lambda conn: views.is_final(conn, message_id))
 
     @override
     async def reply_file(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,6 +14,12 @@ from parley.messages.state import FINAL, public_state
 from parley.people.sealing import Keyring
 from parley.store import schema
 from parley.web.front import MessageView, ReplyView, RunView
+
+_STATES: Final = (
+    sa.select(schema.message.c.state, schema.message.c.reason, schema.request.c.state.label("request_state"))
+    .outerjoin(schema.request, schema.request.c.message_id == schema.message.c.id)
+    .where(schema.message.c.id == sa.bindparam("message_id"))
+)
 
 
 async def message_view(
@@ -46,6 +52,13 @@ async def message_view(
         timings=_timings(row, requests, run),
     )
     return view, row.principal_id
+
+
+async def is_final(conn: AsyncConnection, message_id: str) -> bool:
+    """Whether nothing more happens to this message by itself, as `MessageView.final` says it."""
+    rows = (await conn.execute(_STATES, {"message_id": message_id})).all()
+    states = [row.request_state for row in rows if row.request_state]
+    return not rows or public_state(rows[0].state, states, rows[0].reason) in FINAL
 
 
 async def _latest_run(conn: AsyncConnection, requests: Sequence[Any]) -> Any:

@@ -23,7 +23,7 @@ FIRST: Final = 8.0
 SLOW_FOR: Final = 60.0
 """Seconds for which a server that answered late on a new connection too is believed to be slow."""
 
-KEEP_ALIVE: Final = [
+KEEP_ALIVE: Final[list[tuple[int, int, int]]] = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     *(
         (socket.IPPROTO_TCP, getattr(socket, name), value)
