@@ -33,6 +33,7 @@ TOGETHER: Final = {
 
 LONGEST: Final = (
     "tests/faults/town",
+    "tests/faults/test_failpoints.py",
     "tests/scenarios/",
     "tests/faults/",
     "tests/system/test_existing_prefect.py",
