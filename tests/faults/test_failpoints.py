@@ -8,12 +8,16 @@ them; of the children, those die whose turn has come. That a process died where 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,11 +27,13 @@ import pytest_asyncio
 from parley.failpoints import FAILPOINTS
 from tests.faults import figures, history, platform_history
 from tests.faults.history import Kill
-from tests.faults.load import crowding
+from tests.faults.load import People, crowding, open_flow_runs
 from tests.faults.mixed import mixed
 from tests.faults.platform_people import Bot, Slack, Xmpp
 from tests.faults.sizes import size
+from tests.faults.together import asking
 from tests.faults.town import Town, inhabited, listening
+from tests.system.effects import doer
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="package"),
@@ -46,7 +52,12 @@ PROCESS: Final = {"child": "worker"}
 """Whose start arms it, and whose log has its last words, where that is another."""
 
 BY_LEASE: Final = "reconcile.lost"
-"""Comes to pass when a run has been silent for a whole lease, a minute after a start of the hub: not killed here."""
+"""Comes to pass when a run has been silent for a whole lease (30 s): killed at by a test of its own."""
+
+TIMES_BY_LEASE: Final = size(1, 10)
+GIVEN_UP_WITHIN, CLOSED_WITHIN = 60.0, 45.0
+
+BATCHED: Final = "dispatch.batched"
 
 LATER: Final = {"reconcile.step": 5, "order.taken": 2}
 """Failpoints at which a process dies in its so many-th turn, because the first is before it does anything."""
@@ -100,7 +111,10 @@ async def test_killed_at_each(eager_town: Town, role: str) -> None:
     def missing() -> Counter[str]:
         return Counter(dict.fromkeys(names, TIMES)) - (killed(town, role) - before)
 
-    async with mixed(town, f"fail-{role}", a_second=4, platforms=there, patience=EVER) as load:
+    async with (
+        together(town, role, before),
+        mixed(town, f"fail-{role}", a_second=4, platforms=there, patience=EVER) as load,
+    ):
         watching = asyncio.create_task(watch(town, role, before, kills))
         again = -1
         try:
@@ -134,10 +148,80 @@ async def test_killed_at_each(eager_town: Town, role: str) -> None:
     assert len(failed) <= load.platforms.children_killed, [end.reason for end in failed]
 
 
+async def test_killed_when_a_silent_run_is_given_up(eager_town: Town) -> None:
+    """It is given up once and people are asked once, although who was about to tell Prefect is gone."""
+    town, before, began = eager_town, killed(eager_town, "hub"), time.monotonic()
+    keys = [f"fail-silent-{number}" for number in range(TIMES_BY_LEASE)]
+    async with mixed(town, "fail-silent", a_second=1, patience=EVER) as load:
+        for number, key in enumerate(keys, 1):
+            await arm(town, "hub", Counter({BY_LEASE: 1}))
+            pid = await held(town, load.people, key)
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                await told(town, partial(_died, town, before[BY_LEASE] + number))
+                await asyncio.to_thread(
+                    town.stack.until, town.stack.ready, 30 * crowding(), "the hub is back"
+                )
+                await closed_in_prefect(town)
+            finally:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+    DEATHS.update(killed(town, "hub") - before)
+    failed = {one.key for one in load.rest.sent if load.rest.ended[one.message_id].state == "failed"}
+    figures.keep(
+        "failpoints.silent",
+        times=TIMES_BY_LEASE,
+        seconds=round(time.monotonic() - began, 1),
+        rest=history.figures(load.rest),
+    )
+    assert history.violations(load.rest) == [], town.stack.logs("hub", 60)
+    assert failed == set(keys)
+    asked = [one.text for one in town.duty.since(began, "`/linger`") if "was interrupted" in one.text]
+    assert len(asked) == len(keys), asked
+
+
 async def test_every_one_was_reached() -> None:
     if not DEATHS:
         pytest.skip("nobody was killed in this run")
-    assert {name: DEATHS[name] for name in FAILPOINTS if DEATHS[name] < TIMES} == {BY_LEASE: 0}
+    wanted = dict.fromkeys(FAILPOINTS, TIMES) | {BY_LEASE: TIMES_BY_LEASE}
+    assert {name: DEATHS[name] for name, times in wanted.items() if DEATHS[name] < times} == {}
+
+
+def together(town: Town, role: str, before: Counter[str]) -> AbstractAsyncContextManager[None]:
+    """Where the hub is to die with a flow run for several requests, several wait at the same time."""
+    if role != "hub":
+        return nullcontext()
+
+    def goes_on() -> bool:
+        return killed(town, role)[BATCHED] < before[BATCHED] + TIMES
+
+    return asking(town.stack, "together", goes_on, patience=EVER)
+
+
+async def held(town: Town, people: People, key: str) -> int:
+    """The process of a run that has had its effect, and goes on for a second."""
+    await asyncio.to_thread(people.send, key, f"/linger {key} 1", key)
+    await told(town, lambda: doer(town.effects_file, key) is not None)
+    pid = doer(town.effects_file, key)
+    assert pid is not None
+    return pid
+
+
+def _died(town: Town, times: int) -> bool:
+    return killed(town, "hub")[BY_LEASE] == times
+
+
+async def told(town: Town, holds: Callable[[], bool]) -> None:
+    """Wait for what comes by itself."""
+    await asyncio.to_thread(town.stack.until, holds, GIVEN_UP_WITHIN * crowding(), "the run is given up")
+
+
+async def closed_in_prefect(town: Town) -> None:
+    """The silent process tells Prefect nothing: what it has left open is closed by the hub."""
+    end = time.monotonic() + CLOSED_WITHIN * crowding()
+    while left := [run for run in await asyncio.to_thread(open_flow_runs, town.stack, 0) if "linger" in run]:
+        assert time.monotonic() < end, left
+        await asyncio.sleep(0.5)
 
 
 async def arm(town: Town, role: str, names: Counter[str]) -> None:

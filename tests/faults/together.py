@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -16,7 +16,7 @@ from tests.faults.history import History, violations
 from tests.faults.load import People, crowding
 from tests.stack import Stack
 
-AT_ONCE, EVERY = 8, 1.5
+AT_ONCE, EVERY = 6, 3.0
 """So many people ask at the same moment, each so many seconds: more than there are children, so that some wait."""
 
 
@@ -28,14 +28,19 @@ async def peek(key: str) -> str:
 
 
 @asynccontextmanager
-async def asking(stack: Stack, prefix: str, patience: float) -> AsyncIterator[None]:
-    """People ask for the length of the block; afterwards each has one answer, the right one. Raises AssertionError."""
+async def asking(
+    stack: Stack, prefix: str, goes_on: Callable[[], bool], *, patience: float
+) -> AsyncIterator[None]:
+    """People ask within the block for as long as it goes on; afterwards each has one answer, the right one.
+
+    Raises AssertionError.
+    """
     history = History()
     with (
         People(stack, history, patience=patience, wait=2.0) as people,
         ThreadPoolExecutor(AT_ONCE) as threads,
     ):
-        going = asyncio.create_task(_ask(people, threads, prefix))
+        going = asyncio.create_task(_ask(people, threads, prefix, goes_on))
         try:
             yield
         finally:
@@ -47,9 +52,11 @@ async def asking(stack: Stack, prefix: str, patience: float) -> AsyncIterator[No
     assert violations(history, unanswered=frozenset()) == []
 
 
-async def _ask(people: People, threads: ThreadPoolExecutor, prefix: str) -> None:
+async def _ask(people: People, threads: ThreadPoolExecutor, prefix: str, goes_on: Callable[[], bool]) -> None:
     loop = asyncio.get_running_loop()
     for number in itertools.count():
+        if not goes_on():
+            return
         keys = [f"{prefix}-{number}-{place}" for place in range(AT_ONCE)]
         await asyncio.gather(
             *(loop.run_in_executor(threads, people.send, key, f"/peek {key}", key) for key in keys)
