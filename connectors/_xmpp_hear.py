@@ -111,6 +111,8 @@ class Hearing:
         event = None if read is None else self._event(read, place)
         if event is None and not id_:
             return
+        if isinstance(event, Message) and read is not None:
+            self._remember(event, read)  # now: its edit may come in the same packet
         heard = Heard(stream.take_ticket(), event, read, place, id_, archived)
         if place is not None and place.holds and place.vouched and not archived:
             held = self._held.setdefault(place.jid, [])
@@ -187,7 +189,6 @@ class Hearing:
             await accept(event)
             self._stored[event.native_id] = None
             if isinstance(event, Message):
-                self._remember(event, read)
                 self._confirm(stream, event, read)
         if heard.place is not None and heard.archive_id:
             heard.place.stored(heard.archive_id, archived=heard.archived)
