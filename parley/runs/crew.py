@@ -40,8 +40,9 @@ FRESH: Final = 0.5
 GROWTH_MB: Final = 256.0
 """A child that holds this much more than after its first run is replaced."""
 
-SURPLUS_AGE: Final = 30.0
-"""Seconds that a child beyond the warm ones is kept after a peak."""
+SURPLUS_AGE: Final = 60.0
+"""Seconds that a child beyond the warm ones is kept without a run: to make one and warm it up costs as much as several
+runs, and the next peak comes soon."""
 
 How = Literal["finished", "crashed", "cancelled", "timed-out", "refused"]
 Ending = Literal["cancelled", "timed-out", "crashed"]
@@ -94,6 +95,7 @@ class _Child:
     ready: bool = False
     leaving: bool = False
     runs: int = 0
+    idle_since: float = 0.0
     first_memory: float = 0.0
     held: Held | None = None
 
@@ -332,7 +334,7 @@ class Crew:
         await self._is_gone(child, born)
 
     def _is_ready(self, child: _Child, pid: int) -> None:
-        child.pid, child.ready = pid, True
+        child.pid, child.ready, child.idle_since = pid, True, _now()
         self.ready.set()
         with suppress(OSError, AttributeError):
             child.handle = os.pidfd_open(pid)
@@ -344,7 +346,7 @@ class Crew:
             self._signal(held.child, CANCEL if held.ending[0] == "cancelled" else END)
 
     def _has_ended(self, child: _Child, ended: Ended, memory: float) -> None:
-        held, child.held = child.held, None
+        held, child.held, child.idle_since = child.held, None, _now()
         child.first_memory = child.first_memory or memory
         if held is not None:
             self._forget(held)
@@ -353,7 +355,7 @@ class Crew:
         if spent or ended.how == "signalled" or (held and held.ending) or child.nursery is not self._nursery:
             self._retire(child)
         elif len([other for other in self._children if other.idle]) > self._settings.warm:
-            self._later(SURPLUS_AGE, self._retire_surplus)
+            self._later(SURPLUS_AGE + 0.1, self._retire_surplus)
 
     async def _is_gone(self, child: _Child, born: asyncio.Future[int]) -> None:
         child.leaving = True
@@ -411,9 +413,10 @@ class Crew:
             self._signal(child, signal.SIGKILL)
 
     def _retire_surplus(self) -> None:
-        idle = [child for child in self._children if child.idle]
-        for child in idle[self._settings.warm :]:
-            self._retire(child)
+        idle = sorted((one for one in self._children if one.idle), key=lambda child: child.idle_since)
+        for child in idle[: max(0, len(idle) - self._settings.warm)]:
+            if _now() - child.idle_since >= SURPLUS_AGE:
+                self._retire(child)
 
     def _retire_children_of(self, home: _Nursery) -> None:
         for child in self._children:
