@@ -91,8 +91,6 @@ class RestClient:
         """
         method = method.upper()
         repeatable = method in SAFE_TO_REPEAT or bool(idempotency_key)
-        if self._is_retired and self._http.is_closed:
-            self._http = self._connected()
         headers = {"idempotency-key": idempotency_key} if idempotency_key else {}
         request = self._http.build_request(
             method,
@@ -135,8 +133,10 @@ class RestClient:
 
     async def _close_if_idle(self) -> None:
         if self._is_retired and not self._under_way:
-            # Also when the call was cancelled: closing goes on by itself.
-            await asyncio.shield(self._http.aclose())
+            # Another call may begin before this one is closed: on connections of its own. Closing goes on by itself,
+            # also when the call was cancelled.
+            gone, self._http = self._http, self._connected()
+            await asyncio.shield(gone.aclose())
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import sqlalchemy as sa
 from pydantic import ValidationError
@@ -113,6 +113,10 @@ class Holder(Protocol):
 
     async def deliver(self, call: DeliverCall) -> Receipt:
         """Send; raises the connector's error, or `LinkError` when nobody holds the account."""
+
+
+MOST_UNREADABLE: Final = 10_000
+"""Deliveries that cannot be opened, of those that are passed over in a look: a statement has so many parameters."""
 
 
 class Outbox:
@@ -290,10 +294,21 @@ class Outbox:
         await self._take_up(account)
 
     async def _take_up(self, account: str) -> None:
-        """Work on its conversations that have something in the store, those first that have waited longest."""
+        """Work on its conversations that have something in the store. What cannot be read now is read later."""
+        try:
+            await self._look(account)
+            while self._waiting.is_forgotten(account):
+                await self._look(account)  # for what was written during the last look
+        except StoreUnavailable as error:
+            logger.warning("what waits for %s is read later: %s", account, error)
+            self._begin(self._take_up_later(account))
+
+    async def _look(self, account: str) -> None:
+        """Its conversations that have waited longest. Raises `StoreUnavailable`."""
         table = schema.delivery
         count = sa.func.count()
-        here = sa.and_(table.c.account == account, _UNSETTLED)
+        readable = table.c.id.not_in(sorted(self._unreadable)[:MOST_UNREADABLE])
+        here = sa.and_(table.c.account == account, _UNSETTLED, readable)
         query = (
             sa.select(table.c.conversation_id, count)
             .where(here)
@@ -320,11 +335,14 @@ class Outbox:
     async def _take_up_later(self, account: str) -> None:
         failures = 0
         while True:
+            await asyncio.sleep(self._back_off(failures))
             try:
-                return await self._take_up(account)
+                await self._look(account)
+                if not self._waiting.is_forgotten(account):
+                    return
+                failures = 0
             except StoreUnavailable as error:
-                logger.warning("what waits for %s is read later: %s", account, error)
-                await asyncio.sleep(self._back_off(failures))
+                logger.warning("what waits for %s is still not read: %s", account, error)
                 failures += 1
 
     async def _read_next(self, conversation: str) -> None:
@@ -430,7 +448,7 @@ class Outbox:
                 else:
                     await asyncio.sleep(wait.seconds)
             if (account := self._waiting.leave(conversation)) and not self._closed:
-                self._begin(self._take_up_later(account))
+                self._begin(self._take_up(account))
         finally:
             self._busy.discard(conversation)
 

@@ -120,7 +120,7 @@ class WaitingList:
         del self._here[conversation]
         account = self._account_of.pop(conversation)
         self._conversations -= Counter((account,))
-        few = self._conversations[account] <= self.most_conversations // 2
+        few = self._conversations[account] <= self.most_conversations * 9 // 10
         return account if account in self._left_out and few else None
 
     # -- what is left of an account
@@ -138,7 +138,8 @@ class WaitingList:
         """A conversation that has so many in the store, those here included; whether there is room for it."""
         if conversation not in self._here and not self._enter(conversation, account, looked_for=True):
             return False
-        left = count - len(self._here[conversation])
+        # What came while a page of it was read is counted already: it must not be forgotten for a smaller guess.
+        left = max(count - len(self._here[conversation]), self._left.get(conversation, 0))
         if left > 0:
             self._left[conversation] = left
         return True
@@ -147,6 +148,12 @@ class WaitingList:
         """As `end_page`: so many deliveries belong to conversations for which there is no room."""
         self._being_read -= Counter((account,))
         _set(self._left_out, account, left_out + self._left_out.get(account, 0) - before)
+
+    def is_forgotten(self, account: str) -> bool:
+        """Whether deliveries of it were left out while nothing is here whose end would have them looked for."""
+        return (
+            account in self._left_out and not self._conversations[account] and not self._being_read[account]
+        )
 
     def _enter(self, conversation: str, account: str, *, looked_for: bool = False) -> bool:
         if not looked_for and (account in self._left_out or self._being_read[account]):

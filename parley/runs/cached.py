@@ -19,7 +19,7 @@ from cachetools.keys import typedkey
 
 from parley.errors import ConfigurationError
 from parley.runs.confidential import is_confidential
-from parley.runs.context import current_run
+from parley.runs.context import current_run, is_lost_in_a_thread
 from parley.runs.kept import Entry, Flight, Kept, is_led_here
 
 P = ParamSpec("P")
@@ -122,7 +122,8 @@ class _Memory:
         """The key of these arguments, None where nothing may be kept. Raises `TypeError`, as a call does."""
         given = self._signature.bind(*args, **kwargs)
         given.apply_defaults()
-        if self.is_confidential(given.arguments):
+        # Whose it is, and what is secret in this run, is not known in a thread that the run's context did not reach.
+        if is_lost_in_a_thread() or self.is_confidential(given.arguments):
             return None
         key = (self._whose(), typedkey(*given.args, **given.kwargs))
         try:

@@ -66,7 +66,9 @@ class Canceller:
         """End the run of this row. Raises what Prefect or the store does."""
         flight = self._dispatcher.in_flight.get(row.id)
         flow_run_id = row.flow_run_id or (flight.flow_run_id if flight else None)
-        batch_id = flight.batch_id if flight else None if row.flow_run_id else row.batch_id
+        batch_id = row.batch_id if not row.flow_run_id else None
+        if flight and row.state == "created":
+            batch_id = flight.batch_id
         if batch_id:
             # The others go on. This one is closed, and whatever its code still does is heard no more; it only reads.
             flow_run_id = await self._batches.alone_in(row.id, batch_id)

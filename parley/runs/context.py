@@ -12,9 +12,10 @@ import itertools
 import logging
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, Generic, Literal, TypeVar
 
@@ -223,9 +224,29 @@ class Run:
 _current: ContextVar[Run | None] = ContextVar("parley_run", default=None)
 
 
+_under_way: Final[set[Run]] = set()
+
+
+@contextmanager
+def entered(run: Run) -> Iterator[None]:
+    """The code inside belongs to this run."""
+    reset = _current.set(run)
+    _under_way.add(run)
+    try:
+        yield
+    finally:
+        _under_way.discard(run)
+        _current.reset(reset)
+
+
 def current_run() -> Run | None:
     """The granted run that this code belongs to, or None outside one."""
     return _current.get()
+
+
+def is_lost_in_a_thread() -> bool:
+    """Whether this code cannot tell its run though one is under way: in a thread that was not given its context."""
+    return _current.get() is None and bool(_under_way)
 
 
 def say(text: str | Reply | Any) -> None:

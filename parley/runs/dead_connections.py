@@ -52,11 +52,6 @@ def by_meaning(request: httpx.Request) -> bool:
     return request.method == "POST" and request.url.path.endswith(("/filter", "/set_state"))
 
 
-def always(_: httpx.Request) -> bool:
-    """For a client that never asks what may not be asked twice."""
-    return True
-
-
 class _Doubt:
     """Whether silence is the connection's or the server's."""
 

@@ -18,7 +18,7 @@ from prefect import Flow
 
 from parley.errors import ConfigurationError
 from parley.runs.automation import Declaration, declaration_of
-from parley.runs.catalogue import AutomationSpec, BrokenAutomation, Catalogue
+from parley.runs.catalogue import AutomationSpec, BrokenAutomation, Catalogue, batch_flow
 from parley.settings import Automations, Containers
 
 GROUP: Final = "parley.automations"
@@ -152,6 +152,14 @@ class _Found:
             reason = f"the {what} is taken by {taken.entrypoint}: give this one another."
             self._broken.append(BrokenAutomation(source=entrypoint, reason=reason))
             return
+        other = next((s for s in self._specs.values() if _flows_of(s) & _flows_of(spec)), None)
+        if other:
+            reason = (
+                f"the flow {batch_flow(min(other.name, spec.name, key=len))!r} answers several requests of "
+                f"{min((other, spec), key=lambda one: len(one.name)).entrypoint}: give the other flow another name."
+            )
+            self._broken.append(BrokenAutomation(source=entrypoint, reason=reason))
+            return
         self.flows[flow.name] = flow
         self._specs[spec.command] = spec
 
@@ -161,6 +169,11 @@ class _Found:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - an author's module may raise anything
             self._broken.append(BrokenAutomation(source=source, reason=_one_line(error)))
             return None
+
+
+def _flows_of(spec: AutomationSpec) -> set[str]:
+    """The names of its flows in Prefect."""
+    return {spec.name, batch_flow(spec.name)} if spec.batch > 1 else {spec.name}
 
 
 def _submodules(module: ModuleType) -> Iterator[str]:

@@ -163,6 +163,11 @@ class Dispatcher:
         flight = self.in_flight.get(run_id)
         return flight is not None and flight.batch_id is not None
 
+    def has_no_worker(self, run_id: str) -> bool:
+        """Whether nobody has the order of this run any more: the worker that took it is gone."""
+        flight = self.in_flight.get(run_id)
+        return flight is not None and flight.worker is not None and flight.worker.gone.is_set()
+
     def queue_sizes(self) -> dict[str, int]:
         """How many wait, by lane: in memory, and in the store behind them."""
         return self._lanes.sizes()
@@ -215,13 +220,19 @@ class Dispatcher:
 
     async def cancel(self, flow_run_id: str, reason: str) -> bool:
         """Ask whoever runs it to end this flow run; whether one of our workers had it."""
+        if await self.end(flow_run_id):
+            return True
+        await self._prefect.set_state(flow_run_id, "CANCELLING", "Cancelling", reason)
+        return False
+
+    async def end(self, flow_run_id: str) -> bool:
+        """Have our workers end this flow run, which then is Cancelled in Prefect; whether one of them had it."""
         for worker in self._workers():
             try:
                 if await worker.call("cancel", CancelOrder(flow_run_id=flow_run_id), timeout=10):
                     return True
             except (LinkError, TimeoutError) as error:
                 logger.warning("%s did not answer a cancel: %s", worker, error)
-        await self._prefect.set_state(flow_run_id, "CANCELLING", "Cancelling", reason)
         return False
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
@@ -279,7 +290,8 @@ class Dispatcher:
             self._passed(queued.run_id, answered=False)
             flight = self.in_flight.get(queued.run_id)
             if flight is not None and flight.queued is queued:
-                self._put_back(queued)
+                # By itself from now on: its flow run may have been made, though the answer was lost.
+                self._put_back(replace(queued, again=True))
         except (LinkError, TimeoutError) as error:
             await self._later(queued, str(error))
         except PrefectRefused as error:
@@ -335,13 +347,12 @@ class Dispatcher:
         failpoint("dispatch.batched")
         self._passed(group[0].run_id)
         flow_run_id = str(flow_run["id"])
-        held = self._still_held(group)
-        for queued in held:
+        for queued in self._still_held(group):
             flight = self.in_flight[queued.run_id]
             flight.flow_run_id, flight.handed_at = flow_run_id, now()
             self._handed(queued, (flight.handed_at - queued.queued_at).total_seconds())
         await self._batches.made(batch_id, flow_run_id)
-        if held:
+        if held := self._still_held(group):
             await self._push_together(batch_id, spec, held, flow_run)
 
     async def _create_together(

@@ -157,11 +157,27 @@ class Ends:
 
     async def run_ended(self, call: RunEnded) -> None:
         """What a worker says of a flow run's end; of one that is not ours nothing becomes."""
+        if (alone := self._dispatcher.run_of(call.flow_run_id)) is not None:
+            await self._run_ended(alone, call)
+            return
         run_ids = self._dispatcher.runs_of(call.flow_run_id)
         if not run_ids:
             run_ids = await self._store.read(lambda conn: runs_of(conn, call.flow_run_id))
         for run_id in run_ids:
-            await self._run_ended(run_id, call)
+            if not await self._is_elsewhere(run_id, call.flow_run_id):
+                await self._run_ended(run_id, call)
+
+    async def _is_elsewhere(self, run_id: str, flow_run_id: str) -> bool:
+        """Whether it was started in another flow run than this one: then this one's end is not its own."""
+        run, batch = schema.run, schema.batch
+        carrier = sa.func.coalesce(run.c.flow_run_id, batch.c.flow_run_id)
+        query = (
+            sa.select(carrier)
+            .outerjoin(batch, batch.c.id == run.c.batch_id)
+            .where(run.c.id == run_id, run.c.state == "started")
+        )
+        found = await self._store.read(lambda conn: scalar(conn, query))
+        return found is not None and found != flow_run_id
 
     async def _run_ended(self, run_id: str, call: RunEnded) -> None:
         if call.how == "cancelled":

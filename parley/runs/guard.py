@@ -46,7 +46,7 @@ from parley.failpoints import failpoint
 from parley.link.calls import FinishCall, StartCall, Started
 from parley.messages.model import Reply
 from parley.runs.answers import render
-from parley.runs.context import Run, _current, current_run
+from parley.runs.context import Run, current_run, entered
 from parley.runs.hub_thread import HubThread, hub, is_configured, run_token
 from parley.runs.parameters import Parameters
 from parley.runs.report import Report
@@ -55,6 +55,8 @@ logger = logging.getLogger(__name__)
 
 TAG: Final = "parley"
 """Carried by every deployment that this project registers, and so by its runs."""
+
+SUSPENDED: Final = "it suspended itself, which one that shares its flow run with others cannot do."
 
 _START_WITHIN: Final = 120.0
 _CANCELLED: Final = "Cancelled on request."
@@ -174,7 +176,8 @@ async def run_async(body: Body, place: Place, given: Mapping[str, Any]) -> Any:
 class Place:
     """Where the hub has to be asked before anything begins: a flow run, or one request's part of it.
 
-    `run_id` and `token` are those of the request's own run where the flow run answers several.
+    `run_id` and `token` are those of the request's own run where the flow run answers several; `deadline` is then the
+    moment of anyio's clock at which the time of all of them is over.
     """
 
     hub: HubThread
@@ -184,6 +187,7 @@ class Place:
     is_async: bool
     run_id: str = ""
     token: str = ""
+    deadline: float | None = None
 
     def ask_for_start(self) -> Future[Any]:
         """The hub's answer, to come. Raises `StartRefused`."""
@@ -211,7 +215,8 @@ class Place:
             or run.cancel_asked.is_set()
         ):
             return None
-        return self.time_limit if _scope_is_cancelled() else None
+        over = _scope_is_cancelled() if self.deadline is None else anyio.current_time() >= self.deadline
+        return self.time_limit if over else None
 
 
 def _place(guarded: Callable[..., Any]) -> Place | None:
@@ -307,8 +312,8 @@ def _ending(
 ) -> FinishCall | None:
     """What the hub is told of this end; None when somebody else tells it."""
     language = run.started.language
-    if isinstance(error, Pause) and not shared:
-        return _finish(run, "suspended")
+    if isinstance(error, Pause):
+        return _finish(run, "failed", reason=SUSPENDED, kind="error") if shared else _finish(run, "suspended")
     if timed_out is not None:
         return _finish(
             run, "failed", reason=_word("timeout", language).format(seconds=timed_out), kind="timeout"
@@ -336,13 +341,12 @@ def _was_cancelled(error: BaseException, run: Run) -> bool:
 
 @contextmanager
 def _inside(run: Run, on_cancel: Callable[[], None]) -> Iterator[None]:
-    reset = _current.set(run)
-    run.keep_alive(on_cancel)
-    try:
-        yield
-    finally:
-        run.stop()
-        _current.reset(reset)
+    with entered(run):
+        run.keep_alive(on_cancel)
+        try:
+            yield
+        finally:
+            run.stop()
 
 
 def _nothing() -> None:

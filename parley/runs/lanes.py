@@ -14,6 +14,7 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from parley.messages.model import now
 from parley.people.sealing import Keyring
 from parley.runs.catalogue import Lane
 from parley.runs.requests import QueuedRun, count_waiting, waiting_ids, waiting_runs
@@ -157,13 +158,14 @@ class Lanes:
 
 
 def reader(store: Store, keyring: Keyring) -> ReadPage:
-    """Reads pages of what waits in this store."""
+    """Reads pages of what waits in this store; what was there before this call may have been handed over already."""
+    since = now()
 
     async def read_page(lane: Lane, known: AbstractSet[str], most: int) -> Page:
         known = frozenset(known)
 
         async def fetch(conn: AsyncConnection) -> Page:
-            runs = await waiting_runs(conn, keyring, lane, known=known, most=most)
+            runs = await waiting_runs(conn, keyring, lane, known=known, most=most, since=since)
             more = len(await waiting_ids(conn, lane, known=known, most=most + 1)) > most
             left = await count_waiting(conn, lane) - len(known) - len(runs) if more else 0
             return Page(runs=tuple(runs), left=max(int(more), left))

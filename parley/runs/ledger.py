@@ -167,6 +167,7 @@ class Ledger:
                 holder=call.holder,
                 # One that shares its flow run is found by its batch.
                 flow_run_id=None if call.run_id else call.flow_run_id,
+                batch_id=_batch_of(call.flow_run_id) if call.run_id else None,
                 lease_until=now() + timedelta(seconds=LEASE),
                 started_at=now(),
             )
@@ -366,6 +367,11 @@ class Ledger:
         await self._closing.close(
             conn, after, row, failed=failure, kind=call.kind, reply=reply, fell_back=call.fell_back
         )
+
+
+def _batch_of(flow_run_id: str) -> sa.ScalarSelect[str]:
+    table = schema.batch
+    return sa.select(table.c.id).where(table.c.flow_run_id == flow_run_id).scalar_subquery()
 
 
 def _refuse_if_taken(row: Any) -> None:

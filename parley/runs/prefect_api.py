@@ -17,7 +17,7 @@ import httpx
 
 from parley.errors import ParleyError, StoreUnavailable
 from parley.metrics.machinery import PrefectMeasure
-from parley.runs.dead_connections import FIRST, KEEP_ALIVE, AsyncRenewing, always
+from parley.runs.dead_connections import FIRST, KEEP_ALIVE, AsyncRenewing
 
 MOST_PATIENCE = 30 - FIRST
 """Seconds that an answer may take, once it is asked for on a new connection."""
@@ -223,15 +223,20 @@ class PrefectApi:
         await self.aclose()
 
 
+def _may_repeat(request: httpx.Request) -> bool:
+    # What creates has an idempotency key, and most else reads. A state is set by force, after a look at the one before:
+    # set twice, it could undo what has followed from the first.
+    return not request.url.path.endswith("/set_state")
+
+
 def _transport() -> AsyncRenewing:
-    # Each call may be made twice: what creates has an idempotency key, all else reads, or sets a state by force.
     over_tcp = httpx.AsyncHTTPTransport(
         limits=httpx.Limits(max_connections=20, keepalive_expiry=60),
         trust_env=False,
         verify=os.environ.get("PREFECT_API_SSL_CERT_FILE") or True,
         socket_options=KEEP_ALIVE,
     )
-    return AsyncRenewing(over_tcp, may_repeat=always)
+    return AsyncRenewing(over_tcp, may_repeat=_may_repeat)
 
 
 def _kind_of(path: str) -> str:

@@ -253,8 +253,9 @@ class Reconciler:
         if kind == "CANCELLED":
             await self._ends.cancelled(run_id)
         elif self._dispatcher.is_batched(run_id):
-            if kind != "RUNNING":
-                self._dispatcher.order_again(run_id)  # alone: whatever became of the others
+            # By itself, whatever became of the others. One that waits at a living worker for its turn is left there.
+            if kind in TERMINAL or self._dispatcher.has_no_worker(run_id):
+                self._dispatcher.order_again(run_id)
         elif kind in TERMINAL:
             await self._ends.fail(run_id, _message(flow_run))
         elif (
@@ -323,12 +324,16 @@ class Reconciler:
         if not over:
             return
         answered = {row.id for row in over if row.answered}
+        closed = {row.id for row in over}
         for flow_run in await self._prefect.flow_runs_of([row.id for row in over]):
-            if _kind(flow_run) not in TERMINAL:
-                closing = _closing_batch(flow_run, answered)
+            kind, flow_run_id = _kind(flow_run), str(flow_run["id"])
+            if kind == "RUNNING" and await self._dispatcher.end(flow_run_id):
+                # Something in it does not come to an end though nobody waits for it: its worker says so to Prefect.
+                closed.discard(str(flow_run["idempotency_key"]))
+            elif kind not in TERMINAL:
                 with suppress(PrefectRefused):
-                    await self._prefect.set_state(str(flow_run["id"]), *closing)
-        await self._batches.close([row.id for row in over])
+                    await self._prefect.set_state(flow_run_id, *_closing_batch(flow_run, answered))
+        await self._batches.close(sorted(closed))
 
     async def _expired_requests(self) -> None:
         table = schema.request

@@ -60,7 +60,7 @@ class NewRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuedRun:
-    """A run that may be dispatched. `again`: an earlier run of the same request was lost."""
+    """A run that may be dispatched. `again`: it, or an earlier run of its request, was handed over before."""
 
     run_id: str
     request_id: str
@@ -199,11 +199,14 @@ async def waiting_runs(
     *,
     known: AbstractSet[str] = frozenset(),
     most: int = 1000,
+    since: datetime | None = None,
 ) -> list[QueuedRun]:
     """Runs that were created and not started, oldest first: what a hub takes up.
 
     Not those of a flow run that Prefect made by itself: it brings them again, and a second flow run would double them.
     Not those that were cancelled: the reconciler closes them. One that cannot be opened does not hold up the others.
+    What was made before `since` may have been handed over by an earlier hub: its flow run may be there, so that it must
+    not come into another one.
     """
     fresh = await waiting_ids(conn, lane, known=known, most=most)
     rows = {
@@ -212,7 +215,7 @@ async def waiting_runs(
     found = []
     for row in (rows[run_id] for run_id in fresh):
         try:
-            found.append(_queued(keyring, row))
+            found.append(_queued(keyring, row, since))
         except SealError as error:
             logger.error("run %s waits and cannot be opened: %s", row.run_id, error)  # noqa: TRY400
     return found
@@ -252,6 +255,8 @@ _WITH_REQUEST: Final = (
     sa.select(
         schema.run.c.id.label("run_id"),
         schema.run.c.epoch,
+        schema.run.c.batch_id,
+        schema.run.c.created_at.label("run_created_at"),
         schema.request,
         schema.principal.c.name.label("actor"),
     )
@@ -260,7 +265,7 @@ _WITH_REQUEST: Final = (
 )
 
 
-def _queued(keyring: Keyring, row: Any) -> QueuedRun:
+def _queued(keyring: Keyring, row: Any, since: datetime | None) -> QueuedRun:
     return QueuedRun(
         run_id=row.run_id,
         request_id=row.id,
@@ -269,7 +274,7 @@ def _queued(keyring: Keyring, row: Any) -> QueuedRun:
         values=open_values(keyring, row),
         actor=row.actor or "-",
         lane=Lane(row.lane),
-        again=row.epoch > 0,
+        again=row.epoch > 0 or row.batch_id is not None or (since is not None and row.run_created_at < since),
         queued_at=row.queued_at or row.created_at,
     )
 

@@ -7,9 +7,11 @@ answered, and is completed also when some failed: each of them is a failed task,
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 import anyio
@@ -22,7 +24,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from parley.errors import ConfigurationError, StartRefused
 from parley.runs.catalogue import batch_flow
-from parley.runs.guard import Body, HeldElsewhere, Place, run_async, run_sync
+from parley.runs.guard import SUSPENDED, Body, HeldElsewhere, Place, run_async, run_sync
 from parley.runs.hub_thread import hub
 
 _HOOKS: Final = ("on_completion", "on_failure", "on_cancellation", "on_crashed", "on_running")
@@ -75,7 +77,7 @@ def _answer_sync(flow: Flow[..., Any], body: Body, command: str) -> Callable[...
         except (HeldElsewhere, StartRefused) as error:
             return _left(error)
         except Pause:
-            raise NotSuspendable(_SUSPENDED) from None
+            raise NotSuspendable(SUSPENDED) from None
 
     task = _task(one, command)
 
@@ -88,18 +90,22 @@ def _answer_sync(flow: Flow[..., Any], body: Body, command: str) -> Callable[...
 
 
 def _answer_async(flow: Flow[..., Any], body: Body, command: str) -> Callable[..., Any]:
+    deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
+
     async def one(request: str, run: str, parameters: dict[str, Any]) -> Any:  # noqa: ARG001 - names its task run
         try:
-            return await run_async(body, _place(flow, run), parameters)
+            # What ends the group ends each with the same error: only the clock tells a time-out from a cancellation.
+            return await run_async(body, _place(flow, run, deadline.get()), parameters)
         except (HeldElsewhere, StartRefused) as error:
             return _left(error)
         except Pause:
-            raise NotSuspendable(_SUSPENDED) from None
+            raise NotSuspendable(SUSPENDED) from None
 
     task = _task(one, command)
 
     async def answer_several(asked: list[dict[str, Any]]) -> State[Any]:
         states: list[State[Any]] = []
+        deadline.set(anyio.current_effective_deadline())
 
         async def run(row: tuple[Any, ...]) -> None:
             states.append(await task(*row, return_state=True))
@@ -141,7 +147,7 @@ def _columns(asked: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[Any], 
     )
 
 
-def _place(flow: Flow[..., Any], run_id: str) -> Place:
+def _place(flow: Flow[..., Any], run_id: str, deadline: float | None = None) -> Place:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         raise StartRefused("this task belongs to a flow run.")
@@ -153,10 +159,8 @@ def _place(flow: Flow[..., Any], run_id: str) -> Place:
         flow.isasync,
         run_id=run_id,
         token=_tokens[-1][run_id],
+        deadline=deadline,
     )
-
-
-_SUSPENDED: Final = "it suspended itself, which an automation that shares its run with others cannot do."
 
 
 def _left(error: HeldElsewhere | StartRefused) -> State[Any]:

@@ -193,6 +193,76 @@ async def test_when_their_process_dies_what_was_started_is_lost_and_the_rest_wai
     assert shared.run_ids[1] in [one.run_id for one in waiting]
 
 
+async def test_after_a_restart_each_goes_on_by_itself(shared: Shared) -> None:
+    hub = shared.quiet.hub
+    waiting = await hub.store.read(lambda conn: waiting_runs(conn, hub.keyring))
+    assert [one.alone for one in waiting] == [True, True], (
+        "the flow run that they shared may be starting them"
+    )
+
+
+async def test_what_an_earlier_hub_may_have_handed_over_comes_into_no_other_flow_run(
+    quiet: Quiet,  # noqa: F811
+) -> None:
+    hub, ann = quiet.hub, await quiet.person("ann")
+    await quiet.say("/look 1", ann)
+    began = now()
+    await quiet.say("/look 2", ann)
+    waiting = await hub.store.read(lambda conn: waiting_runs(conn, hub.keyring, since=began))
+    assert [one.alone for one in waiting] == [True, False]
+
+
+async def test_the_end_of_another_flow_run_is_not_its_own(shared: Shared) -> None:
+    """The hub began anew while they were being started, and had put them into another flow run as well."""
+    hub = shared.quiet.hub
+    batches = Batches(hub.store)
+    other = await batches.form("look", shared.run_ids)
+    await batches.made(other, "other-flow-run")
+    started = await shared.start(0)
+    for flight in hub.dispatcher.in_flight.values():
+        flight.flow_run_id, flight.batch_id = "other-flow-run", other
+    await hub.ends.run_ended(
+        RunEnded(flow_run_id="other-flow-run", how="finished", state="Completed", reason="Completed")
+    )
+    assert (await shared.states())[0] == "running"
+    await shared.finish(started, "one")
+    assert await shared.quiet.told(shared.messages[0]) == "one"
+
+
+async def test_what_hangs_in_a_flow_run_that_nobody_waits_for_is_ended(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, prefect = shared.quiet.hub, Prefect(shared.batch_id, "RUNNING")
+    monkeypatch.setattr(hub.reconciler, "_prefect", prefect)
+    ended: list[str] = []
+
+    async def end(flow_run_id: str) -> bool:
+        ended.append(flow_run_id)
+        return True
+
+    monkeypatch.setattr(hub.dispatcher, "end", end)
+    await shared.start(0)
+    for run_id in shared.run_ids:
+        await hub.ends.cancelled(run_id)
+    await made_earlier(shared)
+    await ended_earlier(shared)
+    await hub.reconciler._open_batches()
+    assert (ended, prefect.states) == ([FLOW_RUN], [])
+    assert [row.state for row in await shared.quiet.rows(schema.batch)] == ["open"], (
+        "until Prefect has its end"
+    )
+
+
+async def test_one_that_waits_at_a_living_worker_keeps_its_place_there(shared: Shared) -> None:
+    hub = shared.quiet.hub
+    for kind in ("PENDING", "RUNNING", "CANCELLING"):
+        await hub.reconciler._unstarted(shared.run_ids[0], {"id": FLOW_RUN, "state": {"type": kind}})
+        assert shared.run_ids[0] in hub.dispatcher.in_flight
+    await hub.reconciler._unstarted(shared.run_ids[0], {"id": FLOW_RUN, "state": {"type": "CRASHED"}})
+    assert shared.run_ids[0] not in hub.dispatcher.in_flight, "it is handed over once more"
+    assert shared.run_ids[1] in hub.dispatcher.in_flight
+
+
 async def test_a_flow_run_that_was_cancelled_in_prefect_ends_all(shared: Shared) -> None:
     await shared.start(0)
     await shared.quiet.hub.ends.run_ended(RunEnded(flow_run_id=FLOW_RUN, how="cancelled"))

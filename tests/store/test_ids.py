@@ -62,7 +62,9 @@ def test_ids_go_on_in_the_next_process_although_the_clock_was_set_back() -> None
 
 
 @pytest.mark.parametrize(
-    "before", [_made_in(timedelta(hours=-1)), _made_in(timedelta(days=3650)), "none", ""]
+    "before",
+    [_made_in(timedelta(hours=-1)), _made_in(timedelta(days=3650)), "none", ""],
+    ids=["older", "far-ahead", "no-id", "nothing"],
 )
 def test_what_is_older_or_cannot_be_true_changes_nothing(before: str) -> None:
     made = made_at(_in_a_new_process(before)[0])
