@@ -761,3 +761,31 @@ async def test_one_that_was_left_is_given_up_after_its_day_too(
     await eventually(lambda: len(office.ended) == 10, "all are given up")
     assert {state for _, state in office.ended} == {"dead"}
     await outbox.aclose()
+
+
+class Interrupted:
+    """A store in which something else happens right after the first read."""
+
+    def __init__(self, store: Store, then: Callable[[], Awaitable[object]]) -> None:
+        self._store = store
+        self._then: Callable[[], Awaitable[object]] | None = then
+
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+        found = await self._store.read(work)
+        then, self._then = self._then, None
+        if then is not None:
+            await then()
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+async def test_what_is_written_while_an_account_is_looked_at_goes_out(office: Office, outbox: Outbox) -> None:
+    stored: Any = Interrupted(office.store, lambda: office.send(outbox, "meanwhile"))
+    outbox._store = stored
+    await outbox.account_is_back("team")
+    await office.ends("meanwhile", "sent")
+    await office.send(outbox, "later")
+    await office.ends("later", "sent")
+    assert outbox.waiting == 0
