@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, SecretStr
 
 from parley import Aged, Sealed, automation, cached, step
 from parley.errors import ConfigurationError
+from parley.runs.context import entered
 from tests.fakes._driver import eventually
 from tests.runs.fake_hub import FakeHub, hub
 from tests.runs.prefect_client import IN_PREFECT, prefect_api, run_deployed
@@ -513,3 +514,18 @@ class TestInRuns:
         hub.started = hub.started.model_copy(update={"sealed": {"key": "s3cret"}})
         await run_deployed(seals, key="sealed:key")
         assert source.reads == ["login", "login", "echo", "echo"]
+
+
+def test_nothing_is_kept_in_a_thread_that_cannot_tell_whose_run_it_is() -> None:
+    source, run = Source(), object()
+
+    @cached(max_age=60, shared=True)
+    def read(what: str) -> str:
+        return source.read(what)
+
+    with ThreadPoolExecutor(1) as bare:
+        with entered(run):  # type: ignore[arg-type] # whose it is is all that counts
+            assert [bare.submit(read, "a").result() for _ in range(2)] == ["a 1", "a 2"]
+        assert [bare.submit(read, "a").result() for _ in range(2)] == ["a 3", "a 3"], (
+            "outside of runs as ever"
+        )

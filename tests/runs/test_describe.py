@@ -168,3 +168,13 @@ def test_our_own_automations_are_found() -> None:
     assert found.broken == ()
     assert {"order", "repair", "report"} <= set(found.by_command())
     assert set(flows) == {spec.name for spec in found}
+
+
+def test_the_flow_of_a_batch_takes_no_other_flows_name(package: Package) -> None:
+    shared = HEAD + '@automation(command="{0}"{1})\n@flow(name="{2}")\ndef run(n: int) -> None: ...\n'
+    found = package(
+        one=shared.format("part", ', effect="read", batch=5', "part"),
+        two=shared.format("other", "", "part-batch"),
+    )
+    assert [spec.command for spec in found] == ["part"]
+    assert "'part-batch' answers several requests" in found.broken[0].reason
