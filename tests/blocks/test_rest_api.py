@@ -368,7 +368,8 @@ class TestInPrefect:
             gate.opened.set()
             assert (await call)["state"] == "late"
             await eventually(lambda: all_closed(connections), "the old connections are closed")
+            used = new._http
             await RestApi.adelete(name)
             with pytest.raises(ConfigurationError, match="there is no Block"):
                 await RestApi.open(name)
-            assert new._http.is_closed
+            assert used.is_closed

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from parley.link.calls import BeatCall, Started
 from parley.messages.model import Reply, now
 from parley.runs.ledger import LEASE
-from parley.store import schema
+from parley.store import ids, schema
 from parley.store.ids import new_id
 from parley.store.newest import go_on_from
 from tests.hub.house import House, text_of
@@ -24,6 +24,12 @@ pytestmark = pytest.mark.prefect
 
 HOUR: Final = timedelta(hours=1)
 WITHIN: Final = 20.0
+
+
+@pytest.fixture(autouse=True)
+def ids_stay_in_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test has this process's ids go on from is forgotten with it: other tests read times from ids."""
+    monkeypatch.setattr(ids, "_last", ids._last)
 
 
 async def move(house: House, table: sa.Table, **values: Any) -> None:

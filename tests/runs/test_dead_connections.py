@@ -13,7 +13,7 @@ from typing import Final
 import httpx
 import pytest
 
-from parley.runs.dead_connections import AsyncRenewing, Renewing, always, by_meaning, doubting
+from parley.runs.dead_connections import AsyncRenewing, Renewing, by_meaning, doubting
 from tests.faults.proxy import Fault, Proxy
 from tests.ports import free_port
 
@@ -127,7 +127,7 @@ async def test_only_what_means_the_same_twice_is_asked_twice(method: str, path: 
 
 
 async def test_a_client_may_say_that_all_it_asks_may_be_asked_twice() -> None:
-    async with wired() as (server, wire), asynchronous(wire, always) as client:
+    async with wired() as (server, wire), asynchronous(wire, lambda _: True) as client:
         server.takes = 2 * FIRST
         await client.post("/deployments/1/create_flow_run", json={"idempotency_key": "1"})
         assert server.asked["POST /deployments/1/create_flow_run"] == 2
