@@ -31,6 +31,8 @@ _HOOKS: Final = ("on_completion", "on_failure", "on_cancellation", "on_crashed",
 
 _tokens: list[Mapping[str, str]] = []
 
+_deadline: ContextVar[float] = ContextVar("parley_deadline", default=math.inf)
+
 
 class NotSuspendable(StartRefused):
     """The automation suspended its flow run, which others share."""
@@ -90,12 +92,10 @@ def _answer_sync(flow: Flow[..., Any], body: Body, command: str) -> Callable[...
 
 
 def _answer_async(flow: Flow[..., Any], body: Body, command: str) -> Callable[..., Any]:
-    deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
-
     async def one(request: str, run: str, parameters: dict[str, Any]) -> Any:  # noqa: ARG001 - names its task run
         try:
             # What ends the group ends each with the same error: only the clock tells a time-out from a cancellation.
-            return await run_async(body, _place(flow, run, deadline.get()), parameters)
+            return await run_async(body, _place(flow, run, _noted_deadline()), parameters)
         except (HeldElsewhere, StartRefused) as error:
             return _left(error)
         except Pause:
@@ -105,7 +105,7 @@ def _answer_async(flow: Flow[..., Any], body: Body, command: str) -> Callable[..
 
     async def answer_several(asked: list[dict[str, Any]]) -> State[Any]:
         states: list[State[Any]] = []
-        deadline.set(anyio.current_effective_deadline())
+        _note_deadline()
 
         async def run(row: tuple[Any, ...]) -> None:
             states.append(await task(*row, return_state=True))
@@ -117,6 +117,15 @@ def _answer_async(flow: Flow[..., Any], body: Body, command: str) -> Callable[..
         return _summary(states)
 
     return answer_several
+
+
+# By functions of the module: `flow.serve()` pickles what the flow's own function names, and these by their names alone.
+def _note_deadline() -> None:
+    _deadline.set(anyio.current_effective_deadline())
+
+
+def _noted_deadline() -> float:
+    return _deadline.get()
 
 
 def _task(function: Callable[..., Any], command: str) -> Task[..., Any]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import Annotated, Any
 
+import cloudpickle  # type: ignore[import-untyped]
 import pytest
 from prefect import Flow, flow
 from prefect.exceptions import Abort
@@ -210,6 +211,16 @@ def test_what_cannot_be_offered_is_refused(wrong: Any, options: dict[str, Any], 
 
 
 # -- outside a run of the hub
+
+
+def test_it_can_be_sent_to_another_process_as_flow_serve_does() -> None:
+    @flow
+    async def answered(n: int) -> int:
+        return n
+
+    offered = automation(batch=5, time_limit=9)(answered)
+    again = cloudpickle.loads(cloudpickle.dumps(offered))
+    assert again.name == "answered"
 
 
 def test_the_function_is_a_function() -> None:
