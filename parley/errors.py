@@ -21,7 +21,8 @@
     │   └── Denied
     ├── RunError                    an automation's run
     │   ├── StartRefused            the start guard said no: no right, no grant, ended, cancelled
-    │   │   └── AlreadyStarted      another process has the run: it goes on, this one leaves it alone
+    │   │   ├── AlreadyStarted      another process has the run: it goes on, this one leaves it alone
+    │   │   └── StartedElsewhere    another flow run has the run: nothing is left for this one to do
     │   └── Lost                    the process that ran it is gone
     ├── SealError                   a sealed value does not open: wrong key, moved or altered
     ├── StoreUnavailable            nothing was committed; the sender should try again
@@ -128,6 +129,10 @@ class StartRefused(RunError):
 
 class AlreadyStarted(StartRefused):
     """Another process has this run; its state belongs to that one."""
+
+
+class StartedElsewhere(StartRefused):
+    """Another flow run has this run, or none needs it any more: the flow run that asked is to end with nothing done."""
 
 
 class Lost(RunError):

@@ -30,6 +30,7 @@ FAILPOINTS: Final[Mapping[str, str]] = MappingProxyType({
     "dispatch.created": "hub: Prefect has the flow run, no worker knows of it",
     "dispatch.batched": "hub: Prefect has a flow run for several requests, no worker knows of it",
     "dispatch.ordered": "hub: a worker has taken the order, nothing here says so",
+    "dispatch.batch-ordered": "hub: a worker has taken the order of several requests, nothing here says so",
     "order.taken": "worker: the order has come, no child has it",
     "start.asked": "run: the flow run has begun in Prefect, no start is granted",
     "start.granting": "hub: the start is asked for, nothing is written",

@@ -7,7 +7,7 @@ run. Nothing is decided by it: where a batch comes to nothing, its runs are hand
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.messages.model import now
 from parley.store import schema
+from parley.store.ages import long_ago
 from parley.store.engine import Store
 from parley.store.ids import new_id
 
@@ -72,15 +73,15 @@ class Batches:
 
         return await self._store.read(fetch)
 
-    async def over(self, before: datetime) -> Sequence[Any]:
-        """Open batches in which nothing is alive since before this, the oldest first. `answered`: one was, at least."""
+    async def over(self, since: timedelta) -> Sequence[Any]:
+        """Open batches in which nothing is alive for that long, the oldest first. `answered`: one was, at least."""
         run, batch = schema.run, schema.batch
         theirs = sa.and_(run.c.batch_id == batch.c.id, run.c.flow_run_id.is_(None))
-        alive = sa.exists().where(theirs, sa.or_(run.c.state.in_(ALIVE), run.c.ended_at >= before))
+        alive = sa.exists().where(theirs, sa.or_(run.c.state.in_(ALIVE), ~long_ago(run.c.ended_at, since)))
         answered = sa.exists().where(theirs, run.c.outcome == "done")
         query = (
             sa.select(batch, answered.label("answered"))
-            .where(batch.c.state == "open", batch.c.created_at < before, ~alive)
+            .where(batch.c.state == "open", long_ago(batch.c.created_at, since), ~alive)
             .order_by(batch.c.created_at)
             .limit(MOST_AT_ONCE)
         )

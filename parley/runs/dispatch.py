@@ -320,7 +320,7 @@ class Dispatcher:
                 self._put_back(queued)
         except Exception as error:
             if isinstance(error, PrefectRefused):
-                self._deployments.clear()  # the one that is missing may be made anew
+                self._forget_deployment(group[0])  # it may be made anew
             # Whatever is wrong with doing it together: each goes on by itself, and tells its own trouble.
             expected = isinstance(error, ParleyError | TimeoutError)
             logger.warning("%d runs go on one by one: %s", len(group), error, exc_info=not expected)
@@ -328,6 +328,12 @@ class Dispatcher:
                 self.order_again(queued.run_id)
         finally:
             self._passed(leader)
+
+    def _forget_deployment(self, queued: QueuedRun) -> None:
+        spec = self._catalogue().find(queued.automation)
+        if spec is not None:
+            self._deployments.pop(spec.deployment, None)
+            self._deployments.pop(spec.batch_deployment, None)
 
     def _still_held(self, group: tuple[QueuedRun, ...]) -> list[QueuedRun]:
         return [
@@ -393,6 +399,7 @@ class Dispatcher:
             urgent=held[0].lane in URGENT,
         )
         await worker.call("run", order, timeout=15)
+        failpoint("dispatch.batch-ordered")
 
     def _passed(self, run_id: str, *, answered: bool = True) -> None:
         """Prefect is not being asked for this run any more: the next one may be."""
@@ -506,9 +513,7 @@ class Dispatcher:
 
     async def _prefect_refused(self, queued: QueuedRun, error: PrefectRefused) -> None:
         # Just after a start the deployments may still be on their way; later their absence is an answer.
-        spec = self._catalogue().find(queued.automation)
-        if spec is not None:
-            self._deployments.pop(spec.deployment, None)
+        self._forget_deployment(queued)
         if error.status == 404 and queued.attempt < MOST_ATTEMPTS // 2:
             await self._later(queued, str(error))
             return

@@ -157,12 +157,11 @@ class Ends:
 
     async def run_ended(self, call: RunEnded) -> None:
         """What a worker says of a flow run's end; of one that is not ours nothing becomes."""
-        if (alone := self._dispatcher.run_of(call.flow_run_id)) is not None:
-            await self._run_ended(alone, call)
-            return
         run_ids = self._dispatcher.runs_of(call.flow_run_id)
-        if not run_ids:
-            run_ids = await self._store.read(lambda conn: runs_of(conn, call.flow_run_id))
+        if self._dispatcher.run_of(call.flow_run_id) is None:
+            # One that shares it may have been handed over once more by itself, and be started here all the same.
+            stored = await self._store.read(lambda conn: runs_of(conn, call.flow_run_id))
+            run_ids = list(dict.fromkeys([*run_ids, *stored]))
         for run_id in run_ids:
             if not await self._is_elsewhere(run_id, call.flow_run_id):
                 await self._run_ended(run_id, call)

@@ -13,6 +13,8 @@ bad parameters                 failed, kind `arguments`                    the e
 any other error                failed, with a sentence that is public      the error, with its traceback
 the flow's time-out            failed, kind `timeout`                      the time-out
 suspended                      suspended                                   passed on
+not called: answered in        nothing: the other one says so              state Cancelled
+another flow run
 cancelled by the hub           nothing: the hub asked for it               state Cancelled
 ended by a signal, aborted     nothing: whoever did it says so             passed on
 =============================  ==========================================  ===========================
@@ -41,7 +43,14 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import Abort, Pause
 from prefect.states import Cancelled
 
-from parley.errors import AlreadyStarted, CommandError, ParleyError, RunError, StartRefused
+from parley.errors import (
+    AlreadyStarted,
+    CommandError,
+    ParleyError,
+    RunError,
+    StartedElsewhere,
+    StartRefused,
+)
 from parley.failpoints import failpoint
 from parley.link.calls import FinishCall, StartCall, Started
 from parley.messages.model import Reply
@@ -109,7 +118,10 @@ def _guard_sync(body: Body) -> Callable[..., Any]:
         place = _place(guarded)
         if place is None:
             return _call_sync(body, body.checked(given, {}))
-        return run_sync(body, place, given)
+        try:
+            return run_sync(body, place, given)
+        except StartedElsewhere as error:
+            return Cancelled(message=str(error))
 
     return guarded
 
@@ -142,7 +154,10 @@ def _guard_async(body: Body) -> Callable[..., Awaitable[Any]]:
         place = _place(guarded)
         if place is None:
             return await _call_async(body, body.checked(given, {}))
-        return await run_async(body, place, given)
+        try:
+            return await run_async(body, place, given)
+        except StartedElsewhere as error:
+            return Cancelled(message=str(error))
 
     return guarded
 

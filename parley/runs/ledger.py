@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from parley.errors import AlreadyStarted, LinkError, StartRefused, StoreUnavailable
+from parley.errors import AlreadyStarted, LinkError, StartedElsewhere, StartRefused, StoreUnavailable
 from parley.failpoints import failpoint
 from parley.language.characters import language_of
 from parley.link.calls import (
@@ -152,7 +152,7 @@ class Ledger:
             raise StartRefused("there is no such run.")
         if row.run_state == "started" and row.holder == call.holder:
             return await self._granted(conn, row, row.epoch)
-        _refuse_if_taken(row)
+        _refuse_if_taken(row, call)
         denied = await self._denied(conn, row)
         if denied:
             return denied
@@ -374,7 +374,9 @@ def _batch_of(flow_run_id: str) -> sa.ScalarSelect[str]:
     return sa.select(table.c.id).where(table.c.flow_run_id == flow_run_id).scalar_subquery()
 
 
-def _refuse_if_taken(row: Any) -> None:
+def _refuse_if_taken(row: Any, call: StartCall) -> None:
+    if row.run_state in ("started", "finished", "lost") and _is_elsewhere(row, call):
+        raise StartedElsewhere("this request is answered in another flow run, or needs no answer any more.")
     if row.run_state == "started":
         raise AlreadyStarted("another process has started this run.")
     if row.run_state in ("finished", "lost"):
@@ -383,6 +385,11 @@ def _refuse_if_taken(row: Any) -> None:
         raise StartRefused("this run was cancelled.")
     if row.state not in ("queued", "running"):
         raise StartRefused(f"the request is {row.state}.")
+
+
+def _is_elsewhere(row: Any, call: StartCall) -> bool:
+    # A task of a flow run that several share ends by itself whatever it is refused with.
+    return not call.run_id and row.flow_run_id != call.flow_run_id
 
 
 async def has_grant(conn: AsyncConnection, automation: str, principal_id: str) -> bool:

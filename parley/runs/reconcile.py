@@ -30,12 +30,13 @@ from parley.runs.batches import Batches
 from parley.runs.cancel import Canceller
 from parley.runs.catalogue import Catalogue, Effect, Lane
 from parley.runs.dispatch import Dispatcher
-from parley.runs.ends import Ends
+from parley.runs.ends import EXPIRED, Ends
 from parley.runs.ledger import LEASE, Ledger
 from parley.runs.prefect_api import PrefectApi, PrefectRefused, PrefectUnavailable
 from parley.runs.requests import principal_name, update_request
 from parley.runs.sentences import sentence
 from parley.store import schema
+from parley.store.ages import AHEAD, long_ago
 from parley.store.engine import Store
 
 logger = logging.getLogger(__name__)
@@ -57,9 +58,6 @@ MOST_IDS = 200
 """Flow runs that Prefect is asked for at once."""
 CLOSING = timedelta(minutes=30)
 """How far back ended runs are looked at whose Prefect state may still be open."""
-
-AHEAD = timedelta(seconds=5)
-"""How far the clocks of several hubs may be apart: what lies further in the future was written by a wrong clock."""
 
 SETTLED = timedelta(seconds=10)
 """Time that a process gets to tell Prefect of an end that we know of."""
@@ -96,7 +94,8 @@ class Reconciler:
         self._canceller = canceller
         self._batches = batches
         self._audit = audit
-        self._closed_to = (now() - CLOSING, "")
+        self._began = now()
+        self._closed_to = (self._began - CLOSING, "")
 
     async def run(self) -> None:
         """Mend until cancelled; one step that fails does not stop the others."""
@@ -164,7 +163,7 @@ class Reconciler:
         table = schema.run
         asked = sa.and_(
             table.c.state.in_(("created", "started", "suspended")),
-            _long_ago(table.c.cancel_requested_at, ASKED),
+            long_ago(table.c.cancel_requested_at, ASKED),
         )
         rows = await self._rows(sa.select(table).where(asked))
         started = {row.flow_run_id: row for row in rows if row.state == "started" and row.flow_run_id}
@@ -232,7 +231,7 @@ class Reconciler:
     async def _unstarted_runs(self) -> None:
         table = schema.run
         rows = await self._rows(
-            sa.select(table).where(table.c.state == "created", _long_ago(table.c.created_at, UNSTARTED))
+            sa.select(table).where(table.c.state == "created", long_ago(table.c.created_at, UNSTARTED))
         )
         # What runs in an existing deployment never tells us of its start: `_external_runs` looks after it.
         rows = [row for row in rows if not self._is_external_run(row.id)]
@@ -308,7 +307,18 @@ class Reconciler:
             async for flow_run in self._in_prefect(ended):
                 if _kind(flow_run) not in TERMINAL:
                     await self._close_state(ended[str(flow_run["id"])])
+            await self._close_left_alone(rows)
             self._closed_to = (rows[-1].ended_at, rows[-1].id)
+
+    async def _close_left_alone(self, rows: Sequence[Any]) -> None:
+        # Answered in a flow run that others share, after an earlier hub, or this one, had made one for it alone.
+        shared = [row.id for row in rows if row.batch_id and row.created_at < self._began]
+        for flow_run in await self._prefect.flow_runs_of(shared):
+            if _kind(flow_run) not in TERMINAL:
+                with suppress(PrefectRefused):
+                    await self._prefect.set_state(
+                        str(flow_run["id"]), "CANCELLED", "Cancelled", "it is answered in another flow run"
+                    )
 
     async def _close_state(self, row: Any) -> None:
         kind, name = _closing_state(row)
@@ -319,13 +329,13 @@ class Reconciler:
 
     async def _open_batches(self) -> None:
         # Whatever is left open in Prefect of flow runs that several requests shared, once all of these have ended or
-        # are in another flow run. They are looked for by their keys: an answer of Prefect's may have been lost.
-        over = await self._batches.over(now() - SETTLED)
+        # are in another flow run.
+        over = await self._batches.over(SETTLED)
         if not over:
             return
         answered = {row.id for row in over if row.answered}
         closed = {row.id for row in over}
-        for flow_run in await self._prefect.flow_runs_of([row.id for row in over]):
+        for flow_run in await self._flow_runs_of_batches(over):
             kind, flow_run_id = _kind(flow_run), str(flow_run["id"])
             if kind == "RUNNING" and await self._dispatcher.end(flow_run_id):
                 # Something in it does not come to an end though nobody waits for it: its worker says so to Prefect.
@@ -334,6 +344,12 @@ class Reconciler:
                 with suppress(PrefectRefused):
                     await self._prefect.set_state(flow_run_id, *_closing_batch(flow_run, answered))
         await self._batches.close(sorted(closed))
+
+    async def _flow_runs_of_batches(self, batches: Sequence[Any]) -> list[dict[str, Any]]:
+        # An answer of Prefect's may have been lost: then it is found by its key, for which Prefect reads all it has.
+        known = [row.flow_run_id for row in batches if row.flow_run_id]
+        unknown = [row.id for row in batches if not row.flow_run_id]
+        return [*await self._prefect.flow_runs(known), *await self._prefect.flow_runs_of(unknown)]
 
     async def _expired_requests(self) -> None:
         table = schema.request
@@ -359,9 +375,26 @@ class Reconciler:
                 )
             )
             for row in await self._rows(over):
-                # What runs in an existing deployment never tells us of its start: it may be running.
-                if not self._is_external(row.automation):
+                if not self._is_external(row.automation) or await self._is_withdrawn(row.id):
                     await self._ends.expire(row.id)
+
+    async def _is_withdrawn(self, run_id: str) -> bool:
+        """Whether this run of an existing deployment will not start any more.
+
+        It never tells us of its start. What Prefect still has scheduled is cancelled there; what got away meanwhile
+        goes on, or is told as what it ended as.
+        """
+        flight = self._dispatcher.in_flight.get(run_id)
+        known = flight.flow_run_id if flight else None
+        found = await (self._prefect.flow_runs([known]) if known else self._prefect.flow_runs_of([run_id]))
+        if not found:
+            return True
+        if _kind(found[0]) != "SCHEDULED":
+            return False
+        flow_run_id = str(found[0]["id"])
+        await self._prefect.set_state(flow_run_id, "CANCELLED", "Cancelled", EXPIRED, force=False)
+        after = await self._prefect.flow_run(flow_run_id)
+        return _kind(after) == "CANCELLED" and not after.get("start_time")
 
     async def _expire(self, conn: AsyncConnection, *, row: Any) -> list[Delivery]:
         reason = "not answered in time"
@@ -421,12 +454,6 @@ def _ended_after(when: datetime, run_id: str) -> sa.Select[Any]:
     return (
         sa.select(table).where(later, settled, ended).order_by(table.c.ended_at, table.c.id).limit(MOST_IDS)
     )
-
-
-def _long_ago(column: Any, age: timedelta) -> sa.ColumnElement[bool]:
-    """Whether it is older than that; so is what the future wrote: the clock was set back, and nobody knows its age."""
-    at = now()
-    return sa.or_(column < at - age, column > at + AHEAD)
 
 
 def _age(flow_run: dict[str, Any]) -> timedelta:

@@ -57,7 +57,7 @@ BY_LEASE: Final = "reconcile.lost"
 TIMES_BY_LEASE: Final = size(1, 10)
 GIVEN_UP_WITHIN, CLOSED_WITHIN = 60.0, 45.0
 
-BATCHED: Final = "dispatch.batched"
+BATCHED: Final = ("dispatch.batched", "dispatch.batch-ordered")
 
 LATER: Final = {"reconcile.step": 5, "order.taken": 2}
 """Failpoints at which a process dies in its so many-th turn, because the first is before it does anything."""
@@ -193,7 +193,8 @@ def together(town: Town, role: str, before: Counter[str]) -> AbstractAsyncContex
         return nullcontext()
 
     def goes_on() -> bool:
-        return killed(town, role)[BATCHED] < before[BATCHED] + TIMES
+        deaths = killed(town, role) - before
+        return any(deaths[name] < TIMES for name in BATCHED)
 
     return asking(town.stack, "together", goes_on, patience=EVER)
 

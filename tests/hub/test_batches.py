@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from parley.errors import StartRefused
+from parley.errors import StartedElsewhere, StartRefused
 from parley.link.calls import FinishCall, RunEnded, StartCall, Started
 from parley.messages.model import Reply, now
 from parley.people.principals import Principal
@@ -22,19 +23,26 @@ from parley.store import retention, schema
 from tests.hub.test_ends import Quiet, quiet  # noqa: F401 - a fixture
 
 FLOW_RUN = "shared-flow-run"
+OWN = "own-flow-run"
 
 
 @dataclass
 class Prefect:
-    """Knows one flow run, by its key."""
+    """Knows one flow run, by its id and its key."""
 
     key: str = ""
     kind: str = "RUNNING"
+    id: str = FLOW_RUN
     states: list[tuple[str, str]] = field(default_factory=list)
 
+    async def flow_runs(self, ids: Iterable[str]) -> list[dict[str, Any]]:
+        return [self._known()] if self.id in list(ids) else []
+
     async def flow_runs_of(self, keys: list[str]) -> list[dict[str, Any]]:
-        known = {"id": FLOW_RUN, "idempotency_key": self.key, "state": {"type": self.kind}}
-        return [known] if self.key in keys else []
+        return [self._known()] if self.key in keys else []
+
+    def _known(self) -> dict[str, Any]:
+        return {"id": self.id, "idempotency_key": self.key, "state": {"type": self.kind}}
 
     async def set_state(self, flow_run_id: str, kind: str, name: str, message: str) -> str:
         self.states.append((flow_run_id, kind))
@@ -227,6 +235,49 @@ async def test_the_end_of_another_flow_run_is_not_its_own(shared: Shared) -> Non
     assert (await shared.states())[0] == "running"
     await shared.finish(started, "one")
     assert await shared.quiet.told(shared.messages[0]) == "one"
+
+
+async def test_a_flow_run_of_its_own_that_comes_second_ends_with_nothing_done(shared: Shared) -> None:
+    """The hub began anew and handed it over by itself; what shared its flow run was faster."""
+    hub, run_id = shared.quiet.hub, shared.run_ids[0]
+    started = await shared.start(0)
+    flight = hub.dispatcher.in_flight[run_id]
+    flight.flow_run_id, flight.batch_id = OWN, None
+    hub.dispatcher._flow_runs[OWN] = run_id
+    token = run_token(hub.keyring, run_id)
+    with pytest.raises(StartedElsewhere):
+        await hub.ledger.start(StartCall(token=token, flow_run_id=OWN, holder="other", automation="look"))
+    await hub.ends.run_ended(RunEnded(flow_run_id=OWN, how="cancelled"))
+    assert (await shared.states())[0] == "running"
+    await shared.finish(started, "one")
+    assert await shared.quiet.told(shared.messages[0]) == "one"
+    assert run_id not in hub.dispatcher.in_flight
+
+
+async def test_one_that_went_on_by_itself_and_began_in_the_shared_one_is_lost_with_that(
+    shared: Shared,
+) -> None:
+    """One of them was handed over once more by itself; the other is still known to be in the shared one."""
+    hub = shared.quiet.hub
+    await shared.start(0)
+    flight = hub.dispatcher.in_flight[shared.run_ids[0]]
+    flight.flow_run_id, flight.batch_id = OWN, None
+    hub.dispatcher._flow_runs[OWN] = shared.run_ids[0]
+    await hub.ends.run_ended(RunEnded(flow_run_id=FLOW_RUN, how="crashed", reason="gone"))
+    assert [run.state for run in (await shared.quiet.rows(schema.run))[:2]] == ["lost", "created"]
+
+
+@pytest.mark.parametrize("kind", ["PENDING", "CANCELLED"], ids=["open", "ended"])
+async def test_a_flow_run_of_its_own_that_an_earlier_hub_left_is_closed(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    hub, prefect = shared.quiet.hub, Prefect(shared.run_ids[0], kind, OWN)
+    monkeypatch.setattr(hub.reconciler, "_prefect", prefect)
+    monkeypatch.setattr(hub.reconciler, "_began", now())
+    await shared.finish(await shared.start(0), "one")
+    await ended_earlier(shared)
+    await hub.reconciler._open_states()
+    assert prefect.states == ([(OWN, "CANCELLED")] if kind == "PENDING" else [])
 
 
 async def test_what_hangs_in_a_flow_run_that_nobody_waits_for_is_ended(

@@ -187,7 +187,7 @@ async def test_a_cancel_outlives_the_hub(quiet: Quiet, monkeypatch: pytest.Monke
     with pytest.raises(StartRefused):
         await quiet.start(run)
     later = now() + timedelta(seconds=10)
-    monkeypatch.setattr("parley.runs.reconcile.now", lambda: later)
+    monkeypatch.setattr("parley.store.ages.now", lambda: later)
     await quiet.hub.reconciler._cancelled_runs()
     assert (await quiet.request()).state == "cancelled"
 

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field
 
 import parley
 from parley import AutomationError, Sealed, Subscription, automation, current_message, say
-from parley.errors import BadArguments, ConfigurationError, StartRefused, StoreUnavailable
+from parley.errors import BadArguments, ConfigurationError, StartedElsewhere, StartRefused, StoreUnavailable
 from parley.link.calls import Started
 from parley.runs.automation import declaration_of
 from tests.runs.fake_hub import FakeHub, hub
@@ -284,6 +284,16 @@ class TestInPrefect:
         state = await run_deployed(adouble)
         assert state.is_failed()
         assert "need a grant" in (state.message or "")
+        assert hub.names() == ["start"]
+
+    @pytest.mark.parametrize("automated", [slow, slow_sync], ids=["async", "sync"])
+    async def test_what_another_flow_run_answers_is_cancelled_here(
+        self, hub: FakeHub, automated: Flow[..., Any]
+    ) -> None:
+        hub.refuse["start"] = StartedElsewhere("this request is answered in another flow run.")
+        state = await run_deployed(automated)
+        assert state.is_cancelled()
+        assert "in another flow run" in (state.message or "")
         assert hub.names() == ["start"]
 
     async def test_wrong_arguments_are_told_as_such(self, hub: FakeHub) -> None:
