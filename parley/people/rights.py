@@ -25,11 +25,15 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`reason` is for the person who asked; `confirm`: allowed, once they say that it is what they meant."""
+    """`reason` is for the person who asked; `confirm`: allowed, once they say that it is what they meant.
+
+    `approval`: they may ask for it, and it runs once others have approved it.
+    """
 
     allowed: bool
     reason: str
     confirm: bool = False
+    approval: bool = False
 
 
 _MAY: Mapping[Role, frozenset[Effect]] = {
@@ -40,12 +44,18 @@ _MAY: Mapping[Role, frozenset[Effect]] = {
     Role.NONE: frozenset(),
 }
 
+_MAY_ASK: Mapping[Role, frozenset[Effect]] = {**_MAY, Role.OPERATOR: frozenset(Effect)}
+
 # One row a reason: English, Chinese.
 _REASONS: Mapping[str, tuple[str, str]] = {
     "allowed": ("You may run this.", "您可以运行此操作。"),
     "confirm": (
         "This changes something, and I read it out of a sentence: please confirm it first.",
         "此操作会做出更改，而且是从您的话中理解出来的，请先确认。",
+    ),
+    "approval": (
+        "{name} can do harm: it runs once it was approved.",
+        "{name} 有风险，获得批准后才会运行。",
     ),
     "stranger": (
         "I do not know you here yet. Ask the owner to link you.",
@@ -85,27 +95,34 @@ def allows(
     origin: Origin,
     assurance: Assurance,
     language: str = "en",
+    *,
+    approvals: bool = False,
 ) -> Decision:
     """Whether `principal` (None: a sender who is linked to nobody) may run `automation`, which has this effect.
 
     `assurance` is `Link.assurance` of the sender, or VERIFIED where a token or a grant names the principal. Ask when
-    the request is made and again when it starts.
+    the request is made and again when it starts. `approvals`: the caller has what is dangerous wait for an approval, so
+    that more people may ask for it; without it only the owner may run it.
     """
-    denied = _denial(principal, effect, automation, assurance)
+    denied = _denial(principal, effect, automation, assurance, approvals=approvals)
     if denied:
         return Decision(allowed=False, reason=_say(denied, automation, language))
+    if approvals and effect is Effect.DANGEROUS:
+        return Decision(allowed=True, reason=_say("approval", automation, language), approval=True)
     if origin is Origin.LANGUAGE and effect is not Effect.READ:
         return Decision(allowed=True, reason=_say("confirm", automation, language), confirm=True)
     return Decision(allowed=True, reason=_say("allowed", automation, language))
 
 
-def _denial(principal: Principal | None, effect: Effect, automation: str, assurance: Assurance) -> str | None:
+def _denial(
+    principal: Principal | None, effect: Effect, automation: str, assurance: Assurance, *, approvals: bool
+) -> str | None:
     """The key of the reason against it, or None. The most telling reason comes first."""
     if principal is None:
         return "stranger"
     if not principal.enabled:
         return "disabled"
-    allowed = _MAY.get(principal.role, frozenset())
+    allowed = (_MAY_ASK if approvals else _MAY).get(principal.role, frozenset())
     if not allowed:
         return "role"
     if effect not in allowed:
