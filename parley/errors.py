@@ -26,6 +26,7 @@
     │   └── Lost                    the process that ran it is gone
     ├── SealError                   a sealed value does not open: wrong key, moved or altered
     ├── StoreUnavailable            nothing was committed; the sender should try again
+    │   └── AuditUnavailable        what is privileged cannot be audited, so it is not done
     └── LinkError                   the hub cannot be reached, or refused the call
         └── TooLarge                more than one call can carry: never retried
 
@@ -147,6 +148,16 @@ class StoreUnavailable(ParleyError):
     """Nothing was committed."""
 
     retryable = True
+
+
+class AuditUnavailable(StoreUnavailable):
+    """The audit takes no row: what is privileged is not done."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(
+            message
+            or "Nothing was done: it could not be written in the audit first. Tell whoever runs this assistant."
+        )
 
 
 class LinkError(ParleyError):

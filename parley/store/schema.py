@@ -463,6 +463,24 @@ audit = sa.Table(
     _text("subject"),
     sa.Column("details", sa.JSON(), nullable=False, default=dict),
     _text("chain", False),
+    sa.Index("ix_audit_subject", "subject"),
+)
+
+# Intents whose outcome is not written yet. Only `audit` proves anything; this says where to look.
+audit_open = sa.Table(
+    "audit_open",
+    metadata,
+    sa.Column(
+        "sequence",
+        sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    _when("at", False),
+    _text("action", False),
+    _text("actor", False),
+    _text("subject", False),
+    sa.Index("ix_audit_open_subject", "subject"),
 )
 
 alert_state = sa.Table(
