@@ -505,6 +505,24 @@ lease = sa.Table(
     _when("until", False),
 )
 
+# What seals the columns that end in `_sealed`, wrapped by a key that is not in this database.
+data_key = sa.Table(
+    "data_key",
+    metadata,
+    sa.Column("id", sa.String(8), primary_key=True),
+    *_state("data", "root", "former", name="kind"),
+    # The key of the key file or the environment, or "command:<key id>" of a KMS.
+    _text("kek_id", False),
+    sa.Column("wrapped", sa.LargeBinary(), nullable=False),
+    # Values that it sealed, counted before they are, many at once.
+    sa.Column("reserved", sa.BigInteger(), nullable=False, default=0),
+    _when("created_at", False),
+    _when("retired_at"),
+    # Values of other keys are to be sealed anew with this one.
+    _when("reseal_asked_at"),
+    _when("resealed_at"),
+)
+
 file = sa.Table(
     "file",
     metadata,
