@@ -5,6 +5,7 @@ People, links and grants are not settings: they live in the store and are change
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import tomllib
@@ -118,6 +119,12 @@ class Prefect(_Section):
 
     worker: Literal["parley", "stock"] = "parley"
     pool: str = "parley"
+
+
+class AuditLog(_Section):
+    """`syslog`: where the audit's anchors are sent as well: a socket's path (`/dev/log`), or `host:port` for UDP."""
+
+    syslog: Annotated[str, Field(pattern=r"^(/[^:]*|[A-Za-z0-9_.:\[\]-]{1,255}:[0-9]{1,5})?$")] = ""
 
 
 class Retention(_Section):
@@ -352,6 +359,7 @@ class File(_Section):
     worker: Worker = Worker()
     prefect: Prefect = Prefect()
     retention: Retention = Retention()
+    audit: AuditLog = AuditLog()
     limits: Limits = Limits()
     hooks: Hooks = Hooks()
     web: Web = Web()
@@ -397,12 +405,20 @@ class Settings(_Section):
     key_file: Path
     port: int = 8080
     hooks_port: int = 8081
+    audit_anchors: Path | None = None
     metrics_port: int = 8000
     prefect_port: int = 4200
     database_url: str | None = None
     prefect_api_url: str | None = None
     publish: tuple[str, ...] = ()
     file: File = File()
+
+    @property
+    def anchors_file(self) -> Path:
+        """Where the audit's anchors are kept: beside the key unless told otherwise, a file for each installation."""
+        store = self.database_url.rpartition("@")[2] if self.database_url else str(self.home)
+        name = f"audit-{hashlib.sha256(store.encode()).hexdigest()[:12]}.anchors"
+        return self.audit_anchors or self.key_file.parent / name
 
     @property
     def own_prefect(self) -> bool:
@@ -434,6 +450,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         home=home,
         config=config,
         key_file=Path(env.get("PARLEY_KEY_FILE") or _default_key_file(env)).absolute(),
+        audit_anchors=_path(env, "PARLEY_AUDIT_ANCHORS"),
         port=_port(env, "PARLEY_PORT", 8080),
         hooks_port=_port(env, "PARLEY_HOOKS_PORT", 8081),
         metrics_port=_port(env, "PARLEY_METRICS_PORT", 8000),
@@ -498,6 +515,10 @@ def _port(env: Mapping[str, str], name: str, default: int) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
         raise ConfigurationError(f"{name}={text!r} is not a port: give a number from 1 to 65535.")
     return int(text)
+
+
+def _path(env: Mapping[str, str], name: str) -> Path | None:
+    return Path(env[name]).absolute() if env.get(name) else None
 
 
 def _secret(env: Mapping[str, str], name: str) -> str | None:
