@@ -106,6 +106,35 @@ identity = sa.Table(
 
 token = sa.Table(
     "token",
+# A role of parley.toml, given to somebody besides the one that they have.
+role_grant = sa.Table(
+    "role_grant",
+    metadata,
+    _id(),
+    sa.Column("principal_id", sa.ForeignKey("principal.id"), nullable=False),
+    _text("role", False),
+    _when("created_at", False),
+    sa.UniqueConstraint("principal_id", "role"),
+    sa.Index("ix_role_grant_role", "role"),
+)
+
+# What somebody sends from another account to be known there, once.
+link_code = sa.Table(
+    "link_code",
+    metadata,
+    _id(),
+    sa.Column("principal_id", sa.ForeignKey("principal.id"), nullable=False, index=True),
+    *_state("link", "invitation", name="kind"),
+    # The first letters, by which it is found; of all of it only a keyed hash is kept.
+    _text("selector", False, unique=True),
+    _text("digest", False),
+    sa.Column("tries", sa.Integer(), nullable=False, default=0),
+    _when("created_at", False),
+    _when("expires_at", False),
+    # When it was used, or became void.
+    _when("ended_at"),
+)
+
     metadata,
     _id(),
     sa.Column("principal_id", sa.ForeignKey("principal.id"), nullable=False),
