@@ -27,6 +27,7 @@ from parley.messages.inbox import Received
 from parley.messages.model import Assurance, Reply, now
 from parley.messages.published import place_of
 from parley.people.audit import Audit, Phase
+from parley.people.rights import Rights
 from parley.runs import failures
 from parley.runs.catalogue import Catalogue
 from parley.runs.requests import OPEN, QueuedRun, short
@@ -75,6 +76,7 @@ class Builtins:
         audit: Audit,
         following: FollowCommands,
         dead_letters: DeadLetterCommands,
+        rights: Rights,
         *,
         catalogue: Callable[[], Catalogue],
         status: Callable[[], Awaitable[dict[str, Any]]],
@@ -85,7 +87,8 @@ class Builtins:
         self._dialogue = dialogue
         self._audit = audit
         self._catalogue = catalogue
-        self._offered = Offered(catalogue)
+        self._rights = rights
+        self._offered = Offered(catalogue, rights)
         self._status = status
         self._ask_for_end = ask_for_end
         self._bring_to_end = bring_to_end

@@ -19,11 +19,12 @@ Change = Callable[[AsyncConnection], Awaitable[list[QueuedRun]]]
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """Who wrote, how well we know it, and the language to answer in."""
+    """Who wrote, how well we know it, the language to answer in, and where: `account:conversation`."""
 
     principal: Principal
     assurance: Assurance
     language: Language
+    place: str | None = None
 
 
 @dataclass(slots=True)

@@ -26,7 +26,8 @@ from parley.messages.kept_routes import kept
 from parley.messages.model import Action, Assurance, Button, Reply, now
 from parley.people.audit import Audit, Phase
 from parley.people.rights import Decision as Allowed
-from parley.people.rights import Origin, allows
+from parley.people.rights import Origin, Rights
+from parley.people.roles import meant
 from parley.people.sealing import Keyring
 from parley.runs import offers
 from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane, Parameter
@@ -63,12 +64,14 @@ class Dialogue:
         self,
         store: Store,
         keyring: Keyring,
+        rights: Rights,
         *,
         catalogue: Callable[[], Catalogue],
         answered: Callable[[str], None],
     ) -> None:
         self._store = store
         self._keyring = keyring
+        self._rights = rights
         self._catalogue = catalogue
         self._answered = answered
         self._audit = Audit(keyring)
@@ -134,13 +137,13 @@ class Dialogue:
         if not offers.is_free(row):
             key = "offer-taken" if row.state in ("queued", "running", "done", "failed") else "offer-over"
             return Decision.answer(sentence(key, speaker.language, command=row.automation, name=row.actor))
-        allowed = _allowed(spec, speaker)
+        values = open_values(self._keyring, row)
+        allowed = self._allowed(spec, speaker, values)
         if not allowed.allowed or received.acting_for_id is not None:
             # It stays open for somebody who may.
             return Decision.answer(
                 allowed.reason if not allowed.allowed else phrase("not-for-another", speaker.language)
             )
-        values = open_values(self._keyring, row)
         return self._queue(row, spec, received, values, speaker, taken=True)
 
     async def answer_by_id(
@@ -171,7 +174,7 @@ class Dialogue:
             return Decision.answer(phrase("not-for-another", speaker.language))
         if spec.effect is not Effect.READ and speaker.assurance is not Assurance.VERIFIED:
             # Whoever only claims to be this person decides nothing, not even that it is dropped.
-            return Decision.answer(_allowed(spec, speaker).reason)
+            return Decision.answer(self._allowed(spec, speaker).reason)
         if word in NO:
             return self._drop(row, spec, speaker)
         return self._queue(row, spec, received, open_values(self._keyring, row), speaker)
@@ -244,7 +247,7 @@ class Dialogue:
         taken: bool = False,
     ) -> Decision:
         # Typed or confirmed by this very person: what plain language only proposed is now a command.
-        allowed = _allowed(spec, speaker)
+        allowed = self._allowed(spec, speaker, values)
         # What was taken is the person's own: nothing of it is the service's any more.
         own = {"origin": Origin.COMMAND} if taken else {}
 
@@ -285,6 +288,20 @@ class Dialogue:
 
         replies = [] if allowed.allowed else [Reply(text=allowed.reason)]
         return Decision(replies=replies, changes=[queue])
+
+    def _allowed(
+        self, spec: AutomationSpec, speaker: Speaker, values: Mapping[str, Any] | None = None
+    ) -> Allowed:
+        return self._rights.allows(
+            speaker.principal,
+            spec.effect,
+            spec.command,
+            Origin.COMMAND,
+            speaker.assurance,
+            speaker.language,
+            values=None if values is None else meant(spec, values, whole=True),
+            place=speaker.place,
+        )
 
     async def _note(
         self,
@@ -355,12 +372,6 @@ def confirm_reply(spec: AutomationSpec, values: dict[str, Any], request_id: str,
         Button(label=no, value=f"/no {short(request_id)}"),
     )
     return Reply(text=confirm_text(spec, values, language), buttons=buttons)
-
-
-def _allowed(spec: AutomationSpec, speaker: Speaker) -> Allowed:
-    return allows(
-        speaker.principal, spec.effect, spec.command, Origin.COMMAND, speaker.assurance, speaker.language
-    )
 
 
 def question_parameters(json_schema: dict[str, Any]) -> tuple[Parameter, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -43,7 +43,8 @@ from parley.metrics import Metrics
 from parley.people import principals
 from parley.people.audit import Audit, Phase
 from parley.people.rights import Decision as Allowed
-from parley.people.rights import Origin, allows
+from parley.people.rights import Origin, Rights
+from parley.people.roles import meant
 from parley.people.sealing import Keyring
 from parley.runs import dead_letters
 from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane
@@ -92,6 +93,7 @@ class Reception:
         bus: Bus,
         *,
         bridges: Callable[[], Bridges],
+        rights: Rights,
         bridge_stopped: Callable[[AsyncConnection, str], Awaitable[list[Delivery]]],
         catalogue: Callable[[], Catalogue],
         understander: Callable[[], Understander],
@@ -110,8 +112,9 @@ class Reception:
         self._bus = bus
         self._bridges = bridges
         self._bridge_stopped = bridge_stopped
+        self._rights = rights
         self._catalogue = catalogue
-        self._offered = Offered(catalogue, lambda hit: metrics.machinery.cache("rights", hit=hit))
+        self._offered = Offered(catalogue, rights, lambda hit: metrics.machinery.cache("rights", hit=hit))
         self._understander = understander
         self._limits = limits
         self._language = language
@@ -233,7 +236,7 @@ class Reception:
         if link is None or not link.principal.enabled:
             return None
         spoken: Language = "zh" if (said or link.principal.language or self._language()) == "zh" else "en"
-        return Speaker(link.principal, link.assurance(event.sender.assurance), spoken)
+        return Speaker(link.principal, link.assurance(event.sender.assurance), spoken, place_of(event.route))
 
     async def _stranger(self, received: Received) -> Decision:
         # One polite line a day at the most, so that an address cannot be made to talk.
@@ -305,9 +308,23 @@ class Reception:
         sure = understood.sure
         return self.ask_or_queue(received, speaker, sure.spec, dict(sure.values), Origin.LANGUAGE)
 
-    def _allowed(self, speaker: Speaker, spec: AutomationSpec, origin: Origin) -> Allowed:
-        who, language = speaker.principal, speaker.language
-        return allows(who, spec.effect, spec.command, origin, speaker.assurance, language)
+    def _allowed(
+        self,
+        speaker: Speaker,
+        spec: AutomationSpec,
+        origin: Origin,
+        values: Mapping[str, Any] | None = None,
+    ) -> Allowed:
+        return self._rights.allows(
+            speaker.principal,
+            spec.effect,
+            spec.command,
+            origin,
+            speaker.assurance,
+            speaker.language,
+            values=None if values is None else meant(spec, values, whole=False),
+            place=speaker.place,
+        )
 
     def ask_or_queue(
         self,
@@ -318,7 +335,7 @@ class Reception:
         origin: Origin,
     ) -> Decision:
         """A request for these values: asked about what is missing, confirmed where it must be, else queued."""
-        allowed = self._allowed(speaker, spec, origin)
+        allowed = self._allowed(speaker, spec, origin, values)
         if not allowed.allowed:
             return self._refused(received, speaker, spec, values, origin, allowed.reason)
         missing = next((p for p in spec.parameters if p.required and p.name not in values), None)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,7 +18,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from parley.errors import PolicyError
 from parley.messages.model import Assurance
 from parley.store.ids import new_id
-from parley.store.schema import identity, principal, token
+from parley.store.schema import identity, principal, role_grant, token
+
+_ROLES: Final = (
+    # Names of roles hold no comma.
+    sa.select(sa.func.aggregate_strings(role_grant.c.role, ","))
+    .where(role_grant.c.principal_id == principal.c.id)
+    .correlate(principal)
+    .scalar_subquery()
+    .label("roles")
+)
 
 
 class PrincipalKind(StrEnum):
@@ -40,13 +49,17 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """A person or a service. `automations` are globs over names; none means all that the role may run."""
+    """A person or a service. `automations` are globs over names; none means all that the role may run.
+
+    `roles` are those of parley.toml that were granted besides, by name.
+    """
 
     id: str
     name: str
     kind: PrincipalKind
     role: Role
     automations: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
     language: str | None = None
     time_zone: str | None = None
     enabled: bool = True
@@ -133,7 +146,7 @@ async def unlink(conn: AsyncConnection, account: str, native_user_id: str) -> bo
 
 async def find_by_identity(conn: AsyncConnection, account: str, native_user_id: str) -> Link | None:
     """Who this user id of this account is. Ids are compared byte for byte, never display names."""
-    wanted = sa.select(principal, identity.c.verified).join_from(identity, principal)
+    wanted = sa.select(principal, _ROLES, identity.c.verified).join_from(identity, principal)
     row = (await conn.execute(wanted.where(_is(account, native_user_id)))).first()
     return Link(principal=_principal(row), verified=row.verified) if row else None
 
@@ -150,7 +163,9 @@ async def get_by_name(conn: AsyncConnection, name: str) -> Principal:
 
 async def list_principals(conn: AsyncConnection) -> list[Principal]:
     """All of them, by name."""
-    return [_principal(row) for row in await conn.execute(sa.select(principal).order_by(principal.c.name))]
+    return [
+        _principal(row) for row in await conn.execute(sa.select(principal, _ROLES).order_by(principal.c.name))
+    ]
 
 
 async def set_role(
@@ -163,6 +178,26 @@ async def set_role(
     if automations is not None:
         values["automations"] = list(automations)
     await _update(conn, principal_id, values)
+
+
+async def give_role(conn: AsyncConnection, principal_id: str, role: str) -> bool:
+    """Let them have this role of parley.toml, too; whether they had not. Raises PolicyError for one of ours."""
+    if role in tuple(Role):
+        raise PolicyError(
+            f"{role} is no role of parley.toml: it is what somebody is, not what they have besides."
+        )
+    found = await get(conn, principal_id)
+    if role in found.roles:
+        return False
+    row = {"id": new_id(), "principal_id": principal_id, "role": role, "created_at": datetime.now(UTC)}
+    await conn.execute(sa.insert(role_grant).values(row))
+    return True
+
+
+async def take_role(conn: AsyncConnection, principal_id: str, role: str) -> bool:
+    """Take a role of parley.toml away; whether they had it."""
+    same = sa.and_(role_grant.c.principal_id == principal_id, role_grant.c.role == role)
+    return bool((await conn.execute(sa.delete(role_grant).where(same))).rowcount)
 
 
 async def disable(conn: AsyncConnection, principal_id: str) -> None:
@@ -197,6 +232,7 @@ def _principal(row: sa.Row[Any]) -> Principal:
         kind=PrincipalKind(row.kind),
         role=Role(row.role),
         automations=tuple(row.automations),
+        roles=tuple(sorted(row.roles.split(","))) if row.roles else (),
         language=row.language,
         time_zone=row.time_zone,
         enabled=row.enabled,
@@ -204,7 +240,7 @@ def _principal(row: sa.Row[Any]) -> Principal:
 
 
 async def _one(conn: AsyncConnection, condition: sa.ColumnElement[bool]) -> Principal:
-    row = (await conn.execute(sa.select(principal).where(condition))).first()
+    row = (await conn.execute(sa.select(principal, _ROLES).where(condition))).first()
     if row is None:
         raise PolicyError("There is nobody of that name.")
     return _principal(row)

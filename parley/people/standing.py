@@ -10,25 +10,18 @@ Functions of one transaction; who may give and revoke is decided by the caller, 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from parley.messages.filters import spoken
 from parley.messages.model import now
+from parley.people.patterns import ANYTHING, matches
 from parley.runs.catalogue import AutomationSpec
 from parley.store import schema
-
-ANYTHING: Final = "*"
-"""The pattern that every value fits, and none given, too."""
-
-_BREAKS: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,16 +147,8 @@ def fits(
     given = {name: value for name, value in values.items() if value is not None}
     meant = {**(defaults or {}), **given}
     return given.keys() <= patterns.keys() and all(
-        _matches(pattern, meant.get(name)) for name, pattern in patterns.items()
+        matches(pattern, meant.get(name)) for name, pattern in patterns.items()
     )
-
-
-def _matches(pattern: str, value: Any) -> bool:
-    if pattern == ANYTHING:
-        return True
-    text = "" if value is None else spoken(value)
-    # `web*` is one name; a second line behind it is not what anybody meant.
-    return value is not None and not _BREAKS.search(text) and fnmatchcase(text, pattern)
 
 
 async def _used(conn: AsyncConnection, approval: StandingApproval, request_id: str) -> int:
@@ -194,3 +179,6 @@ def _of(row: Any) -> StandingApproval:
     return StandingApproval(
         id=row.id, terms=terms, principal=row.principal, given_by=row.given_by, created_at=row.created_at
     )
+
+
+__all__ = ["ANYTHING", "Cover", "StandingApproval", "Terms", "covering", "fits", "give", "in_force", "revoke"]

@@ -25,7 +25,7 @@ from parley.messages.watch import Watch
 from parley.people import tokens
 from parley.people.audit import Audit
 from parley.people.principals import Principal, Role, get_by_name
-from parley.people.rights import Origin, allows
+from parley.people.rights import Decision, Origin, Rights
 from parley.people.sealing import Keyring
 from parley.people.tokens import TokenKind
 from parley.processes import views
@@ -65,6 +65,7 @@ class HubFront(Front):
         watch: Watch,
         events: EventDesk,
         replays: ReplayDesk,
+        rights: Rights,
         *,
         catalogue: Callable[[], Catalogue],
         cancel: Callable[[str, str], Awaitable[None]],
@@ -78,6 +79,7 @@ class HubFront(Front):
         self._watch = watch
         self._events = events
         self._replays = replays
+        self._rights = rights
         self._catalogue = catalogue
         self._cancel = cancel
         self._audit = Audit(keyring)
@@ -233,9 +235,11 @@ class HubFront(Front):
             spec for spec in self._catalogue().by_command().values() if self._may(principal, spec).allowed
         ]
 
-    @staticmethod
-    def _may(principal: Principal, spec: AutomationSpec) -> Any:
-        return allows(principal, spec.effect, spec.command, Origin.REST, Assurance.VERIFIED)
+    def _may(self, principal: Principal, spec: AutomationSpec) -> Decision:
+        place = f"{CONSOLE}:{principal.name}"
+        return self._rights.allows(
+            principal, spec.effect, spec.command, Origin.REST, Assurance.VERIFIED, place=place
+        )
 
     @override
     async def runs(self, principal: Principal, *, limit: int, before: str | None) -> list[RunView]:

@@ -51,8 +51,9 @@ from parley.messages.topics import topic
 from parley.messages.watch import Watch
 from parley.metrics import Metrics
 from parley.people.audit import Audit
+from parley.people.policy import Policy
 from parley.people.principals import ensure_owner, find_by_identity
-from parley.people.rights import Origin
+from parley.people.rights import Origin, Rights
 from parley.people.sealing import Keyring
 from parley.processes.accounts import CONSOLE, Accounts
 from parley.processes.admin import Admin
@@ -118,6 +119,8 @@ class Hub:
         self.audit: Audit = Audit(keyring)
         self.measuring: Measuring = Measuring(self)
         self.housekeeping: Housekeeping = Housekeeping(store, self.metrics, lambda: self.file.retention)
+        self.policy: Policy = _policy_of(self.file)
+        self.rights: Rights = Rights(lambda: self.policy)
         self.prefect: PrefectApi = PrefectApi(
             settings.api_url,
             os.environ.get("PREFECT_API_AUTH_STRING", ""),
@@ -152,7 +155,9 @@ class Hub:
             route_to=self._route_to,
             followers=self.follows.followers,
             capabilities_of=self.accounts.capabilities,
-            start=EventStarts(keyring, catalogue=lambda: self.catalogue, limits=lambda: self.file.limits),
+            start=EventStarts(
+                keyring, self.rights, catalogue=lambda: self.catalogue, limits=lambda: self.file.limits
+            ),
         )
         batches = Batches(store)
         self.dispatcher: Dispatcher = Dispatcher(
@@ -169,7 +174,12 @@ class Hub:
             batches=batches,
         )
         self.adopter: Adopter = Adopter(
-            store, keyring, self.prefect, catalogue=lambda: self.catalogue, route_to=self._route_to
+            store,
+            keyring,
+            self.prefect,
+            self.rights,
+            catalogue=lambda: self.catalogue,
+            route_to=self._route_to,
         )
         self.closing: Closing = Closing(
             store,
@@ -207,13 +217,18 @@ class Hub:
             unknown_run=self.adopter.adopt,
             assurance=self._assurance,
             metrics=self.metrics,
+            self.rights,
             language=self._language,
         )
         self.questions: Questions = Questions(
             store, keyring, self.outbox, self.ledger, self.watch, self.file.limits
         )
         dialogue = Dialogue(
-            store, keyring, catalogue=lambda: self.catalogue, answered=self.questions.answered
+            store,
+            keyring,
+            self.rights,
+            catalogue=lambda: self.catalogue,
+            answered=self.questions.answered,
         )
         self.canceller: Canceller = Canceller(store, self.audit, self.ends, self.dispatcher, batches)
         self.replays: ReplayDesk = ReplayDesk(
@@ -227,6 +242,7 @@ class Hub:
             take_up=lambda: self._later(self._take_up_messages()),
         )
         builtins = Builtins(
+            self.rights,
             store,
             dialogue,
             self.audit,
@@ -237,6 +253,7 @@ class Hub:
             ask_for_end=self.canceller.ask,
             bring_to_end=self.canceller.carry_out,
         )
+            self.rights,
         self.reception: Reception = Reception(
             store,
             keyring,
@@ -251,6 +268,7 @@ class Hub:
             catalogue=lambda: self.catalogue,
             understander=lambda: self.understander,
             limits=lambda: self.file.limits,
+            self.rights,
             language=self._language,
             metrics=self.metrics,
         )
@@ -298,6 +316,7 @@ class Hub:
             status=self.vitals.status,
             ready=self.vitals.ready,
         )
+            self.rights,
         self.admin: Admin = Admin(
             store,
             keyring,
@@ -547,6 +566,7 @@ class Hub:
 
     async def _take_up(self) -> None:
         # What an earlier hub left: queued runs, unsent answers, unhandled messages.
+                asyncio.to_thread(self.policy.prepare),
         self.dispatcher.take_up()
         await self.outbox.resume()
         await self._take_up_messages()
@@ -571,6 +591,8 @@ class Hub:
         if "accounts" in changed:
             await self._accounts_changed()
         if {"automations", "scripts", "worker", "containers"} & set(changed):
+        if {"roles", "owner"} & set(changed):
+            self.policy = _policy_of(new)
             await self._tell(Role.WORKER, "reload")
 
     def _warn_of_lost_routes(self) -> None:
@@ -642,6 +664,10 @@ def _console_url(settings: Settings) -> str:
 
 def _stock_environment(settings: Settings) -> dict[str, str]:
     return (
+def _policy_of(file: File) -> Policy:
+    return Policy(file.roles, file.owner.time_zone)
+
+
         {"PARLEY_HOME": str(settings.home), "PARLEY_CONFIG": str(settings.config)}
         if settings.config.exists()
         else {"PARLEY_HOME": str(settings.home)}

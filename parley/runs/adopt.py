@@ -6,7 +6,7 @@ needs a grant of the owner, and starts as the service that the grant names.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +18,9 @@ from parley.messages.inbox import conversation_id
 from parley.messages.model import ConversationKind, Route, now
 from parley.people.audit import Audit
 from parley.people.principals import PrincipalKind, Role, add_principal
+from parley.people.rights import Rights
 from parley.people.sealing import Keyring
+from parley.runs import grants
 from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane
 from parley.runs.prefect_api import PrefectApi
 from parley.runs.requests import NewRequest, insert_request, insert_run
@@ -37,6 +39,7 @@ class Adopter:
         store: Store,
         keyring: Keyring,
         prefect: PrefectApi,
+        rights: Rights,
         *,
         catalogue: Callable[[], Catalogue],
         route_to: Callable[[AsyncConnection, str], Any],
@@ -44,6 +47,7 @@ class Adopter:
         self._store = store
         self._keyring = keyring
         self._prefect = prefect
+        self._rights = rights
         self._catalogue = catalogue
         self._route_to = route_to
         self._audit = Audit(keyring)
@@ -68,7 +72,7 @@ class Adopter:
         known = await self._known(conn, flow_run)
         if known:
             return known
-        actor = await self._actor(conn, spec)
+        actor = await self._actor(conn, spec, flow_run.get("parameters") or {})
         if isinstance(actor, str):
             await self._audit_refusal(conn, flow_run, spec)
             return f"refused:{actor}"
@@ -83,15 +87,10 @@ class Adopter:
         found = (await conn.execute(sa.select(table.c.id).where(same))).scalar()
         return str(found) if found else None
 
-    async def _actor(self, conn: AsyncConnection, spec: AutomationSpec) -> Any:
-        table = schema.grant
-        live = sa.and_(
-            table.c.revoked_at.is_(None), sa.or_(table.c.expires_at.is_(None), table.c.expires_at > now())
-        )
-        query = sa.select(table.c.principal_id, table.c.route).where(table.c.automation == spec.command, live)
-        granted = (await conn.execute(query.order_by(table.c.created_at.desc()).limit(1))).first()
-        if granted is not None:
-            return granted
+    async def _actor(self, conn: AsyncConnection, spec: AutomationSpec, values: Mapping[str, Any]) -> Any:
+        granted = await grants.in_force(conn, self._rights, spec, values)
+        if granted:
+            return granted[0]
         if spec.effect is not Effect.READ:
             does = "can do harm" if spec.effect is Effect.DANGEROUS else "changes something"
             return (

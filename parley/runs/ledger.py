@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -38,12 +38,15 @@ from parley.messages.watch import Watch
 from parley.metrics import Metrics
 from parley.people import principals, standing
 from parley.people.audit import Audit
-from parley.people.rights import Origin, allows
+from parley.people.principals import Principal
+from parley.people.rights import Decision, Origin, Rights
+from parley.people.roles import meant
 from parley.people.sealing import Keyring
-from parley.runs.catalogue import Catalogue
+from parley.runs.catalogue import AutomationSpec, Catalogue
 from parley.runs.closing import After, Closing, run_and_request, scalar, set_run
 from parley.runs.dispatch import Dispatcher
 from parley.runs.ends import EXPIRED, Ends
+from parley.runs.grants import has_grant
 from parley.runs.pulse import Pulse
 from parley.runs.requests import (
     open_route,
@@ -78,6 +81,7 @@ class Ledger:
         bus: Bus,
         closing: Closing,
         ends: Ends,
+        rights: Rights,
         *,
         catalogue: Callable[[], Catalogue],
         account_topics: Callable[[], frozenset[str]],
@@ -94,6 +98,7 @@ class Ledger:
         self._bus = bus
         self._closing = closing
         self._ends = ends
+        self._rights = rights
         self._catalogue = catalogue
         self._account_topics = account_topics
         self._unknown_run = unknown_run
@@ -184,19 +189,35 @@ class Ledger:
             return sentence("not-in-catalogue", command=row.automation)
         if row.run_state == "created" and row.expires_at < now():
             return EXPIRED
-        if row.origin in _WITHOUT_MESSAGE and await has_grant(conn, spec.command, row.actor_id):
+        values = open_values(self._keyring, row)
+        if row.origin in _WITHOUT_MESSAGE and await has_grant(conn, self._rights, spec, row.actor_id, values):
             return None
         principal = await principals.get(conn, row.actor_id) if row.actor_id else None
-        decision = allows(
-            principal, spec.effect, spec.command, Origin(row.origin), await self._assurance(conn, row)
-        )
+        decision = await self._allowed(conn, row, spec, principal, values)
         if decision.allowed:
             return None
         if row.standing_id and principal is not None and principal.enabled:
-            values = open_values(self._keyring, row)
             cover = await standing.covering(conn, principal.id, spec, values, request_id=row.id)
             return None if cover.approval else sentence(cover.reason)
         return decision.reason
+
+    async def _allowed(
+        self,
+        conn: AsyncConnection,
+        row: Any,
+        spec: AutomationSpec,
+        principal: Principal | None,
+        values: Mapping[str, Any],
+    ) -> Decision:
+        return self._rights.allows(
+            principal,
+            spec.effect,
+            spec.command,
+            Origin(row.origin),
+            await self._assurance(conn, row),
+            values=meant(spec, values, whole=True),
+            place=_asked_at(row),
+        )
 
     async def _granted(self, conn: AsyncConnection, row: Any, epoch: int) -> dict[str, Any]:
         principal = await principals.get(conn, row.actor_id) if row.actor_id else None
@@ -392,15 +413,11 @@ def _is_elsewhere(row: Any, call: StartCall) -> bool:
     return not call.run_id and row.flow_run_id != call.flow_run_id
 
 
-async def has_grant(conn: AsyncConnection, automation: str, principal_id: str) -> bool:
-    """Whether the owner lets this service start this automation outside of a chat, now."""
-    table, person = schema.grant, schema.principal
-    live = sa.and_(
-        table.c.revoked_at.is_(None), sa.or_(table.c.expires_at.is_(None), table.c.expires_at > now())
-    )
-    same = sa.and_(table.c.automation == automation, table.c.principal_id == principal_id)
-    granted = sa.select(sa.func.count()).select_from(table).join(person, person.c.id == table.c.principal_id)
-    return bool(await scalar(conn, granted.where(same, live, person.c.enabled)))
+def _asked_at(row: Any) -> str | None:
+    # What an event or a schedule started was asked nowhere: its route says only where it is told.
+    if row.message_id is None or row.origin == Origin.SERVICE or not row.route:
+        return None
+    return f"{row.route['account']}:{row.route['conversation']}"
 
 
 __all__ = ["LEASE", "Ledger"]

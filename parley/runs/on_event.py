@@ -29,7 +29,8 @@ from parley.people import principals, standing
 from parley.people.audit import Audit, Phase
 from parley.people.principals import Principal, PrincipalKind
 from parley.people.rights import Origin as Asked
-from parley.people.rights import allows
+from parley.people.rights import Rights
+from parley.people.roles import meant
 from parley.people.sealing import Keyring
 from parley.runs import offers
 from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane, Parameter
@@ -71,11 +72,13 @@ class EventStarts:
     def __init__(
         self,
         keyring: Keyring,
+        rights: Rights,
         *,
         catalogue: Callable[[], Catalogue],
         limits: Callable[[], Limits],
     ) -> None:
         self._keyring = keyring
+        self._rights = rights
         self._audit = Audit(keyring)
         self._catalogue = catalogue
         self._limits = limits
@@ -214,7 +217,14 @@ class EventStarts:
         values: Mapping[str, Any],
         planned: Sequence[str],
     ) -> tuple[str | None, str | None]:
-        allowed = allows(service, spec.effect, spec.command, Asked.SERVICE, Assurance.VERIFIED)
+        allowed = self._rights.allows(
+            service,
+            spec.effect,
+            spec.command,
+            Asked.SERVICE,
+            Assurance.VERIFIED,
+            values=meant(spec, values, whole=True),
+        )
         if allowed.allowed:
             return None, None
         if not service.enabled:

@@ -21,7 +21,7 @@ from parley.messages.model import Assurance, now
 from parley.messages.outbox import Outbox
 from parley.people.audit import Audit, Phase
 from parley.people.principals import Principal, Role
-from parley.people.rights import Origin, allows
+from parley.people.rights import Origin, Rights
 from parley.people.sealing import Keyring
 from parley.runs import dead_letters
 from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane
@@ -65,6 +65,7 @@ class ReplayDesk:
         outbox: Outbox,
         dispatcher: Dispatcher,
         audit: Audit,
+        rights: Rights,
         *,
         catalogue: Callable[[], Catalogue],
         limits: Callable[[], Limits],
@@ -75,6 +76,7 @@ class ReplayDesk:
         self._outbox = outbox
         self._dispatcher = dispatcher
         self._audit = audit
+        self._rights = rights
         self._catalogue = catalogue
         self._limits = limits
         self._take_up = take_up
@@ -144,7 +146,7 @@ class ReplayDesk:
         if again and who.principal is not None and letter.automation is not None:
             spec = self._catalogue().find(letter.automation)
             effect = spec.effect if spec else Effect.DANGEROUS
-            allowed = allows(
+            allowed = self._rights.allows(
                 who.principal, effect, letter.automation, Origin.COMMAND, who.assurance, who.language
             )
             if not allowed.allowed:

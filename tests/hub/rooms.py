@@ -202,7 +202,10 @@ class World:
     async def give_role_to_the_bus(self) -> None:
         """What comes from no account may run what an operator may."""
         starts = EventStarts(
-            self.hub.keyring, catalogue=lambda: self.hub.catalogue, limits=lambda: self.hub.file.limits
+            self.hub.keyring,
+            self.hub.rights,
+            catalogue=lambda: self.hub.catalogue,
+            limits=lambda: self.hub.file.limits,
         )
         await self.hub.store.write(lambda conn: starts.service_of(conn, BUS))
         await self.give_role(BUS, PersonRole.OPERATOR)

@@ -13,11 +13,15 @@ from parley.language.templates import compile_template, match
 from parley.language.tokens import tokens_of, without_politeness
 from parley.language.understanding import Understander
 from parley.messages.model import Assurance
+from parley.people.policy import Policy
 from parley.people.principals import Principal, PrincipalKind, Role
+from parley.people.rights import Rights
 from parley.runs.catalogue import Catalogue, Effect
 from tests.language.automations import ANYTHING, CATALOGUE, ORDER, REPAIR
 
 MANY = catalogue(1000)
+POLICY = Policy()
+RIGHTS = Rights(lambda: POLICY)
 
 
 def speaker(role: Role = Role.USER, *globs: str, assurance: Assurance = Assurance.VERIFIED) -> Speaker:
@@ -101,7 +105,7 @@ def test_a_catalogue_finds_by_command_before_name_and_after_a_copy_too() -> None
 def test_an_offer_is_worked_out_once_for_each_sort_of_speaker() -> None:
     asked: list[bool] = []
     held = [Catalogue(automations=(ORDER, REPAIR, ANYTHING.model_copy(update={"effect": Effect.WRITE})))]
-    offered = Offered(lambda: held[0], asked.append)
+    offered = Offered(lambda: held[0], RIGHTS, asked.append)
     assert list(offered.to(speaker()).specs) == ["order"]
     assert list(offered.to(speaker(Role.OPERATOR)).specs) == ["anything", "order"]
     assert list(offered.to(speaker(Role.OWNER)).specs) == ["anything", "order", "repair"]
@@ -117,7 +121,7 @@ def test_an_offer_is_worked_out_once_for_each_sort_of_speaker() -> None:
 
 def test_sorts_of_speakers_are_bounded() -> None:
     asked: list[bool] = []
-    offered = Offered(lambda: MANY, asked.append)
+    offered = Offered(lambda: MANY, RIGHTS, asked.append)
     for number in range(MOST_SORTS + 1):
         offered.to(speaker(Role.USER, f"glob-{number}"))
     offered.to(speaker(Role.USER, f"glob-{MOST_SORTS}"))

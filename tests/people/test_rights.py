@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from parley.messages.model import Assurance
+from parley.people.policy import Policy
 from parley.people.principals import Principal, PrincipalKind, Role
-from parley.people.rights import _REASONS, Origin, allows
+from parley.people.rights import _REASONS, Origin, Rights
 from parley.runs.catalogue import Effect
 
 
@@ -17,6 +18,9 @@ def somebody(role: Role, *automations: str, enabled: bool = True) -> Principal:
         id="1", name="ann", kind=PrincipalKind.PERSON, role=role, automations=automations, enabled=enabled
     )
 
+
+POLICY = Policy()
+allows = Rights(lambda: POLICY).allows
 
 MAY = {
     (Role.OWNER, Effect.READ),
@@ -37,6 +41,19 @@ def test_every_cell_of_the_matrix(role: Role, effect: Effect, origin: Origin, as
     assert decision.allowed == ((role, effect) in MAY and known)
     assert decision.confirm == (decision.allowed and origin is Origin.LANGUAGE and effect is not Effect.READ)
     assert decision.reason
+
+
+@pytest.mark.parametrize(
+    ("role", "effect", "origin", "assurance"), list(product(Role, Effect, Origin, Assurance))
+)
+def test_what_waits_for_an_approval_more_people_may_ask_for(
+    role: Role, effect: Effect, origin: Origin, assurance: Assurance
+) -> None:
+    decision = allows(somebody(role), effect, "order", origin, assurance, approvals=True)
+    known = assurance is Assurance.VERIFIED or effect is Effect.READ
+    asks = (role, effect) in MAY or (role, effect) == (Role.OPERATOR, Effect.DANGEROUS)
+    assert decision.allowed == (asks and known)
+    assert decision.approval == (decision.allowed and effect is Effect.DANGEROUS)
 
 
 @pytest.mark.parametrize(("effect", "origin"), list(product(Effect, Origin)))
