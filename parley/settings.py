@@ -29,9 +29,9 @@ from pydantic import (
 
 from parley.errors import ConfigurationError
 from parley.messages.topics import Pattern, word
+from parley.people.roles import Roles, check_clocks
 from parley.runs.catalogue import Effect
 
-from parley.people.roles import Roles, check_clocks
 logger = logging.getLogger(__name__)
 
 RUNNING: Final = "PARLEY_RUNNING"
@@ -279,59 +279,7 @@ class Bridge(_Section):
         return rooms
 
 
-_SPAN: Final = re.compile(r"([1-9][0-9]{0,4})\s*(m|min|h|d)", re.ASCII)
-_UNITS: Final = {
-    "m": timedelta(minutes=1),
-    "min": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-    "d": timedelta(days=1),
-}
-
-
-def _span(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    found = _SPAN.fullmatch(value.strip())
-    if found is None:
-        raise ValueError(f"{value!r} is no time: write 15m, 2h or 1d.")
-    return _UNITS[found[2]] * int(found[1])
-
-
-class ApprovalRule(_Section):
-    """What has to be approved before it runs, by `needed` of whom. The first rule that fits counts.
-
-    `automations` and the values of `parameters` are globs. `roles` and `people` say who may approve; without either,
-    owners and those whose role `approves` the automation. `within` is how long it waits, `to` are conversations that
-    are told. `needed = 0` is an exception: what surely fits it needs no approval.
-    """
-
-    automations: Globs = ("*",)
-    effects: Annotated[tuple[Effect, ...], BeforeValidator(_listed), Field(min_length=1)] = (
-        Effect.WRITE,
-        Effect.DANGEROUS,
-    )
-    parameters: Annotated[Mapping[str, Globs], Field(max_length=50)] = Field(default_factory=dict)
-    needed: Annotated[int, Field(ge=0, le=20)] = 1
-    roles: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(max_length=50)] = ()
-    people: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(max_length=200)] = ()
-    within: Annotated[
-        timedelta, BeforeValidator(_span), Field(ge=timedelta(minutes=1), le=timedelta(days=7))
-    ] = timedelta(minutes=15)
-    to: Annotated[tuple[Place, ...], BeforeValidator(_listed), Field(max_length=20)] = ()
-
-
-class Keys(_Section):
-    """What seals. `command` is a program of a KMS that wraps the data keys (docs/keys.md); a change needs a start.
-
-    `timeout` is how many seconds it may take; after `days` a new data key seals what is stored from then on.
-    """
-
-    command: Annotated[tuple[str, ...], Field(max_length=100)] = ()
-    timeout: Annotated[float, Field(gt=0, le=120)] = 10
-    days: Annotated[int, Field(ge=1, le=3650)] = 30
-
-
-class Web(_Certified):
+class Web(_Section):
     """Addresses the console may be reached at besides loopback; `origins` are exact."""
 
     host: str = "127.0.0.1"
@@ -419,6 +367,12 @@ class File(_Section):
     containers: Containers | None = None
     routes: Annotated[tuple[EventRoute, ...], Field(max_length=1000)] = ()
     bridges: Annotated[tuple[Bridge, ...], Field(max_length=200)] = ()
+    roles: Roles = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _clocks_run(self) -> File:
+        check_clocks(self.roles, self.owner.time_zone)
+        return self
 
     @field_validator("accounts")
     @classmethod
@@ -517,12 +471,6 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
 
 def keep(settings: Settings) -> None:
     """Keep parley.toml as it was read: what starts again while the file is broken goes on with this one."""
-    roles: Roles = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _clocks_run(self) -> File:
-        check_clocks(self.roles, self.owner.time_zone)
-        return self
     kept = settings.run_folder / KEPT
     fresh = kept.with_suffix(".new")
     try:

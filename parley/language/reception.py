@@ -91,9 +91,9 @@ class Reception:
         builtins: Builtins,
         dialogue: Dialogue,
         bus: Bus,
+        rights: Rights,
         *,
         bridges: Callable[[], Bridges],
-        rights: Rights,
         bridge_stopped: Callable[[AsyncConnection, str], Awaitable[list[Delivery]]],
         catalogue: Callable[[], Catalogue],
         understander: Callable[[], Understander],
@@ -110,9 +110,9 @@ class Reception:
         self._builtins = builtins
         self._dialogue = dialogue
         self._bus = bus
+        self._rights = rights
         self._bridges = bridges
         self._bridge_stopped = bridge_stopped
-        self._rights = rights
         self._catalogue = catalogue
         self._offered = Offered(catalogue, rights, lambda hit: metrics.machinery.cache("rights", hit=hit))
         self._understander = understander

@@ -117,10 +117,10 @@ class Hub:
         self.metrics: Metrics = Metrics()
         self.vitals: Vitals = Vitals(self)
         self.audit: Audit = Audit(keyring)
-        self.measuring: Measuring = Measuring(self)
-        self.housekeeping: Housekeeping = Housekeeping(store, self.metrics, lambda: self.file.retention)
         self.policy: Policy = _policy_of(self.file)
         self.rights: Rights = Rights(lambda: self.policy)
+        self.measuring: Measuring = Measuring(self)
+        self.housekeeping: Housekeeping = Housekeeping(store, self.metrics, lambda: self.file.retention)
         self.prefect: PrefectApi = PrefectApi(
             settings.api_url,
             os.environ.get("PREFECT_API_AUTH_STRING", ""),
@@ -212,12 +212,12 @@ class Hub:
             self.bus,
             self.closing,
             self.ends,
+            self.rights,
             catalogue=lambda: self.catalogue,
             account_topics=self._account_topics,
             unknown_run=self.adopter.adopt,
             assurance=self._assurance,
             metrics=self.metrics,
-            self.rights,
             language=self._language,
         )
         self.questions: Questions = Questions(
@@ -237,23 +237,23 @@ class Hub:
             self.outbox,
             self.dispatcher,
             self.audit,
+            self.rights,
             catalogue=lambda: self.catalogue,
             limits=lambda: self.file.limits,
             take_up=lambda: self._later(self._take_up_messages()),
         )
         builtins = Builtins(
-            self.rights,
             store,
             dialogue,
             self.audit,
             FollowCommands(store, self.audit, self.follows, self._forges),
             DeadLetterCommands(self.replays),
+            self.rights,
             catalogue=lambda: self.catalogue,
             status=self.vitals.status,
             ask_for_end=self.canceller.ask,
             bring_to_end=self.canceller.carry_out,
         )
-            self.rights,
         self.reception: Reception = Reception(
             store,
             keyring,
@@ -263,12 +263,12 @@ class Hub:
             builtins,
             dialogue,
             self.bus,
+            self.rights,
             bridges=lambda: self.bridges,
             bridge_stopped=self._bridge_stopped,
             catalogue=lambda: self.catalogue,
             understander=lambda: self.understander,
             limits=lambda: self.file.limits,
-            self.rights,
             language=self._language,
             metrics=self.metrics,
         )
@@ -311,12 +311,12 @@ class Hub:
                 account_topics=self._account_topics,
             ),
             self.replays,
+            self.rights,
             catalogue=lambda: self.catalogue,
             cancel=self.cancel,
             status=self.vitals.status,
             ready=self.vitals.ready,
         )
-            self.rights,
         self.admin: Admin = Admin(
             store,
             keyring,
@@ -559,6 +559,7 @@ class Hub:
                 self.configuration.watch(self._file_changed, self._file_refused),
                 self.housekeeping.run(),
                 self.measuring.run(),
+                asyncio.to_thread(self.policy.prepare),
             ):
                 self._later(work)
             stack.push_async_callback(self._stop_tasks)
@@ -566,7 +567,6 @@ class Hub:
 
     async def _take_up(self) -> None:
         # What an earlier hub left: queued runs, unsent answers, unhandled messages.
-                asyncio.to_thread(self.policy.prepare),
         self.dispatcher.take_up()
         await self.outbox.resume()
         await self._take_up_messages()
@@ -584,6 +584,8 @@ class Hub:
         self.outbox.retention, self.questions.limits = new.retention, new.limits
         self.closing.default_threshold = new.duty.alert_after
         self.routes = Routes(new, self.catalogue)
+        if {"roles", "owner"} & set(changed):
+            self.policy = _policy_of(new)
         if new.bridges != old.bridges:
             self.bridges = Bridges(new.bridges)
         if {"routes", "bridges", "accounts"} & set(changed):
@@ -591,8 +593,6 @@ class Hub:
         if "accounts" in changed:
             await self._accounts_changed()
         if {"automations", "scripts", "worker", "containers"} & set(changed):
-        if {"roles", "owner"} & set(changed):
-            self.policy = _policy_of(new)
             await self._tell(Role.WORKER, "reload")
 
     def _warn_of_lost_routes(self) -> None:
@@ -657,6 +657,10 @@ def main() -> int:
     return 0
 
 
+def _policy_of(file: File) -> Policy:
+    return Policy(file.roles, file.owner.time_zone)
+
+
 def _console_url(settings: Settings) -> str:
     scheme = "https" if settings.file.web.certificate else "http"
     return f"{scheme}://{settings.file.web.host}:{settings.port}"
@@ -664,10 +668,6 @@ def _console_url(settings: Settings) -> str:
 
 def _stock_environment(settings: Settings) -> dict[str, str]:
     return (
-def _policy_of(file: File) -> Policy:
-    return Policy(file.roles, file.owner.time_zone)
-
-
         {"PARLEY_HOME": str(settings.home), "PARLEY_CONFIG": str(settings.config)}
         if settings.config.exists()
         else {"PARLEY_HOME": str(settings.home)}
