@@ -100,6 +100,8 @@ identity = sa.Table(
     _text("account", False),
     _text("native_user_id", False),
     sa.Column("verified", sa.Boolean(), nullable=False, default=False),
+    # The conversation of this account in which they last wrote to us alone: where they can be reached.
+    _text("direct"),
     _when("created_at", False),
     sa.UniqueConstraint("account", "native_user_id"),
 )
@@ -337,13 +339,25 @@ approval = sa.Table(
     "approval",
     metadata,
     _id(),
-    sa.Column("request_id", sa.ForeignKey("request.id"), nullable=False),
+    sa.Column("request_id", sa.ForeignKey("request.id"), nullable=False, index=True),
+    # What people type; it is never given twice while the row is kept.
+    _text("code", unique=True),
+    # A keyed hash over automation, version, parameters and who asks.
     _text("digest", False),
     sa.Column("needed", sa.Integer(), nullable=False, default=1),
-    *_state("open", "granted", "refused", "expired"),
+    # A JSON list of principals who may not vote: who asks, and whoever speaks for them.
+    sa.Column("excluded", sa.JSON(), nullable=False, default=list),
+    # Nobody else could approve it: the owner who asks confirms it.
+    sa.Column("alone", sa.Boolean(), nullable=False, default=False),
+    *_state("open", "granted", "refused", "expired", "withdrawn", "void"),
+    # A JSON list of what shows it: {"delivery": ..., "language": ..., "at": ...}
+    sa.Column("cards", sa.JSON(), nullable=False, default=list),
+    _text("decided_by"),
+    sa.Column("reason_sealed", sa.LargeBinary()),
     _when("created_at", False),
     _when("expires_at", False),
-    sa.UniqueConstraint("request_id", "digest"),
+    _when("decided_at"),
+    sa.Index("ix_approval_state_expires_at", "state", "expires_at"),
 )
 
 vote = sa.Table(
@@ -355,6 +369,35 @@ vote = sa.Table(
     sa.Column("granted", sa.Boolean(), nullable=False),
     _when("created_at", False),
     sa.UniqueConstraint("approval_id", "principal_id"),
+)
+
+# Lets somebody approve in another's place, for a while.
+delegation = sa.Table(
+    "delegation",
+    metadata,
+    _id(),
+    sa.Column("from_id", sa.ForeignKey("principal.id"), nullable=False),
+    sa.Column("to_id", sa.ForeignKey("principal.id"), nullable=False),
+    _when("created_at", False),
+    _when("expires_at", False),
+    _when("revoked_at"),
+    sa.Index("ix_delegation_expires_at", "expires_at"),
+)
+
+# `/lock`: automations of these names that change something are not started.
+freeze = sa.Table(
+    "freeze",
+    metadata,
+    _id(),
+    # A glob over automation names.
+    _text("automations", False),
+    sa.Column("reason_sealed", sa.LargeBinary(), nullable=False),
+    sa.Column("by_id", sa.ForeignKey("principal.id"), nullable=False),
+    _when("created_at", False),
+    _when("expires_at"),
+    _when("ended_at"),
+    sa.Column("ended_by_id", sa.ForeignKey("principal.id")),
+    _due("ix_freeze_in_force", "created_at", "ended_at IS NULL"),
 )
 
 grant = sa.Table(
