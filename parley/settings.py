@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import tomllib
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import cached_property
 from ipaddress import ip_network
 from itertools import chain, count
@@ -279,6 +281,58 @@ class Bridge(_Section):
         return rooms
 
 
+_SPAN: Final = re.compile(r"([1-9][0-9]{0,4})\s*(m|min|h|d)", re.ASCII)
+_UNITS: Final = {
+    "m": timedelta(minutes=1),
+    "min": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
+
+
+def _span(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    found = _SPAN.fullmatch(value.strip())
+    if found is None:
+        raise ValueError(f"{value!r} is no time: write 15m, 2h or 1d.")
+    return _UNITS[found[2]] * int(found[1])
+
+
+class ApprovalRule(_Section):
+    """What has to be approved before it runs, by `needed` of whom. The first rule that fits counts.
+
+    `automations` and the values of `parameters` are globs. `roles` and `people` say who may approve; without either,
+    owners and those whose role `approves` the automation. `within` is how long it waits, `to` are conversations that
+    are told. `needed = 0` is an exception: what surely fits it needs no approval.
+    """
+
+    automations: Globs = ("*",)
+    effects: Annotated[tuple[Effect, ...], BeforeValidator(_listed), Field(min_length=1)] = (
+        Effect.WRITE,
+        Effect.DANGEROUS,
+    )
+    parameters: Annotated[Mapping[str, Globs], Field(max_length=50)] = Field(default_factory=dict)
+    needed: Annotated[int, Field(ge=0, le=20)] = 1
+    roles: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(max_length=50)] = ()
+    people: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(max_length=200)] = ()
+    within: Annotated[
+        timedelta, BeforeValidator(_span), Field(ge=timedelta(minutes=1), le=timedelta(days=7))
+    ] = timedelta(minutes=15)
+    to: Annotated[tuple[Place, ...], BeforeValidator(_listed), Field(max_length=20)] = ()
+
+
+class Keys(_Section):
+    """What seals. `command` is a program of a KMS that wraps the data keys (docs/keys.md); a change needs a start.
+
+    `timeout` is how many seconds it may take; after `days` a new data key seals what is stored from then on.
+    """
+
+    command: Annotated[tuple[str, ...], Field(max_length=100)] = ()
+    timeout: Annotated[float, Field(gt=0, le=120)] = 10
+    days: Annotated[int, Field(ge=1, le=3650)] = 30
+
+
 class Web(_Section):
     """Addresses the console may be reached at besides loopback; `origins` are exact."""
 
@@ -365,6 +419,7 @@ class File(_Section):
     hooks: Hooks = Hooks()
     web: Web = Web()
     containers: Containers | None = None
+    approvals: Annotated[tuple[ApprovalRule, ...], Field(max_length=500)] = ()
     routes: Annotated[tuple[EventRoute, ...], Field(max_length=1000)] = ()
     bridges: Annotated[tuple[Bridge, ...], Field(max_length=200)] = ()
     roles: Roles = Field(default_factory=dict)
