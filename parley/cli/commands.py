@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from parley.cli import FAILED, UNABLE, dead_letters, people
+from parley.cli import FAILED, UNABLE, audit, dead_letters, people
 from parley.cli.terminal import complain, print_json, print_table, say, size
 
 app = typer.Typer(
@@ -242,30 +242,7 @@ def doctor(as_json: Json = False) -> None:
     sys.exit(0 if all(row["ok"] for row in rows) else FAILED)
 
 
-audit = typer.Typer(no_args_is_help=True, help="Who did what.")
-app.add_typer(audit, name="audit")
-
-
-@audit.command("show")
-def audit_show(
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many.")] = 50, as_json: Json = False
-) -> None:
-    """Show the latest rows."""
-    columns = ("sequence", "at", "actor", "action", "phase", "subject")
-    _show(_admin("audit_show", limit=limit), columns, "nothing yet.", as_json)
-
-
-@audit.command("verify")
-def audit_verify(as_json: Json = False) -> None:
-    """Check that no row was changed, removed or moved; exit 1 when one was."""
-    data = _admin("audit_verify")
-    if as_json:
-        print_json(data)
-    else:
-        for problem in data["problems"]:
-            complain(str(problem))
-        say(f"{data['rows']} rows, {len(data['problems'])} problems.")
-    sys.exit(FAILED if data["problems"] else 0)
+app.add_typer(audit.app, name="audit")
 
 
 keys = typer.Typer(no_args_is_help=True, help="The keys that seal what is stored.")

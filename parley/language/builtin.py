@@ -26,7 +26,7 @@ from parley.language.status_text import status_text
 from parley.messages.inbox import Received
 from parley.messages.model import Assurance, Reply, now
 from parley.messages.published import place_of
-from parley.people.audit import Audit, Phase
+from parley.people.audit import Audit
 from parley.people.rights import Rights
 from parley.runs import failures
 from parley.runs.catalogue import Catalogue
@@ -296,10 +296,9 @@ class Builtins:
     async def _note(
         self, conn: AsyncConnection, action: str, name: str, speaker: Speaker, **details: str
     ) -> None:
-        await self._audit.append(
+        await self._audit.record(
             conn,
             action=action,
-            phase=Phase.OUTCOME,
             actor=speaker.principal.name,
             subject=f"automation:{name}",
             details=details,

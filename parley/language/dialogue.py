@@ -273,7 +273,9 @@ class Dialogue:
             )
             if not changed:
                 return []
-            await self._note(conn, row, spec, speaker, Phase.INTENT, "queued")
+            # Who was asked before has their intent there already; who takes what a service was offered has it now.
+            phase, action = (Phase.INTENT, "run") if taken else (Phase.OUTCOME, "confirm")
+            await self._note(conn, row, spec, speaker, phase, "queued", action)
             return [
                 QueuedRun(
                     run_id=await insert_run(conn, row.id),
@@ -311,11 +313,12 @@ class Dialogue:
         speaker: Speaker,
         phase: Phase,
         state: str,
+        action: str = "run",
     ) -> None:
         if spec.effect is not Effect.READ:
             await self._audit.append(
                 conn,
-                action=f"run:{spec.command}",
+                action=f"{action}:{spec.command}",
                 phase=phase,
                 actor=speaker.principal.name,
                 subject=f"request:{row.id}",

@@ -20,7 +20,7 @@ from parley.messages.follows import USUAL, Follows, may_follow, repository
 from parley.messages.inbox import Received
 from parley.messages.model import Assurance, ConversationKind, Reply, Route, Table
 from parley.messages.published import place_of
-from parley.people.audit import Audit, Phase
+from parley.people.audit import Audit
 from parley.runs.requests import QueuedRun
 from parley.store.engine import Store
 
@@ -177,10 +177,9 @@ class FollowCommands:
         speaker: Speaker,
         **details: str,
     ) -> None:
-        await self._audit.append(
+        await self._audit.record(
             conn,
             action=action,
-            phase=Phase.OUTCOME,
             actor=speaker.principal.name,
             subject=f"repository:{name}",
             details={"conversation": place_of(route), **details},

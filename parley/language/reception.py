@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from parley.errors import CommandError, PolicyError, StoreUnavailable
+from parley.errors import AuditUnavailable, CommandError, PolicyError, StoreUnavailable
 from parley.failpoints import failpoint
 from parley.language.asking import ask_parameter, offer_text
 from parley.language.binding import bind
@@ -150,6 +150,12 @@ class Reception:
         decision.events += self._published(received, crossing)
         try:
             await self._commit(received, decision, crossing)
+        except AuditUnavailable:
+            # What is privileged is not done without its row; nothing else needs one.
+            logger.exception("message %s: refused, because the audit takes no row", received.id)
+            text = sentence("audit-unavailable", self._language())
+            refused = Decision.answer(text, reason="the audit could not be written")
+            await self._commit(received, refused, Crossing())
         except StoreUnavailable:
             raise
         except Exception:

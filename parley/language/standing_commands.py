@@ -24,7 +24,7 @@ from parley.language.names import unknown_command
 from parley.messages.inbox import Received
 from parley.messages.model import Assurance, Reply, Table, now
 from parley.people import standing
-from parley.people.audit import Audit, Phase
+from parley.people.audit import Audit
 from parley.people.principals import PrincipalKind, Role
 from parley.runs.catalogue import AutomationSpec, Catalogue
 from parley.runs.requests import QueuedRun, short
@@ -235,10 +235,9 @@ class StandingCommands:
             "rate": f"{terms.most}/{_duration_text(terms.per)}",
             "until": f"{terms.expires_at:%Y-%m-%dT%H:%MZ}",
         }
-        await self._audit.append(
+        await self._audit.record(
             conn,
             action=action,
-            phase=Phase.OUTCOME,
             actor=speaker.principal.name,
             subject=f"standing:{approval_id}",
             details=details,

@@ -8,7 +8,7 @@ carry the token that was made for that run; it is worth nothing for another.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -251,12 +251,23 @@ class FinishCall(_OfEpoch):
     fell_back: bool = False
 
 
+LONGEST_ACTION: Final = 200
+LONGEST_DETAIL: Final = 900
+MOST_DETAILS: Final = 50
+"""What an author's audit row may hold, in characters and in details."""
+
+
 class LogActionCall(_OfEpoch):
     """`log_action` -> None: an audit row of the author's own."""
 
     ordinal: int
-    action: str
-    details: dict[str, str] = Field(default_factory=dict)
+    action: Annotated[str, Field(max_length=LONGEST_ACTION)]
+    details: Annotated[
+        dict[
+            Annotated[str, Field(max_length=LONGEST_ACTION)], Annotated[str, Field(max_length=LONGEST_DETAIL)]
+        ],
+        Field(max_length=MOST_DETAILS),
+    ] = Field(default_factory=dict)
 
 
 class PublishCall(_OfEpoch, Happening):

@@ -168,6 +168,7 @@ class Anchors:
         self,
         file: AnchorFile,
         head: Callable[[], Awaitable[Head | None]],
+        chain_of: Callable[[int], Awaitable[str | None]],
         *,
         syslog: str = "",
         look_every: float = LOOK_EVERY,
@@ -176,17 +177,21 @@ class Anchors:
         """`syslog`: a socket's path such as `/dev/log`, or `host:port` for UDP; nothing is sent without it."""
         self.file: AnchorFile = file
         self._head = head
+        self._chain_of = chain_of
         self._syslog = syslog
         self._look_every = look_every
         self._least_gap = least_gap
         self._anchored: Head | None = None
         self.problem: str = ""
         """Why the last anchor could not be written; empty when it was."""
+        self.behind: str = ""
+        """What of the audit was anchored and was not there at the start; empty when all of it was."""
 
     async def run(self) -> None:
         """Look each second, write at most every five; at the end once more."""
         loop = asyncio.get_running_loop()
         due = 0.0
+        await self._compare()
         try:
             while True:
                 if loop.time() >= due and await self.add():
@@ -194,6 +199,18 @@ class Anchors:
                 await asyncio.sleep(self._look_every)
         finally:
             await self.add()
+
+    async def _compare(self) -> None:
+        try:
+            last = await asyncio.to_thread(self.file.last)
+            if last is None or await self._chain_of(last.sequence) == last.chain:
+                return
+        except (OSError, ParleyError) as error:
+            self._failed(error)
+            return
+        when = f"{last.at:%Y-%m-%d %H:%M:%S} UTC"
+        self.behind = f"row {last.sequence} of the audit, which was there at {when}, is gone or another"
+        logger.error("%s: an older copy of the store was put back, or rows were cut off", self.behind)
 
     async def add(self) -> bool:
         """Anchor the head where it has moved since; whether it had. What fails is logged, and done the next time."""

@@ -83,8 +83,11 @@ class Accounts:
 
         self._stored = {account.name: account for account in await self._store.read(fetch)}
 
-    async def add(self, name: str, platform: str, block: str) -> None:
-        """Add an account, or change it. Raises `ConfigurationError` for an unknown platform."""
+    def adding(self, name: str, platform: str, block: str) -> Callable[[AsyncConnection], Awaitable[None]]:
+        """What adds an account, or changes it, within a write; then `load`.
+
+        Raises `ConfigurationError` for an unknown platform.
+        """
         registry.connector_class(platform)
         if CONSOLE in (name, platform):
             raise ConfigurationError("the console is there already and needs no account of its own.")
@@ -105,8 +108,7 @@ class Accounts:
             }
             await conn.execute(sa.insert(schema.account).values(row))
 
-        await self._store.write(write)
-        await self.load()
+        return write
 
     def all(self) -> list[HeldAccount]:
         """Accounts that a listeners process should hold."""

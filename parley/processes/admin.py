@@ -17,6 +17,7 @@ from parley.people.principals import PrincipalKind, Role
 from parley.people.sealing import Keyring
 from parley.people.tokens import TokenKind
 from parley.processes.accounts import Accounts
+from parley.processes.audit_desk import AuditDesk
 from parley.runs.adopt import SERVICE, route_from
 from parley.runs.catalogue import Catalogue
 from parley.runs.dead_letters import DeadLetter
@@ -47,6 +48,7 @@ class Admin:
         console_url: str,
         catalogue: Callable[[], Catalogue],
         replays: ReplayDesk,
+        audit_desk: AuditDesk,
         accounts_changed: Callable[[], Awaitable[None]],
         status: Callable[[], Awaitable[dict[str, Any]]],
         doctor: Callable[[], Awaitable[list[dict[str, Any]]]],
@@ -64,6 +66,7 @@ class Admin:
             "status": status,
             "doctor": doctor,
             **{verb: getattr(self, method) for verb, method in _OWN.items()},
+            **audit_desk.verbs,
         }
 
     async def run(self, verb: str, arguments: dict[str, Any]) -> Any:
@@ -81,7 +84,7 @@ class Admin:
     ) -> Any:
         async def write(conn: AsyncConnection) -> Any:
             result = await change(conn)
-            await self._audit.append(conn, action=action, phase="outcome", actor=ACTOR, subject=subject)
+            await self._audit.record(conn, action=action, actor=ACTOR, subject=subject)
             return result
 
         return await self._store.write(write)
@@ -116,8 +119,9 @@ class Admin:
         return {"sealed": self._keyring.seal_text(block_type, block_name, field, value)}
 
     async def _add_account(self, name: str, platform: str, block: str) -> None:
-        await self._accounts.add(name, platform, block)
-        await self._change("account-added", f"account:{name}", _nothing)
+        add = self._accounts.adding(name, platform, block)
+        await self._change("account-added", f"account:{name}", add)
+        await self._accounts.load()
         await self._accounts_changed()
 
     async def _show_accounts(self) -> list[dict[str, Any]]:
@@ -270,23 +274,6 @@ class Admin:
 
     # -- audit, keys, catalogue
 
-    async def _audit_show(self, limit: int = 50) -> list[dict[str, Any]]:
-        query = sa.select(schema.audit).order_by(schema.audit.c.sequence.desc()).limit(limit)
-
-        async def fetch(conn: AsyncConnection) -> list[dict[str, Any]]:
-            rows = (await conn.execute(query)).mappings().all()
-            return [dict(row) | {"at": row["at"].isoformat()} for row in reversed(rows)]
-
-        return await self._store.read(fetch)
-
-    async def _audit_verify(self) -> dict[str, Any]:
-        async def fetch(conn: AsyncConnection) -> list[audit.AuditRow]:
-            rows = (await conn.execute(sa.select(schema.audit).order_by(schema.audit.c.sequence))).all()
-            return [audit.AuditRow.of(row) for row in rows]
-
-        rows = await self._store.read(fetch)
-        return {"rows": len(rows), "problems": self._audit.verify(rows)}
-
     async def _keys(self) -> dict[str, str]:
         return {"newest": self._keyring.newest}
 
@@ -312,8 +299,6 @@ _OWN = {
     "dead_letter": "_dead_letter",
     "dead_letter_replay": "_dead_letter_replay",
     "dead_letter_discard": "_dead_letter_discard",
-    "audit_show": "_audit_show",
-    "audit_verify": "_audit_verify",
     "keys": "_keys",
     "accounts": "_show_accounts",
     "catalogue": "_show_catalogue",
@@ -348,7 +333,3 @@ def _person(one: principals.Principal, links: Any) -> dict[str, Any]:
             f"{link.account}:{link.native_user_id}" for link in links if link.principal_id == one.id
         ],
     }
-
-
-async def _nothing(_conn: AsyncConnection) -> None:
-    return None

@@ -23,13 +23,15 @@ from parley.messages.model import Accepted, Assurance, File, HookRequest, HookRe
 from parley.messages.published import Happening
 from parley.messages.watch import Watch
 from parley.people import tokens
-from parley.people.audit import Audit
+from parley.people.audit import Audit, AuditRow
+from parley.people.audit_reading import Wanted
 from parley.people.principals import Principal, Role, get_by_name
 from parley.people.rights import Decision, Origin, Rights
 from parley.people.sealing import Keyring
 from parley.people.tokens import TokenKind
 from parley.processes import views
 from parley.processes.accounts import CONSOLE, Accounts
+from parley.processes.audit_desk import AuditDesk
 from parley.processes.event_desk import EventDesk
 from parley.runs.catalogue import AutomationSpec, Catalogue
 from parley.runs.dead_letters import DeadLetter
@@ -66,6 +68,7 @@ class HubFront(Front):
         events: EventDesk,
         replays: ReplayDesk,
         rights: Rights,
+        audit_desk: AuditDesk,
         *,
         catalogue: Callable[[], Catalogue],
         cancel: Callable[[str, str], Awaitable[None]],
@@ -80,6 +83,7 @@ class HubFront(Front):
         self._events = events
         self._replays = replays
         self._rights = rights
+        self._audit_desk = audit_desk
         self._catalogue = catalogue
         self._cancel = cancel
         self._audit = Audit(keyring)
@@ -100,9 +104,7 @@ class HubFront(Front):
             principal = principal or await tokens.resolve(conn, secret, {TokenKind.BEARER})
             if principal is None:
                 return None
-            await self._audit.append(
-                conn, action="log-in", phase="outcome", actor=principal.name, subject=CONSOLE
-            )
+            await self._audit.record(conn, action="log-in", actor=principal.name, subject=CONSOLE)
             return await tokens.issue(conn, principal.id, TokenKind.SESSION, "browser", SESSION)
 
         return await self._store.write(exchange)
@@ -147,10 +149,9 @@ class HubFront(Front):
 
         async def act(conn: AsyncConnection) -> Principal:
             other = await get_by_name(conn, acting_as)
-            await self._audit.append(
+            await self._audit.record(
                 conn,
                 action="speak-for",
-                phase="outcome",
                 actor=principal.name,
                 subject=f"person:{other.name}",
             )
@@ -296,6 +297,14 @@ class HubFront(Front):
         if letter is not None:
             await self._replays.discard(who, letter)
         return await self.dead_letter(principal, identifier) if letter else None
+
+    # -- the audit
+
+    @override
+    async def audit(
+        self, principal: Principal, wanted: Wanted, *, limit: int, before: int | None
+    ) -> Sequence[AuditRow]:
+        return await self._audit_desk.read(principal, wanted, limit=limit, before=before)
 
     # -- events
 

@@ -6,6 +6,7 @@ It is put together here from the stations of a message's way; nothing is decided
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import signal
@@ -50,6 +51,8 @@ from parley.messages.routes import Routes, places_of
 from parley.messages.topics import topic
 from parley.messages.watch import Watch
 from parley.metrics import Metrics
+from parley.people import audit_reading
+from parley.people.anchors import AnchorFile, Anchors
 from parley.people.audit import Audit
 from parley.people.policy import Policy
 from parley.people.principals import ensure_owner, find_by_identity
@@ -57,11 +60,13 @@ from parley.people.rights import Origin, Rights
 from parley.people.sealing import Keyring
 from parley.processes.accounts import CONSOLE, Accounts
 from parley.processes.admin import Admin
+from parley.processes.audit_desk import AuditDesk
 from parley.processes.configuration import Configuration
 from parley.processes.event_desk import EventDesk
 from parley.processes.front import Desk, HubFront
 from parley.processes.housekeeping import Housekeeping
 from parley.processes.measuring import Measuring
+from parley.processes.open_actions import OpenActions
 from parley.processes.switchboard import Switchboard
 from parley.processes.undelivered import Undelivered
 from parley.processes.vitals import Vitals
@@ -97,6 +102,9 @@ _KINDS = {
 }
 """What a conversation that parley.toml names is taken for until something was said in it, by platform."""
 
+SETTINGS = "parley.toml"
+"""What changes of the settings are about, in the audit."""
+
 PAGE = 1000
 """Ids of waiting messages that are read from the store at once."""
 
@@ -119,6 +127,14 @@ class Hub:
         self.audit: Audit = Audit(keyring)
         self.policy: Policy = _policy_of(self.file)
         self.rights: Rights = Rights(lambda: self.policy)
+        self.anchors: Anchors = Anchors(
+            AnchorFile(settings.anchors_file, keyring),
+            lambda: store.read(audit_reading.head),
+            lambda sequence: store.read(lambda conn: audit_reading.chain_of(conn, sequence)),
+            syslog=self.file.audit.syslog,
+        )
+        self.audit_desk: AuditDesk = AuditDesk(store, self.audit, self.anchors.file)
+        self.open_actions: OpenActions = OpenActions(store, self.audit)
         self.measuring: Measuring = Measuring(self)
         self.housekeeping: Housekeeping = Housekeeping(store, self.metrics, lambda: self.file.retention)
         self.prefect: PrefectApi = PrefectApi(
@@ -312,6 +328,7 @@ class Hub:
             ),
             self.replays,
             self.rights,
+            self.audit_desk,
             catalogue=lambda: self.catalogue,
             cancel=self.cancel,
             status=self.vitals.status,
@@ -325,6 +342,7 @@ class Hub:
             console_url=_console_url(settings),
             catalogue=lambda: self.catalogue,
             replays=self.replays,
+            audit_desk=self.audit_desk,
             accounts_changed=self._accounts_changed,
             status=self.vitals.status,
             doctor=self.vitals.doctor,
@@ -544,6 +562,7 @@ class Hub:
             await newest.go_on_from(self.store)
             await self.accounts.load()
             await self.events.load()
+            await self._note_settings()
             self._warn_of_lost_routes()
             await self._take_up()
             await stack.enter_async_context(self.link.listen(self.settings.socket))
@@ -558,6 +577,8 @@ class Hub:
                 self.console.listen(self.accept_at_desk),
                 self.configuration.watch(self._file_changed, self._file_refused),
                 self.housekeeping.run(),
+                self.anchors.run(),
+                self.open_actions.run(),
                 self.measuring.run(),
                 asyncio.to_thread(self.policy.prepare),
             ):
@@ -579,7 +600,7 @@ class Hub:
     async def _file_changed(self, old: File, new: File) -> None:
         changed = [name for name in File.model_fields if getattr(old, name) != getattr(new, name)]
         logger.info("parley.toml changed: %s", ", ".join(changed))
-        await self._audit_file("configuration-changed", {"sections": ", ".join(changed)})
+        await self._record_settings("configuration-changed", {"sections": ", ".join(changed)})
         self.inbox.limits, self.inbox.retention = new.limits, new.retention
         self.outbox.retention, self.questions.limits = new.retention, new.limits
         self.closing.default_threshold = new.duty.alert_after
@@ -605,10 +626,34 @@ class Hub:
     async def _file_refused(self, reason: str) -> None:
         await self._audit_file("configuration-refused", {"reason": reason[:500]})
 
+    async def _note_settings(self) -> None:
+        # The file may have been changed while nothing ran.
+        table = schema.audit
+        last = sa.select(table.c.details).where(table.c.subject == SETTINGS, table.c.phase == "outcome")
+
+        async def fetch(conn: AsyncConnection) -> Any:
+            rows = (await conn.execute(last.order_by(table.c.sequence.desc()).limit(20))).scalars()
+            return next((row["digest"] for row in rows if "digest" in row), None)
+
+        known = await self.store.read(fetch) or self.keyring.keyed_hash("")
+        if known != await self._settings_digest():
+            await self._record_settings("configuration-read", {})
+
+    async def _settings_digest(self) -> str:
+        path = self.settings.config
+        content = await asyncio.to_thread(lambda: path.read_bytes() if path.exists() else b"")
+        return self.keyring.keyed_hash(hashlib.sha256(content).hexdigest() if content else "")
+
+    async def _record_settings(self, action: str, details: dict[str, Any]) -> None:
+        kept = {**details, "digest": await self._settings_digest()}
+        await self.store.write(
+            lambda conn: self.audit.record(conn, action=action, actor="file", subject=SETTINGS, details=kept)
+        )
+
     async def _audit_file(self, action: str, details: dict[str, Any]) -> None:
         await self.store.write(
             lambda conn: self.audit.append(
-                conn, action=action, phase="outcome", actor="file", subject="parley.toml", details=details
+                conn, action=action, phase="outcome", actor="file", subject=SETTINGS, details=details
             )
         )
 

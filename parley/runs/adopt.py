@@ -23,7 +23,7 @@ from parley.people.sealing import Keyring
 from parley.runs import grants
 from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane
 from parley.runs.prefect_api import PrefectApi
-from parley.runs.requests import NewRequest, insert_request, insert_run
+from parley.runs.requests import NewRequest, insert_request, insert_run, principal_name
 from parley.store import schema
 from parley.store.engine import Store
 
@@ -126,6 +126,15 @@ class Adopter:
         )
         request_id = await insert_request(conn, self._keyring, new)
         run_id = await insert_run(conn, request_id)
+        if spec.effect is not Effect.READ:
+            await self._audit.append(
+                conn,
+                action=f"run:{spec.command}",
+                phase="intent",
+                actor=await principal_name(conn, actor_id),
+                subject=f"request:{request_id}",
+                details={"state": new.state, "origin": new.origin, "version": spec.version},
+            )
         values = {"flow_run_id": flow_run["id"], "flow_run_name": flow_run.get("name")}
         await conn.execute(sa.update(schema.run).where(schema.run.c.id == run_id).values(values))
         return run_id

@@ -129,6 +129,8 @@ class Closing:
             event = of_end(row, ending, failed, fell_back=fell_back)
             self.add(after, await self._bus.publish(conn, event, keep=False))
         await self._audit_outcome(conn, row, ending)
+        if row.cancel_requested_at is not None:
+            await self._audit_cancelled(conn, row, ending)
         after.ended.append(row.run_id)
         after.changed.append(row.message_id)
         after.measured.append(lambda: self._measure(row, ending, kind if failed else ""))
@@ -263,6 +265,20 @@ class Closing:
             subject=f"request:{row.id}",
             details={"state": ending, "run": row.run_id, "flow_run": row.flow_run_id or ""},
         )
+
+    async def _audit_cancelled(self, conn: AsyncConnection, row: Any, ending: str) -> None:
+        # Whoever asked for this end is in the row of the intent.
+        opened, subject = schema.audit_open, f"request:{row.id}"
+        query = sa.select(opened.c.actor).where(opened.c.subject == subject, opened.c.action == "cancel")
+        for actor in (await conn.execute(query.order_by(opened.c.sequence))).scalars().all():
+            await self._audit.append(
+                conn,
+                action="cancel",
+                phase="outcome",
+                actor=actor,
+                subject=subject,
+                details={"state": ending},
+            )
 
     @staticmethod
     def add(after: After, outcome: Outcome) -> None:

@@ -24,6 +24,9 @@ from pydantic_core import PydanticSerializationError
 
 from parley.errors import ParleyError
 from parley.link.calls import (
+    LONGEST_ACTION,
+    LONGEST_DETAIL,
+    MOST_DETAILS,
     AskCall,
     BeatCall,
     FinishCall,
@@ -283,6 +286,10 @@ def current_message() -> Message | None:
     return run.started.message if run else None
 
 
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_DETAIL else f"{text[: LONGEST_DETAIL - 1]}…"
+
+
 def current_language() -> str:
     """The language of the person who asked, as in "en" or "zh"; English outside a run."""
     run = _current.get()
@@ -292,9 +299,12 @@ def current_language() -> str:
 def log_action(action: str, details: dict[str, Any] | None = None) -> None:
     """Leave a row in the audit log; a run cannot end as done when its row was not written.
 
-    Outside a run it is logged.
+    Values of sealed parameters are kept as keyed hashes. Long texts are cut (an action at 200 characters, a detail at
+    900), and the first 50 details are kept. Outside a run it is logged.
     """
-    texts = {name: str(value) for name, value in (details or {}).items()}
+    action = action[:LONGEST_ACTION]
+    kept = list((details or {}).items())[:MOST_DETAILS]
+    texts = {str(name)[:LONGEST_ACTION]: _cut(str(value)) for name, value in kept}
     run = _current.get()
     if run is None:
         _log("action: %s %s", action, texts)

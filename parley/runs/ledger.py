@@ -317,22 +317,38 @@ class Ledger:
         return self._keyring.open_text(call.block_type, call.block_name, call.field, call.sealed)
 
     async def log_action(self, call: LogActionCall) -> None:
-        """An audit row of the author's own."""
+        """An audit row of the author's own; a repeated ordinal adds none. Nothing that is sealed gets into it."""
         self._check_token(call.run_id, call.token)
+        subject = f"run:{call.run_id}:{call.ordinal}"
 
         async def write(conn: AsyncConnection) -> None:
             row = await self._fenced(conn, call.run_id, call.epoch)
+            there = sa.select(schema.audit.c.sequence).where(schema.audit.c.subject == subject)
+            if await scalar(conn, there) is not None:
+                return
             principal = await principals.get(conn, row.actor_id) if row.actor_id else None
+            action, *details = self._without_sealed(row, [call.action, *call.details.values()])
             await self._audit.append(
                 conn,
-                action=f"author:{call.action}"[:200],
+                action=f"author:{action}",
                 phase="outcome",
                 actor=principal.name if principal else "-",
-                subject=f"run:{call.run_id}:{call.ordinal}",
-                details=call.details,
+                subject=subject,
+                details=dict(zip(call.details, details, strict=True)),
             )
 
         await self._store.write(write)
+
+    def _without_sealed(self, row: Any, texts: list[str]) -> list[str]:
+        """These texts, with each value of a sealed parameter of this run replaced by its keyed hash."""
+        spec = self._catalogue().find(row.automation)
+        names = spec.sealed_names if spec else frozenset()
+        values = open_values(self._keyring, row).items() if names else ()
+        hidden = {str(value) for name, value in values if name in names and str(value)}
+        for secret in sorted(hidden, key=len, reverse=True):
+            proof = f"(sealed {self._keyring.keyed_hash(secret)})"
+            texts = [_without(text, secret, proof) for text in texts]
+        return texts
 
     async def publish(self, call: PublishCall) -> None:
         """An event on the bus; a repeated ordinal publishes nothing. Raises `BadArguments` for topics of others."""
@@ -388,6 +404,14 @@ class Ledger:
         await self._closing.close(
             conn, after, row, failed=failure, kind=call.kind, reply=reply, fell_back=call.fell_back
         )
+
+
+def _without(text: str, secret: str, proof: str) -> str:
+    text = text.replace(secret, proof)
+    if text.endswith("…"):  # it was cut, in the middle of the secret perhaps
+        length = next((n for n in range(len(secret), 3, -1) if text[:-1].endswith(secret[:n])), 0)
+        text = f"{text[: -1 - length]}{proof}" if length else text
+    return text
 
 
 def _batch_of(flow_run_id: str) -> sa.ScalarSelect[str]:

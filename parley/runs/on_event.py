@@ -94,10 +94,9 @@ class EventStarts:
             return link.principal
         name, made = await _new_service(conn, account)
         await principals.link_identity(conn, made, place, SERVICE, verified=True)
-        await self._audit.append(
+        await self._audit.record(
             conn,
             action="service-made",
-            phase=Phase.OUTCOME,
             actor="-",
             subject=f"person:{name}",
             details={"account": account, "role": "none"},
@@ -244,9 +243,11 @@ class EventStarts:
         event: Published,
         start: Start,
     ) -> None:
+        # An offer is no intent yet: whoever takes it has one.
+        offered = new.state == "awaiting-approval"
         await self._audit.append(
             conn,
-            action=f"run:{new.spec.command}"[:200],
+            action=f"{'offer' if offered else 'run'}:{new.spec.command}",
             phase=Phase.INTENT if new.state == "queued" else Phase.OUTCOME,
             actor=service.name,
             subject=f"request:{request_id}",

@@ -414,9 +414,10 @@ class Reconciler:
     async def _audit_expired(self, conn: AsyncConnection, row: Any) -> None:
         spec = self._catalogue().find(row.automation)
         if spec is None or spec.effect is not Effect.READ:
+            offered = (row.asking or {}).get("kind") == offers.KIND
             await self._audit.append(
                 conn,
-                action=f"run:{row.automation}",
+                action=f"{'offer' if offered else 'run'}:{row.automation}",
                 phase=Phase.OUTCOME,
                 actor=await principal_name(conn, row.actor_id),
                 subject=f"request:{row.id}",

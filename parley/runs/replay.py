@@ -193,10 +193,9 @@ class ReplayDesk:
     ) -> None:
         if not await dead_letters.settle(conn, letter.id, state, who.name):
             raise _settled(letter, who.language)
-        await self._audit.append(
+        await self._audit.record(
             conn,
             action=f"dead-letter-{state}",
-            phase=Phase.OUTCOME,
             actor=who.name,
             subject=f"dead-letter:{letter.id}",
             details={"kind": letter.kind, "subject": letter.subject, "automation": letter.automation or ""},

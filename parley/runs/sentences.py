@@ -18,6 +18,10 @@ _SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "cancelled": ("`/{command}` was cancelled.", "`/{command}` 已取消。"),
     "cancel-requested": ("Cancellation of `/{command}` was requested.", "已请求取消 `/{command}`。"),
+    "audit-unavailable": (
+        "Nothing was done: it could not be written in the audit first. Tell whoever runs this assistant.",
+        "未执行：无法先写入审计记录。请联系本助手的管理员。",
+    ),
     "too-late": (
         "This message is {age} old, too old to act on it now. Send it again if it still matters.",
         "这条消息已过去 {age}，现在执行已经太晚。如仍需要，请重新发送。",

@@ -10,6 +10,8 @@ from pydantic import AwareDatetime, Field
 
 from parley.messages.model import Accepted, File, HookRequest, HookResponse, Model, Reply, Route
 from parley.messages.published import Happening
+from parley.people.audit import AuditRow
+from parley.people.audit_reading import Wanted
 from parley.people.principals import Principal
 from parley.runs.catalogue import AutomationSpec
 
@@ -169,6 +171,11 @@ class Front(Protocol):
 
     async def discard(self, principal: Principal, identifier: str) -> DeadLetterView | None:
         """Let it be. Raises `Denied`, and `BadArguments` when it was decided before."""
+
+    async def audit(
+        self, principal: Principal, wanted: Wanted, *, limit: int, before: int | None
+    ) -> Sequence[AuditRow]:
+        """Rows of the audit, newest first, before the number `before`. Raises `Denied` but for owner and auditors."""
 
     async def publish(self, principal: Principal, event: Happening, *, native_id: str | None) -> None:
         """Publish an event on the bus. `native_id` as in `say`. Raises `Denied`, `BadArguments`."""
