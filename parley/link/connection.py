@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
 from websockets.asyncio.connection import Connection as WebSocket
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
 
 import parley.errors
 from parley.errors import LinkError, ParleyError, RateLimited, TooLarge
@@ -48,8 +50,12 @@ class Connection:
     async def run(self) -> None:
         """Read frames until the connection closes; then fail what waits and end what is being answered."""
         try:
-            async for frame in self._socket:
-                self._take(from_json(frame))
+            async for raw in self._socket:
+                frame = _frame_in(raw)
+                if frame is None:
+                    await self._socket.close(CloseCode.POLICY_VIOLATION, "this is no frame of the link")
+                    break
+                self._take(frame)
         except ConnectionClosed:
             pass
         finally:
@@ -147,10 +153,32 @@ class Connection:
         await asyncio.gather(*self._answering, return_exceptions=True)
 
 
-def _error(body: Mapping[str, str]) -> ParleyError:
-    kind = getattr(parley.errors, body.get("type", ""), LinkError)
+def _frame_in(raw: str | bytes) -> dict[str, Any] | None:
+    """The frame in what came; None where it is none: who sends that is no process of ours, or not of this version."""
+    try:
+        frame = from_json(raw)
+    except ValueError:
+        return None
+    if not isinstance(frame, dict) or type(frame.get("id")) is not int:
+        return None
+    if "call" in frame:
+        return frame if isinstance(frame["call"], str) and isinstance(frame.get("args") or {}, dict) else None
+    return frame if isinstance(frame.get("error", {}), dict) else None
+
+
+def _error(body: Mapping[str, Any]) -> ParleyError:
+    kind = getattr(parley.errors, str(body.get("type", "")), LinkError)
     if not (isinstance(kind, type) and issubclass(kind, ParleyError)):
         kind = LinkError
+    message = str(body.get("message", ""))
     if issubclass(kind, RateLimited):
-        return kind(body.get("message", ""), float(body.get("retry_after", 1)))
-    return kind(body.get("message", ""))
+        return kind(message, _seconds(body.get("retry_after", 1)))
+    return kind(message)
+
+
+def _seconds(said: Any) -> float:
+    try:
+        seconds = float(said)
+    except (TypeError, ValueError):
+        return 1.0
+    return seconds if math.isfinite(seconds) else 1.0

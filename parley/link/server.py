@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 Tokens = Mapping[Role, str]
 
+HELLO_SECONDS = 10.0
+"""A connection has to say who it is within this time."""
+
 
 class Peer:
     """A process that said hello. `call` reaches it; `gone` is set when it has left."""
@@ -71,11 +74,17 @@ class LinkServer:
     """Greets connections, checks their role's token, and gives each its handlers."""
 
     def __init__(
-        self, tokens: Tokens, handlers_of: HandlersOf, *, joined: Callable[[Peer], None] | None = None
+        self,
+        tokens: Tokens,
+        handlers_of: HandlersOf,
+        *,
+        joined: Callable[[Peer], None] | None = None,
+        hello_seconds: float = HELLO_SECONDS,
     ) -> None:
         self._tokens = tokens
         self._handlers_of = handlers_of
         self._joined = joined
+        self._hello_seconds = hello_seconds
         self.id: str = secrets.token_hex(8)
         self.peers: set[Peer] = set()
 
@@ -122,10 +131,17 @@ class LinkServer:
                     self._joined(peer)
             return Welcome(hub=self.id)
 
+        async def close_unless_known() -> None:
+            await asyncio.sleep(self._hello_seconds)
+            if not arrived:
+                await connection.close()
+
         handlers["hello"] = hello
+        impatient = asyncio.create_task(close_unless_known())
         try:
             await connection.run()
         finally:
+            impatient.cancel()
             for peer in arrived:
                 self.peers.discard(peer)
                 peer.gone.set()

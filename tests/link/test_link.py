@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic_core import from_json, to_json
+from websockets.asyncio.client import unix_connect
 
 from parley.errors import LinkError, RateLimited, StartRefused, TooLarge
-from parley.link.calls import Role
+from parley.link.calls import Hello, Role
 from parley.link.client import HubClient
 from parley.link.connection import Handler
 from parley.link.server import LinkServer, Peer, make_tokens
@@ -51,6 +53,62 @@ async def test_the_hub_calls_back(tmp_path: Path) -> None:
     ):
         peer = await joined.get()
         assert await peer.call("echo", {"n": 1}) == {"n": 1}
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "", "{", "[]", "7", '"a"', "null", "[" * 5000, "{}", '{"id": "1", "call": "hello"}',
+        '{"id": [1], "result": 1}', '{"id": true, "call": "hello"}', '{"id": 1, "call": 7}',
+        '{"id": 1, "call": "echo", "args": [1]}', '{"id": 1, "error": "x"}', b"\xff\xfe",
+    ],
+    ids=repr,
+)  # fmt: skip
+async def test_what_is_no_frame_ends_the_connection_and_nothing_else(
+    tmp_path: Path, frame: str | bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokens = make_tokens(tmp_path)
+    server = LinkServer(tokens, answering(echo=echo))
+    path = str(tmp_path / "hub.sock")
+    async with (
+        server.listen(tmp_path / "hub.sock"),
+        HubClient(f"unix:{path}", Role.WORKER, tokens[Role.WORKER]) as client,
+    ):
+        async with unix_connect(path, uri="ws://localhost/") as stranger:
+            await stranger.send(frame)
+            await asyncio.wait_for(stranger.wait_closed(), 10)
+        assert stranger.close_code == 1008
+        assert await client.call("echo", {"n": 1}) == {"n": 1}
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize("wait", ["x", "nan", "inf", None, [1], "-5"])
+async def test_an_error_that_cannot_be_read_is_one_still(tmp_path: Path, wait: object) -> None:
+    """Another version of us may say more, or less, than this one knows."""
+    joined: asyncio.Queue[Peer] = asyncio.Queue()
+    server = LinkServer({}, answering(), joined=joined.put_nowait)
+    path = str(tmp_path / "hub.sock")
+    async with server.listen(tmp_path / "hub.sock"), unix_connect(path, uri="ws://localhost/") as other:
+        hello = {"id": 1, "call": "hello", "args": Hello(role=Role.RUN, pid=1)}
+        await other.send(to_json(hello).decode())
+        await other.recv()
+        calling = asyncio.create_task((await joined.get()).call("echo"))
+        asked = from_json(await other.recv())
+        error = {"type": "RateLimited", "message": 7, "retry_after": wait}
+        await other.send(to_json({"id": asked["id"], "error": error}).decode())
+        with pytest.raises(RateLimited) as limited:
+            await calling
+    assert 0 <= limited.value.retry_after <= 1
+
+
+async def test_who_says_nothing_is_sent_away(tmp_path: Path) -> None:
+    server = LinkServer({}, answering(), hello_seconds=0.2)
+    path = str(tmp_path / "hub.sock")
+    async with server.listen(tmp_path / "hub.sock"), HubClient(f"unix:{path}", Role.RUN) as known:
+        async with unix_connect(path, uri="ws://localhost/") as silent:
+            await asyncio.wait_for(silent.wait_closed(), 10)
+        with pytest.raises(LinkError, match="no call"):
+            await known.call("anything")
 
 
 async def test_errors_keep_their_class(tmp_path: Path) -> None:
