@@ -561,6 +561,8 @@ def read_file(path: Path, *, required: bool = False) -> File:
         raise ConfigurationError(
             f"{path} is not valid TOML: {error}. Mend that line and start again."
         ) from None
+    except RecursionError:
+        raise ConfigurationError(f"{path} is not valid TOML: it is nested too deeply.") from None
     try:
         return File.model_validate(data)
     except ValidationError as error:

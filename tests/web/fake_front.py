@@ -24,6 +24,7 @@ from parley.messages.model import (
     now,
 )
 from parley.messages.published import Happening
+from parley.people.audit_reading import AuditRow, Wanted
 from parley.people.principals import Principal, PrincipalKind, Role
 from parley.runs.catalogue import AutomationSpec, Effect, Parameter
 from parley.web.front import DeadLetterView, EventsView, EventView, MessageView, ReplyView, RunView
@@ -232,6 +233,13 @@ class FakeFront:
         kept.state = "cancelled"
         kept.ended.set()
         return True
+
+    async def audit(
+        self, principal: Principal, wanted: Wanted, *, limit: int, before: int | None
+    ) -> list[AuditRow]:
+        if principal.role not in (Role.OWNER, Role.AUDITOR):
+            raise Denied("The audit is for the owner and auditors.")
+        return []
 
     async def dead_letters(
         self, principal: Principal, *, limit: int, kind: str | None, settled: bool, before: str | None
