@@ -24,7 +24,8 @@ from parley.messages.model import (
     now,
 )
 from parley.messages.published import Happening
-from parley.people.audit_reading import AuditRow, Wanted
+from parley.people.audit import AuditRow
+from parley.people.audit_reading import Wanted
 from parley.people.principals import Principal, PrincipalKind, Role
 from parley.runs.catalogue import AutomationSpec, Effect, Parameter
 from parley.web.front import DeadLetterView, EventsView, EventView, MessageView, ReplyView, RunView
