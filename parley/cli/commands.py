@@ -22,6 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(people.app, name="people")
+app.add_typer(people.app, name="person", hidden=True)
 app.add_typer(dead_letters.app, name="dlq")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

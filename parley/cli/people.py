@@ -26,7 +26,7 @@ def list_people(as_json: Json = False) -> None:
     if as_json:
         print_json(rows)
         return
-    columns = ("name", "kind", "role", "automations", "enabled", "identities")
+    columns = ("name", "kind", "role", "roles", "automations", "enabled", "identities")
     print_table(rows, columns, nothing="nobody yet.")
 
 
@@ -85,6 +85,42 @@ def disable(name: str) -> None:
     """Take every right, token and session away."""
     _admin("person_disable", name=name)
     say(f"{name} is disabled.")
+
+
+@app.command()
+def grant(name: str, role: str) -> None:
+    """Give somebody a role of parley.toml besides what they are."""
+    given = _admin("person_grant", name=name, role=role)
+    say(f"{name} has the role {role} now." if given else f"{name} has the role {role} already.")
+
+
+@app.command()
+def revoke(name: str, role: str) -> None:
+    """Take a role of parley.toml away."""
+    if not _admin("person_revoke", name=name, role=role):
+        complain(f"{name} does not have the role {role}.")
+        sys.exit(FAILED)
+    say(f"{name} has the role {role} no more.")
+
+
+@app.command()
+def invite(name: str, as_json: Json = False) -> None:
+    """Print a code with which somebody who was added lets us know who they are on a platform."""
+    made = _admin("person_invite", name=name)
+    if as_json:
+        print_json(made)
+        return
+    say(
+        f"Give this to {name} yourself. They send it to the assistant in a direct conversation, within three days:"
+    )
+    say(f"/link {made['code']}")
+
+
+@app.command()
+def remove(name: str) -> None:
+    """Take accounts, roles, tokens, sessions, and what waits or runs by their word from somebody who leaves."""
+    _admin("person_remove", name=name)
+    say(f"{name} is removed.")
 
 
 def _admin(verb: str, **arguments: Any) -> Any:

@@ -12,21 +12,26 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import BadArguments, Denied
 from parley.language.builtin_menu import by_place
+from parley.language.characters import visible
 from parley.language.dead_letter_commands import DeadLetterCommands
 from parley.language.decision import Decision, Speaker
 from parley.language.dialogue import Dialogue
 from parley.language.following import FollowCommands
 from parley.language.grammar import Command
 from parley.language.help import MOST_LISTED, about, help_one, help_overview
+from parley.language.linking_commands import LinkingCommands
 from parley.language.names import unknown_command
 from parley.language.offered import Offered
+from parley.language.role_commands import RoleCommands
 from parley.language.run_list import runs_table
 from parley.language.standing_commands import StandingCommands
 from parley.language.status_text import status_text
 from parley.messages.inbox import Received
-from parley.messages.model import Assurance, Reply, now
+from parley.messages.model import Assurance, ConversationKind, Reply, now
 from parley.messages.published import place_of
+from parley.people import principals
 from parley.people.audit import Audit
+from parley.people.principals import Role
 from parley.people.rights import Rights
 from parley.runs import failures
 from parley.runs.catalogue import Catalogue
@@ -47,12 +52,24 @@ _SUMMARIES = {
     "cancel": ("End a run of yours.", "结束您的一次运行。"),
     "why": ("Why something was refused or failed.", "某个请求为何被拒绝或失败。"),
     "whoami": ("Who you are here.", "您在这里的身份。"),
+    "who": ("`/who can NAME`: who may run it.", "`/who can 名称`：谁可以运行。"),
+    "link": ("Be known from another account of yours.", "关联您的另一个账号。"),
+    "invite": ("Let somebody in.", "邀请他人加入。"),
+    "role": ("Give somebody a role, or take it.", "授予或收回角色。"),
     "follow": ("Be told here what happens in a repository.", "在此接收某个仓库的动态。"),
     "unfollow": ("Be told no more of a repository.", "不再接收某个仓库的动态。"),
     "following": ("Which repositories are followed here.", "此处关注的仓库。"),
     "dlq": ("What was not carried out or delivered.", "未能执行或送达的内容。"),
     "standing": ("What may run by itself, for how long.", "哪些操作可自动运行，有效多久。"),
 }
+
+_FOR = {
+    "dlq": (Role.OWNER, Role.OPERATOR),
+    "standing": (Role.OWNER, Role.OPERATOR, Role.AUDITOR),
+    "invite": (Role.OWNER,),
+    "role": (Role.OWNER,),
+}
+"""Built-in commands that are not for everybody, and whom they are for where the platform vouches for them."""
 
 _LOOKS_AFTER = ("owner", "operator", "auditor")
 """Roles that `/status` tells how long things take."""
@@ -64,9 +81,10 @@ _DURATION = re.compile(r"(\d{1,4})\s*(m|min|h|d)?", re.ASCII)
 
 
 class Builtins:
-    """`/help`, `/status`, `/runs`, `/cancel`, `/why`, `/whoami`, `/ack`, `/silence`, `/standing`, `/dlq`.
+    """`/help`, `/status`, `/runs`, `/cancel`, `/why`, `/whoami`, `/who`, `/link`, `/invite`, `/role`.
 
-    Also `/follow`, `/unfollow`, `/following`, and what buttons say: `/yes`, `/no`, `/answer` and `/take`.
+    Also `/ack`, `/silence`, `/standing`, `/dlq`, `/follow`, `/unfollow`, `/following`, and what buttons say: `/yes`,
+    `/no`, `/answer` and `/take`.
     """
 
     def __init__(
@@ -77,6 +95,7 @@ class Builtins:
         following: FollowCommands,
         dead_letters: DeadLetterCommands,
         rights: Rights,
+        linking: LinkingCommands,
         *,
         catalogue: Callable[[], Catalogue],
         status: Callable[[], Awaitable[dict[str, Any]]],
@@ -87,8 +106,8 @@ class Builtins:
         self._dialogue = dialogue
         self._audit = audit
         self._catalogue = catalogue
-        self._rights = rights
         self._offered = Offered(catalogue, rights)
+        roles = RoleCommands(store, audit, rights, self._offered, catalogue=catalogue)
         self._status = status
         self._ask_for_end = ask_for_end
         self._bring_to_end = bring_to_end
@@ -100,6 +119,10 @@ class Builtins:
             "cancel": self._cancel_run,
             "why": self._why,
             "whoami": self._whoami,
+            "who": roles.who,
+            "role": roles.role,
+            "link": linking.link,
+            "invite": linking.invite,
             "yes": self._yes,
             "no": self._no,
             "answer": self._answer,
@@ -221,15 +244,16 @@ class Builtins:
         )
 
     async def _whoami(self, command: Command, received: Received, speaker: Speaker) -> Decision:
-        event = received.event
-        who, place = (
-            f"{speaker.principal.name} ({speaker.principal.role})",
-            f"{event.account}:{event.sender.id}",
-        )
+        event, person = received.event, speaker.principal
+        who = f"{person.name} ({', '.join((person.role, *person.roles))})"
+        place = f"{event.account}:{event.sender.id}"
         here = "此处" if speaker.language == "zh" else "here"
-        return Decision.answer(
-            f"{who} · `{place}` ({event.sender.assurance}) · {here}: `{place_of(event.route)}`"
-        )
+        lines = [f"{who} · `{place}` ({speaker.assurance}) · {here}: `{place_of(event.route)}`"]
+        if speaker.assurance is Assurance.VERIFIED and event.route.kind == ConversationKind.DIRECT:
+            # In a room the others would read it.
+            known = await self._store.read(lambda conn: principals.identities(conn, person.id))
+            lines += [f"- `{visible(f'{account}:{user}', 200)}`" for account, user, _verified in known]
+        return Decision.answer("\n".join(lines))
 
     async def _yes(self, command: Command, received: Received, speaker: Speaker) -> Decision:
         return await self._confirm(command, received, speaker, yes=True)
@@ -315,7 +339,15 @@ def _newest_of(actor_id: str) -> Any:
 
 
 def _summaries(speaker: Speaker) -> dict[str, str]:
-    return {name: texts[speaker.language == "zh"] for name, texts in _SUMMARIES.items()}
+    return {
+        name: texts[speaker.language == "zh"] for name, texts in _SUMMARIES.items() if _is_for(speaker, name)
+    }
+
+
+def _is_for(speaker: Speaker, name: str) -> bool:
+    if name not in _FOR:
+        return True
+    return speaker.principal.role in _FOR[name] and speaker.assurance is Assurance.VERIFIED
 
 
 def _duration(text: str) -> timedelta:

@@ -30,6 +30,8 @@ _REPOSITORY: Final = _Value(
     required=True,
 )
 _RUN: Final = _Value("id", ("Which one; the last one without it.", "编号；不填则为最近一次。"))
+_COMMAND: Final = _Value("command", ("Its name.", "命令名称。"), required=True)
+_PERSON: Final = _Value("name", ("Who: their name here.", "对方在此处的名称。"), required=True)
 _ALERTED: Final = _Value("command", ("The command that fails.", "出错的命令。"), required=True)
 
 _MENU: Final[Mapping[str, tuple[_Texts, tuple[_Value, ...]]]] = {
@@ -45,6 +47,28 @@ _MENU: Final[Mapping[str, tuple[_Texts, tuple[_Value, ...]]]] = {
     "cancel": (("End a run of yours.", "结束您的一次运行。"), (_RUN,)),
     "why": (("Why something was refused or failed.", "某个请求为何被拒绝或失败。"), (_RUN,)),
     "whoami": (("Who you are here.", "您在这里的身份。"), ()),
+    "who": (("Who may run a command.", "谁可以运行某个命令。"), (_COMMAND,)),
+    "link": (
+        ("Be known from another account of yours.", "关联您的另一个账号。"),
+        (_Value("code", ("The code that you were given.", "您收到的代码。")),),
+    ),
+    "role": (
+        ("Give somebody a role, or take it.", "授予或收回角色。"),
+        (
+            _Value(
+                "what", ("Give it, or take it.", "授予或收回。"), required=True, choices=("add", "remove")
+            ),
+            _PERSON,
+            _Value("role", ("Which one.", "角色。"), required=True),
+        ),
+    ),
+    "invite": (
+        ("Let somebody in.", "邀请他人加入。"),
+        (
+            _PERSON,
+            _Value("role", ("What they become.", "加入后的角色。"), choices=("operator", "user", "auditor")),
+        ),
+    ),
     "follow": (
         ("Be told here what happens in a repository.", "在此接收某个仓库的动态。"),
         (

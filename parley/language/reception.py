@@ -93,6 +93,7 @@ class Reception:
         bus: Bus,
         rights: Rights,
         *,
+        from_stranger: Callable[[Received, Decision], Awaitable[Decision]],
         bridges: Callable[[], Bridges],
         bridge_stopped: Callable[[AsyncConnection, str], Awaitable[list[Delivery]]],
         catalogue: Callable[[], Catalogue],
@@ -111,6 +112,7 @@ class Reception:
         self._dialogue = dialogue
         self._bus = bus
         self._rights = rights
+        self._from_stranger = from_stranger
         self._bridges = bridges
         self._bridge_stopped = bridge_stopped
         self._catalogue = catalogue
@@ -245,6 +247,9 @@ class Reception:
         return Speaker(link.principal, link.assurance(event.sender.assurance), spoken, place_of(event.route))
 
     async def _stranger(self, received: Received) -> Decision:
+        return await self._from_stranger(received, await self._polite(received))
+
+    async def _polite(self, received: Received) -> Decision:
         # One polite line a day at the most, so that an address cannot be made to talk.
         sender = received.event.sender.id
         since = now() - timedelta(days=1)

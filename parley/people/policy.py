@@ -160,7 +160,7 @@ class Policy:
         return found
 
     def _built(self, role: str) -> Any:
-        import casbin
+        import casbin  # type: ignore[import-untyped]  # it has no types
 
         model = casbin.Model()
         model.load_model_from_text(_MODEL)

@@ -67,7 +67,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """Who stands behind a platform's user id.
+    """Who stands behind a platform's user id. `direct`: the conversation in which they last wrote to us alone.
 
     `verified`: the owner says that this account's claims about this sender are checked (DKIM, SASL account, client
     certificate), so that they count although the platform alone only claims them.
@@ -75,6 +75,7 @@ class Link:
 
     principal: Principal
     verified: bool
+    direct: str | None = None
 
     def assurance(self, declared: Assurance) -> Assurance:
         """How well we know the sender, given what the connector declares."""
@@ -146,9 +147,16 @@ async def unlink(conn: AsyncConnection, account: str, native_user_id: str) -> bo
 
 async def find_by_identity(conn: AsyncConnection, account: str, native_user_id: str) -> Link | None:
     """Who this user id of this account is. Ids are compared byte for byte, never display names."""
-    wanted = sa.select(principal, _ROLES, identity.c.verified).join_from(identity, principal)
+    columns = (identity.c.verified, identity.c.direct)
+    wanted = sa.select(principal, _ROLES, *columns).join_from(identity, principal)
     row = (await conn.execute(wanted.where(_is(account, native_user_id)))).first()
-    return Link(principal=_principal(row), verified=row.verified) if row else None
+    return Link(principal=_principal(row), verified=row.verified, direct=row.direct) if row else None
+
+
+async def reached_at(conn: AsyncConnection, account: str, native_user_id: str, conversation: str) -> None:
+    """Remember where this user id writes to us alone: that is where the person behind it can be reached."""
+    mine = _is(account, native_user_id)
+    await conn.execute(sa.update(identity).where(mine).values(direct=conversation))
 
 
 async def get(conn: AsyncConnection, principal_id: str) -> Principal:
@@ -161,11 +169,22 @@ async def get_by_name(conn: AsyncConnection, name: str) -> Principal:
     return await _one(conn, principal.c.name == clean_name(name))
 
 
-async def list_principals(conn: AsyncConnection) -> list[Principal]:
-    """All of them, by name."""
-    return [
-        _principal(row) for row in await conn.execute(sa.select(principal, _ROLES).order_by(principal.c.name))
-    ]
+async def list_principals(
+    conn: AsyncConnection, condition: sa.ColumnElement[bool] | None = None, most: int | None = None
+) -> list[Principal]:
+    """Those of whom the condition holds, by name; all without one."""
+    query = sa.select(principal, _ROLES).order_by(principal.c.name)
+    query = query if condition is None else query.where(condition)
+    return [_principal(row) for row in await conn.execute(query.limit(most))]
+
+
+async def identities(conn: AsyncConnection, principal_id: str) -> list[tuple[str, str, bool]]:
+    """What they are known as: account, user id, and whether the link is verified."""
+    query = sa.select(identity.c.account, identity.c.native_user_id, identity.c.verified)
+    rows = await conn.execute(
+        query.where(identity.c.principal_id == principal_id).order_by(identity.c.account)
+    )
+    return [(row.account, row.native_user_id, row.verified) for row in rows]
 
 
 async def set_role(

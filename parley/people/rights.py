@@ -114,6 +114,11 @@ class Rights:
     def __init__(self, policy: Callable[[], Policy]) -> None:
         self._policy = policy
 
+    @property
+    def policy(self) -> Policy:
+        """The policy that is in force."""
+        return self._policy()
+
     def allows(
         self,
         principal: Principal | None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
@@ -52,6 +52,7 @@ class Admin:
         accounts_changed: Callable[[], Awaitable[None]],
         status: Callable[[], Awaitable[dict[str, Any]]],
         doctor: Callable[[], Awaitable[list[dict[str, Any]]]],
+        more: Mapping[str, Verb],
     ) -> None:
         self._store = store
         self._keyring = keyring
@@ -65,6 +66,7 @@ class Admin:
         self._verbs: dict[str, Verb] = {
             "status": status,
             "doctor": doctor,
+            **more,
             **{verb: getattr(self, method) for verb, method in _OWN.items()},
             **audit_desk.verbs,
         }
@@ -327,6 +329,7 @@ def _person(one: principals.Principal, links: Any) -> dict[str, Any]:
         "name": one.name,
         "kind": one.kind.value,
         "role": one.role.value,
+        "roles": list(one.roles),
         "automations": list(one.automations),
         "enabled": one.enabled,
         "identities": [

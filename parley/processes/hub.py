@@ -27,6 +27,7 @@ from parley.language.builtin_menu import builtin_menu
 from parley.language.dead_letter_commands import DeadLetterCommands
 from parley.language.dialogue import Dialogue
 from parley.language.following import FORGES, FollowCommands
+from parley.language.linking_commands import LinkingCommands
 from parley.language.reception import Reception
 from parley.language.understanding import Understander
 from parley.link.calls import (
@@ -67,6 +68,7 @@ from parley.processes.front import Desk, HubFront
 from parley.processes.housekeeping import Housekeeping
 from parley.processes.measuring import Measuring
 from parley.processes.open_actions import OpenActions
+from parley.processes.people_desk import PeopleDesk
 from parley.processes.switchboard import Switchboard
 from parley.processes.undelivered import Undelivered
 from parley.processes.vitals import Vitals
@@ -127,6 +129,7 @@ class Hub:
         self.audit: Audit = Audit(keyring)
         self.policy: Policy = _policy_of(self.file)
         self.rights: Rights = Rights(lambda: self.policy)
+        self.people: PeopleDesk = PeopleDesk(store, keyring, self.audit, policy=lambda: self.policy)
         self.anchors: Anchors = Anchors(
             AnchorFile(settings.anchors_file, keyring),
             lambda: store.read(audit_reading.head),
@@ -258,6 +261,7 @@ class Hub:
             limits=lambda: self.file.limits,
             take_up=lambda: self._later(self._take_up_messages()),
         )
+        linking = LinkingCommands(store, keyring, self.audit)
         builtins = Builtins(
             store,
             dialogue,
@@ -265,6 +269,7 @@ class Hub:
             FollowCommands(store, self.audit, self.follows, self._forges),
             DeadLetterCommands(self.replays),
             self.rights,
+            linking,
             catalogue=lambda: self.catalogue,
             status=self.vitals.status,
             ask_for_end=self.canceller.ask,
@@ -280,6 +285,7 @@ class Hub:
             dialogue,
             self.bus,
             self.rights,
+            from_stranger=linking.from_stranger,
             bridges=lambda: self.bridges,
             bridge_stopped=self._bridge_stopped,
             catalogue=lambda: self.catalogue,
@@ -346,6 +352,7 @@ class Hub:
             accounts_changed=self._accounts_changed,
             status=self.vitals.status,
             doctor=self.vitals.doctor,
+            more=self.people.verbs,
         )
         self.link: LinkServer = LinkServer(
             make_tokens(settings.run_folder), Switchboard(self).handlers, joined=self._joined

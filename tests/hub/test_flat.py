@@ -109,6 +109,8 @@ async def test_what_people_ask_about(house: House) -> None:
             "/why 12345678",
             "/whoami",
             "/status",
+            "/who can look",
+            "/link",
             "/lok",
         ):
             await house.say(text)
