@@ -417,6 +417,7 @@ class File(_Section):
     audit: AuditLog = AuditLog()
     limits: Limits = Limits()
     hooks: Hooks = Hooks()
+    keys: Keys = Keys()
     web: Web = Web()
     containers: Containers | None = None
     approvals: Annotated[tuple[ApprovalRule, ...], Field(max_length=500)] = ()
@@ -465,6 +466,8 @@ class Settings(_Section):
     home: Path
     config: Path
     key_file: Path
+    key: str | None = Field(default=None, repr=False)
+    key_previous: str | None = Field(default=None, repr=False)
     port: int = 8080
     hooks_port: int = 8081
     audit_anchors: Path | None = None
@@ -513,6 +516,8 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         config=config,
         key_file=Path(env.get("PARLEY_KEY_FILE") or _default_key_file(env)).absolute(),
         audit_anchors=_path(env, "PARLEY_AUDIT_ANCHORS"),
+        key=env.get("PARLEY_KEY") or None,
+        key_previous=env.get("PARLEY_KEY_PREVIOUS") or None,
         port=_port(env, "PARLEY_PORT", 8080),
         hooks_port=_port(env, "PARLEY_HOOKS_PORT", 8081),
         metrics_port=_port(env, "PARLEY_METRICS_PORT", 8000),

@@ -454,12 +454,56 @@ async def test_what_may_have_had_effects_is_not_done_again_without_a_second_word
     assert (refused.code, refused.err) == (2, "parley: ann has done this again already.\n")
 
 
+KEYS = {
+    "source": "file",
+    "newest": "0000000a",
+    "keys": [{"id": "00000009", "wraps": False}, {"id": "0000000a", "wraps": True}],
+    "data_keys": [{"id": "000000d1", "kind": "data", "seals": True, "wrapped_by": "0000000a"}],
+    "resealing": True,
+}
+
+
+async def test_keys_are_shown_rotated_and_retired(house: House) -> None:
+    house.answers |= {
+        "keys": KEYS,
+        "keys_rotate": lambda data: {"data_key": "000000d2"} if data else {"key": "0000000b", "rewrapped": 2},
+        "keys_retire": ConfigurationError("7 values are sealed with the key 000000d1."),
+    }
+    shown = await house.parley("keys", "show")
+    assert "wrapped by: 0000000a (file)" in shown.out
+    assert "also there: 00000009" in shown.out
+    assert "000000d1" in shown.out
+    assert "being sealed anew" in shown.out
+    assert (await house.parley("keys", "rotate")).out.startswith("0000000b wraps the data keys (2).")
+    assert (await house.parley("keys", "rotate", "--data")).out.startswith("000000d2 seals from now on")
+    refused = await house.parley("keys", "retire", "000000d1")
+    assert (refused.code, refused.err) == (2, "parley: 7 values are sealed with the key 000000d1.\n")
+
+
+async def test_keys_are_checked_step_by_step(house: House) -> None:
+    steps = {
+        (0, None): {"opened": 5, "broken": [], "next": {"place": 0, "after": "m5"}},
+        (0, "m5"): {
+            "opened": 1,
+            "broken": ["message / event_sealed / m6"],
+            "next": {"place": 1, "after": None},
+        },
+        (1, None): {"opened": 2, "broken": [], "next": None},
+    }
+    house.answers["keys_check"] = lambda place=0, after=None: steps[place, after]
+    done = await house.parley("keys", "check")
+    assert (done.code, done.out) == (1, "8 values open, 1 do not.\n")
+    assert done.err == "parley: does not open: message / event_sealed / m6\n"
+    told = (await house.parley("keys", "check", "--json")).data
+    assert told == {"opened": 8, "broken": ["message / event_sealed / m6"]}
+
+
 async def test_lists_are_json_for_programs(house: House) -> None:
     house.answers |= {
         "accounts": STATUS["accounts"],
         "people": [],
         "grants": [],
-        "keys": {"newest": "k1"},
+        "keys": KEYS,
         "catalogue": {"automations": [], "broken": [{"source": "flows.x", "reason": "does not import"}]},
     }
     for command in ("accounts", "people list", "grants", "keys show", "automations", "connectors", "runs"):

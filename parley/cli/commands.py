@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from parley.cli import FAILED, UNABLE, audit, dead_letters, people
+from parley.cli import FAILED, UNABLE, audit, dead_letters, keys, people
 from parley.cli.terminal import complain, print_json, print_table, say, size
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.add_typer(people.app, name="people")
 app.add_typer(people.app, name="person", hidden=True)
 app.add_typer(dead_letters.app, name="dlq")
+app.add_typer(keys.app, name="keys")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -244,21 +245,6 @@ def doctor(as_json: Json = False) -> None:
 
 
 app.add_typer(audit.app, name="audit")
-
-
-keys = typer.Typer(no_args_is_help=True, help="The keys that seal what is stored.")
-app.add_typer(keys, name="keys")
-
-
-@keys.command("show")
-def keys_show(as_json: Json = False) -> None:
-    """Show the ids of the keys, never a key."""
-    data = _admin("keys")
-    if as_json:
-        print_json(data)
-    else:
-        for name, value in data.items():
-            say(f"{name}: {value}")
 
 
 def _admin(verb: str, **arguments: Any) -> Any:

@@ -139,6 +139,15 @@ class Inbox:
             if received := await self._taken_up(one, known):
                 yield received
 
+    @property
+    def unreadable(self) -> frozenset[str]:
+        """Messages that wait and do not open; they hold up no others."""
+        return frozenset(self._unreadable)
+
+    def settled_unreadable(self, message_id: str) -> None:
+        """Somebody has dealt with it: it waits no more."""
+        self._unreadable.discard(message_id)
+
     async def _waiting_ids(self, limit: int, *which: sa.ColumnElement[bool]) -> Sequence[str]:
         query = (
             sa.select(schema.message.c.id)

@@ -16,8 +16,7 @@ from pydantic_core import from_json, to_json
 from parley.errors import SealError
 from parley.messages.model import Route
 from parley.people.sealing import Keyring
-
-_SEALED = "context_sealed"
+from parley.store.sealed import ROUTE_KEY
 
 
 def kept(keyring: Keyring, table: str, row_id: str, route: Route) -> dict[str, Any]:
@@ -25,14 +24,14 @@ def kept(keyring: Keyring, table: str, row_id: str, route: Route) -> dict[str, A
     stored = route.model_dump(mode="json")
     if route.context:
         sealed = keyring.seal(table, "route", row_id, to_json(route.context))
-        stored |= {"context": {}, _SEALED: base64.b64encode(sealed).decode()}
+        stored |= {"context": {}, ROUTE_KEY: base64.b64encode(sealed).decode()}
     return stored
 
 
 def opened(keyring: Keyring, table: str, row_id: str, stored: Mapping[str, Any]) -> Route:
     """The route that was kept in this row. Raises `SealError` when its context does not open."""
     plain = dict(stored)
-    sealed = plain.pop(_SEALED, None)
+    sealed = plain.pop(ROUTE_KEY, None)
     if sealed is not None:
         try:
             raw = base64.b64decode(sealed, validate=True)

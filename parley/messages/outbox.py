@@ -374,6 +374,15 @@ class Outbox:
         finally:
             self._waiting.end_page(conversation, before, left)
 
+    @property
+    def unreadable(self) -> frozenset[str]:
+        """Deliveries that wait and do not open; they hold up no others."""
+        return frozenset(self._unreadable)
+
+    def settled_unreadable(self, delivery_id: str) -> None:
+        """Somebody has dealt with it: it waits no more."""
+        self._unreadable.discard(delivery_id)
+
     def _cannot_open(self, delivery_id: str, error: Exception) -> None:
         self._unreadable.add(delivery_id)
         logger.error("delivery %s cannot be opened and stays where it is: %s", delivery_id, error)

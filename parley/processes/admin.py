@@ -274,10 +274,7 @@ class Admin:
             raise BadArguments(sentence("dlq-unknown", id=identifier[:36]))
         return letter
 
-    # -- audit, keys, catalogue
-
-    async def _keys(self) -> dict[str, str]:
-        return {"newest": self._keyring.newest}
+    # -- audit, catalogue
 
     async def _show_catalogue(self) -> dict[str, Any]:
         return self._catalogue().model_dump(mode="json")
@@ -301,7 +298,6 @@ _OWN = {
     "dead_letter": "_dead_letter",
     "dead_letter_replay": "_dead_letter_replay",
     "dead_letter_discard": "_dead_letter_discard",
-    "keys": "_keys",
     "accounts": "_show_accounts",
     "catalogue": "_show_catalogue",
 }

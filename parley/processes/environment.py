@@ -9,7 +9,13 @@ from typing import Final
 from parley import prefect_env
 from parley.settings import RUNNING, Settings
 
-HUB_ONLY: Final = ("PARLEY_KEY_FILE", "PARLEY_DATABASE_URL", "PARLEY_DATABASE_URL_FILE")
+HUB_ONLY: Final = (
+    "PARLEY_KEY_FILE",
+    "PARLEY_KEY",
+    "PARLEY_KEY_PREVIOUS",
+    "PARLEY_DATABASE_URL",
+    "PARLEY_DATABASE_URL_FILE",
+)
 """The hub alone opens the store. A listener's SDK or an automation that goes astray cannot open what it never hears
 of: sealed values are opened by asking the hub, one at a time, with a token that says who asks."""
 

@@ -55,6 +55,7 @@ from parley.metrics import Metrics
 from parley.people import audit_reading
 from parley.people.anchors import AnchorFile, Anchors
 from parley.people.audit import Audit
+from parley.people.data_keys import DataKeys
 from parley.people.policy import Policy
 from parley.people.principals import ensure_owner, find_by_identity
 from parley.people.rights import Origin, Rights
@@ -63,9 +64,11 @@ from parley.processes.accounts import CONSOLE, Accounts
 from parley.processes.admin import Admin
 from parley.processes.audit_desk import AuditDesk
 from parley.processes.configuration import Configuration
+from parley.processes.damaged import Damaged
 from parley.processes.event_desk import EventDesk
 from parley.processes.front import Desk, HubFront
 from parley.processes.housekeeping import Housekeeping
+from parley.processes.keys import KeyKeeper, open_keys
 from parley.processes.measuring import Measuring
 from parley.processes.open_actions import OpenActions
 from parley.processes.people_desk import PeopleDesk
@@ -92,7 +95,6 @@ from parley.runs.requests import QueuedRun, run_token
 from parley.settings import File, Settings, load
 from parley.store import newest, schema
 from parley.store.engine import Store
-from parley.store.sealed import holds_sealed_rows, refuse_wrong_key
 from parley.web.serve import serve
 
 logger = logging.getLogger(__name__)
@@ -114,10 +116,11 @@ PAGE = 1000
 class Hub:
     """Everything that the hub is made of, put together."""
 
-    def __init__(self, settings: Settings, store: Store, keyring: Keyring, owner_id: str) -> None:
+    def __init__(self, settings: Settings, store: Store, keys: DataKeys, owner_id: str) -> None:
         self.settings: Settings = settings
         self.store: Store = store
-        self.keyring: Keyring = keyring
+        self.keyring: Keyring = keys.keyring
+        keyring = keys.keyring
         self.owner_id: str = owner_id
         self.configuration: Configuration = Configuration(settings)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -318,6 +321,10 @@ class Hub:
             tell_duty=self.closing.tell_duty,
             language=self._language,
         )
+        damaged = Damaged(store, keyring, self.inbox, self.outbox, language=self._language)
+        self.keys: KeyKeeper = KeyKeeper(
+            store, keys, self.audit, self.prefect, days=lambda: self.file.keys.days, settle=damaged.settle
+        )
         self.front: HubFront = HubFront(
             store,
             keyring,
@@ -352,7 +359,7 @@ class Hub:
             accounts_changed=self._accounts_changed,
             status=self.vitals.status,
             doctor=self.vitals.doctor,
-            more=self.people.verbs,
+            more={**self.keys.verbs, **self.people.verbs},
         )
         self.link: LinkServer = LinkServer(
             make_tokens(settings.run_folder), Switchboard(self).handlers, joined=self._joined
@@ -584,6 +591,7 @@ class Hub:
                 self.console.listen(self.accept_at_desk),
                 self.configuration.watch(self._file_changed, self._file_refused),
                 self.housekeeping.run(),
+                self.keys.run(),
                 self.anchors.run(),
                 self.open_actions.run(),
                 self.measuring.run(),
@@ -670,14 +678,12 @@ async def open_hub(settings: Settings) -> Hub:
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = await Store.open(settings.database_url or settings.home / "parley.db")
     try:
-        sealed = await store.read(holds_sealed_rows)
-        keyring = Keyring.load_or_create(settings.key_file, home=settings.home, sealed_rows=sealed)
-        await store.read(lambda conn: refuse_wrong_key(conn, keyring))
+        keys = await open_keys(settings, store)
         owner_id = await store.write(lambda conn: ensure_owner(conn, settings.file.owner.name))
     except BaseException:
         await store.aclose()
         raise
-    return Hub(settings, store, keyring, owner_id)
+    return Hub(settings, store, keys, owner_id)
 
 
 async def run(settings: Settings) -> None:

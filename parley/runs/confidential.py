@@ -17,15 +17,17 @@ def is_confidential(*values: Any) -> bool:
     Looks into collections, models and dataclasses. A text that was made of a sealed one is not recognised.
     """
     run = current_run()
-    sealed = {part for part in _parts(run.started.sealed) if isinstance(part, str) and part} if run else set()
+    sealed = (
+        {part for part in parts_of(run.started.sealed) if isinstance(part, str) and part} if run else set()
+    )
     return any(
         isinstance(part, Secret | SecretStr | SecretBytes) or (isinstance(part, str) and part in sealed)
-        for part in _parts(values)
+        for part in parts_of(values)
     )
 
 
-def _parts(value: Any) -> Iterator[Any]:
-    """Everything inside, each thing once."""
+def parts_of(value: Any) -> Iterator[Any]:
+    """Everything inside of a value, each thing once."""
     seen: dict[int, Any] = {}  # holds what was made on the way, so that no other thing gets its id
     left = [value]
     while left:
@@ -50,4 +52,4 @@ def _inside(value: Any) -> Iterable[Any] | None:
     return None
 
 
-__all__ = ["is_confidential"]
+__all__ = ["is_confidential", "parts_of"]

@@ -32,7 +32,7 @@ from prefect.flow_engine import run_flow_async, run_flow_sync
 from prefect.logging.handlers import APILogWorker
 from prefect.utilities.callables import get_call_parameters, parameters_to_args_kwargs
 
-from parley.runs import lean
+from parley.runs import lean, redaction
 from parley.runs.brief import be_brief, starting
 from parley.runs.dead_connections import doubting
 from parley.runs.guard import HeldElsewhere
@@ -132,9 +132,12 @@ class Executor:
 
     def run(self, flow: Flow[..., Any], flow_run: FlowRun) -> State[Any]:
         """Run a flow of either kind and return its final state; see `execute`."""
-        if flow.isasync:
-            return self.call(execute(flow, flow_run))
-        return self._context.run(execute_sync, flow, flow_run)
+        try:
+            if flow.isasync:
+                return self.call(execute(flow, flow_run))
+            return self._context.run(execute_sync, flow, flow_run)
+        finally:
+            redaction.forget()
 
 
 def flush() -> None:

@@ -54,6 +54,7 @@ from parley.errors import (
 from parley.failpoints import failpoint
 from parley.link.calls import FinishCall, StartCall, Started
 from parley.messages.model import Reply
+from parley.runs import redaction
 from parley.runs.answers import render
 from parley.runs.context import Run, current_run, entered
 from parley.runs.hub_thread import HubThread, hub, is_configured, run_token
@@ -220,7 +221,9 @@ class Place:
     def granted(self, answer: Any) -> Run:
         """The run that this answer grants."""
         failpoint("run.started")
-        return Run(self.hub, str(self.flow_run.id), Started.model_validate(answer), is_async=self.is_async)
+        started = Started.model_validate(answer)
+        redaction.hide(started.sealed)
+        return Run(self.hub, str(self.flow_run.id), started, is_async=self.is_async)
 
     def timeout_of(self, error: BaseException, run: Run) -> float | None:
         """The flow's time limit when this error means that it has passed."""
@@ -291,7 +294,7 @@ async def _call_async(body: Body, values: dict[str, Any]) -> Any:
 def _note_alternative(error: Exception) -> None:
     logger.warning("the automation failed and goes on with its alternative", exc_info=error)
     if run := current_run():
-        run.took_alternative(public_reason(error, run.started.language))
+        run.took_alternative(redaction.clean(public_reason(error, run.started.language)))
 
 
 # -- the end
@@ -336,9 +339,8 @@ def _ending(
     if not isinstance(error, Exception):
         return None
     kind = "arguments" if isinstance(error, CommandError) else "error"
-    return _finish(
-        run, "failed", reason=public_reason(error, language), kind=kind, fell_back=bool(run.alternatives)
-    )
+    reason = redaction.clean(public_reason(error, language))
+    return _finish(run, "failed", reason=reason, kind=kind, fell_back=bool(run.alternatives))
 
 
 def _done(run: Run, reply: Reply) -> FinishCall:
@@ -427,7 +429,7 @@ def _publish(value: Any) -> None:
     from prefect.artifacts import create_markdown_artifact
 
     try:
-        create_markdown_artifact(value.markdown(), key=value.artifact_key)
+        create_markdown_artifact(redaction.clean(value.markdown()), key=value.artifact_key)
     except Exception:
         logger.exception("the report was not kept as an artifact")
 
@@ -438,7 +440,7 @@ async def _apublish(value: Any) -> None:
     from prefect.artifacts import acreate_markdown_artifact
 
     try:
-        await acreate_markdown_artifact(value.markdown(), key=value.artifact_key)
+        await acreate_markdown_artifact(redaction.clean(value.markdown()), key=value.artifact_key)
     except Exception:
         logger.exception("the report was not kept as an artifact")
 

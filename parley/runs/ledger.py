@@ -7,7 +7,6 @@ Every call may come twice.
 
 from __future__ import annotations
 
-import hmac
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
@@ -49,6 +48,7 @@ from parley.runs.ends import EXPIRED, Ends
 from parley.runs.grants import has_grant
 from parley.runs.pulse import Pulse
 from parley.runs.requests import (
+    is_run_token,
     open_route,
     open_values,
     run_token,
@@ -148,7 +148,7 @@ class Ledger:
         return str(stored) if stored else await self._unknown_run(call.flow_run_id)
 
     def _check_token(self, run_id: str, token: str) -> None:
-        if not hmac.compare_digest(run_token(self._keyring, run_id), token):
+        if not is_run_token(self._keyring, run_id, token):
             raise StartRefused("this token is not for this run.")
 
     async def _grant(self, conn: AsyncConnection, run_id: str, call: StartCall) -> dict[str, Any] | str:

@@ -163,6 +163,17 @@ class PrefectApi:
         found: list[dict[str, Any]] = await self._ask("POST", "artifacts/filter", body)
         return found
 
+    async def block_documents(self, offset: int = 0) -> list[dict[str, Any]]:
+        """Saved Blocks with what they hold, a page from `offset` on; nothing behind the last one."""
+        body = {"offset": offset, "limit": 200, "include_secrets": True}
+        found: list[dict[str, Any]] = await self._ask("POST", "block_documents/filter", body)
+        return found
+
+    async def update_block(self, block_id: str, fields: Mapping[str, Any]) -> None:
+        """Change these fields of a saved Block, and no other."""
+        body = {"data": dict(fields), "merge_existing_data": True}
+        await self._ask("PATCH", f"block_documents/{block_id}", body)
+
     async def aclose(self) -> None:
         """Close the pooled connections."""
         await self._client.aclose()

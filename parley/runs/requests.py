@@ -174,6 +174,11 @@ def run_token(keyring: Keyring, run_id: str) -> str:
     return keyring.keyed_hash(f"run-token:{run_id}")
 
 
+def is_run_token(keyring: Keyring, run_id: str, token: str) -> bool:
+    """Whether this token was given to the process that runs this, also before the keys were changed."""
+    return keyring.is_hash_of(token, f"run-token:{run_id}")
+
+
 def outward(spec: AutomationSpec, request_id: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters as Prefect may see them: a `Sealed` one is only a reference."""
     hidden = spec.sealed_names

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from parley.errors import ConfigurationError
+from parley.runs import redaction
 from parley.runs.context import current_run
 
 
@@ -19,4 +20,6 @@ async def open_secret(block_type: str, block_name: str, field: str, value: str) 
             f"{field} of the Block {block_type}/{block_name} is sealed: only a run that parley started can open it."
         )
     opened = run.open_secret(block_type, block_name, field, value)
-    return await asyncio.wrap_future(opened)
+    secret = await asyncio.wrap_future(opened)
+    redaction.hide(secret, lasting=True)  # the client that is made with it outlives the run
+    return secret

@@ -22,6 +22,14 @@ _SENTENCES: dict[str, tuple[str, str]] = {
         "Nothing was done: it could not be written in the audit first. Tell whoever runs this assistant.",
         "未执行：无法先写入审计记录。请联系本助手的管理员。",
     ),
+    "damaged-message": (
+        "What you wrote cannot be read any more: it was damaged where it was kept. Please write it again.",
+        "您发送的内容在存储时损坏，已无法读取。请重新发送。",
+    ),
+    "damaged-answer": (
+        "An answer for this conversation was damaged before it could be sent. Please ask again.",
+        "发往此会话的一条答复在发送前已损坏，请重新提问。",
+    ),
     "too-late": (
         "This message is {age} old, too old to act on it now. Send it again if it still matters.",
         "这条消息已过去 {age}，现在执行已经太晚。如仍需要，请重新发送。",

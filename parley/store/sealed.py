@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,6 +16,15 @@ SEALED_COLUMNS: tuple[sa.Column[bytes], ...] = tuple(
 )
 """Every column that holds ciphertext, by its name."""
 
+ROUTE_COLUMNS: tuple[sa.Column[Any], ...] = tuple(
+    table.c.route for table in metadata.sorted_tables if "route" in table.c
+)
+"""Columns of JSON with one sealed value in it, under `ROUTE_KEY`: `parley.messages.kept_routes` writes them."""
+
+ROUTE_KEY: Final = "context_sealed"
+
+_SAMPLE: Final = 5
+
 
 async def holds_sealed_rows(conn: AsyncConnection) -> bool:
     """Whether anything sealed is stored: then a missing key file is a loss, not a first start."""
@@ -24,14 +35,22 @@ async def holds_sealed_rows(conn: AsyncConnection) -> bool:
 
 
 async def refuse_wrong_key(conn: AsyncConnection, keyring: Keyring) -> None:
-    """Raises ConfigurationError when the newest sealed value of a column does not open: it is another key file."""
+    """Raises ConfigurationError when no newest sealed value of any column opens: it is another key file.
+
+    One that opens proves the key; others that do not are damaged, and are dealt with where they are read.
+    """
+    wrong: SealError | None = None
     for column in SEALED_COLUMNS:
         key = next(iter(column.table.primary_key))
-        newest = sa.select(key, column).where(column.is_not(None)).order_by(key.desc()).limit(1)
+        newest = sa.select(key, column).where(column.is_not(None)).order_by(key.desc()).limit(_SAMPLE)
         for row, sealed in await conn.execute(newest):
             try:
                 keyring.open(column.table.name, column.name, str(row), sealed)
             except SealError as error:
-                raise ConfigurationError(
-                    f"The key file does not fit the store: {error} Restore the key file that was used with this store."
-                ) from error
+                wrong = error
+            else:
+                return
+    if wrong is not None:
+        raise ConfigurationError(
+            f"The key file does not fit the store: {wrong} Restore the key file that was used with this store."
+        ) from wrong

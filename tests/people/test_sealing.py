@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import base64
-import json
 import pickle
-import stat
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -13,7 +10,7 @@ from hypothesis import strategies as st
 
 from parley.errors import ConfigurationError, SealError
 from parley.messages.model import now
-from parley.people.sealing import TEXT_PREFIX, Keyring, is_sealed_text
+from parley.people.sealing import TEXT_PREFIX, Keyring, Ring, is_sealed_text, sealed_by
 from parley.store.engine import Store
 from parley.store.schema import event
 from parley.store.sealed import SEALED_COLUMNS, holds_sealed_rows, refuse_wrong_key
@@ -77,6 +74,79 @@ def test_the_newest_key_seals_and_the_others_still_open() -> None:
         KEYRING.open(*PLACE, new)
 
 
+RING = Ring(
+    seals="000000d2",
+    proves="000000f1",
+    data={"000000d1": b"1" * 32, "000000d2": b"2" * 32},
+    roots={"000000f1": b"r" * 32},
+    former={"0000000f": b"f" * 32},
+)
+
+
+def test_with_data_keys_the_one_that_seals_is_named_in_the_value() -> None:
+    keyring = Keyring({"00000001": b"a" * 32}, RING)
+    sealed = keyring.seal(*PLACE, b"secret")
+    assert sealed[:5] == b"\x02\x00\x00\x00\xd2"
+    assert sealed_by(sealed) == keyring.sealing == "000000d2"
+    assert keyring.is_newest(sealed)
+    assert keyring.open(*PLACE, sealed) == b"secret"
+    assert keyring.sealed_values == 1
+
+
+def test_data_keys_and_keys_of_the_file_are_not_mistaken_for_one_another() -> None:
+    """The same id in both: the version says which of them it is."""
+    old = Keyring({"000000d2": b"a" * 32})
+    both = Keyring({"000000d2": b"a" * 32}, RING)
+    first, second = old.seal(*PLACE, b"old"), both.seal(*PLACE, b"new")
+    assert [both.open(*PLACE, one) for one in (first, second)] == [b"old", b"new"]
+    for sealed in (b"\x02" + first[1:], b"\x01" + second[1:]):
+        with pytest.raises(SealError, match="altered, or moved"):
+            both.open(*PLACE, sealed)
+    assert not both.is_newest(first)
+
+
+def test_what_was_sealed_with_a_key_that_left_the_file_still_opens_and_proves() -> None:
+    before = Keyring({"0000000f": b"f" * 32})
+    after = Keyring({"00000001": b"a" * 32}, RING)
+    assert after.open(*PLACE, before.seal(*PLACE, b"old")) == b"old"
+    assert after.authenticate("0000000f", "audit", b"row") == before.authenticate("0000000f", "audit", b"row")
+    assert after.is_hash_of(before.keyed_hash("run-token:1"), "run-token:1")
+
+
+def test_keyed_hashes_are_the_same_whatever_seals() -> None:
+    keyring = Keyring({"00000001": b"a" * 32}, RING)
+    before = keyring.keyed_hash("x")
+    keyring.take(replace(RING, seals="000000d1"), {"00000002": b"b" * 32})
+    assert keyring.sealing == "000000d1"
+    assert keyring.keyed_hash("x") == before
+    assert keyring.newest == "000000f1"
+    assert keyring.is_hash_of(before, "x")
+    for other in ("", "x", before[:-1], "000000d1" + before[8:], before + "\ud800", "\ud800:" + before):
+        assert not keyring.is_hash_of(other, "x")
+    assert not keyring.is_hash_of(before, "y")
+
+
+def test_the_count_of_sealed_values_is_that_of_the_key_that_seals() -> None:
+    keyring = Keyring({"00000001": b"a" * 32}, RING)
+    keyring.seal(*PLACE, b"")
+    keyring.take(RING)
+    assert keyring.sealed_values == 1
+    keyring.take(replace(RING, seals="000000d1"))
+    assert keyring.sealed_values == 0
+
+
+def test_an_error_names_the_place_and_the_key_that_is_missing() -> None:
+    sealed = Keyring({"00000001": b"a" * 32}, RING).seal(*PLACE, b"secret")
+    with pytest.raises(SealError, match=r"message / event_sealed / row-1 .* 000000d2"):
+        KEYRING.open(*PLACE, sealed)
+
+
+def test_a_ring_never_shows_its_keys() -> None:
+    shown = repr(RING) + repr(Keyring({"00000001": b"a" * 32}, RING))
+    assert not any(text in shown for text in ("1111", "2222", "rrrr", "ffff", "aaaa"))
+    assert all(name in shown for name in ("00000001", "000000d1", "000000f1"))
+
+
 @given(st.text(max_size=100))
 def test_the_field_of_a_block_is_text(plaintext: str) -> None:
     sealed = KEYRING.seal_text("slack", "work", "token", plaintext)
@@ -107,91 +177,6 @@ def test_a_keyring_never_shows_its_keys() -> None:
     assert "00000001" in shown
     with pytest.raises(TypeError):
         pickle.dumps(KEYRING)
-
-
-def _load(path: Path, home: Path, *, sealed_rows: bool = False) -> Keyring:
-    return Keyring.load_or_create(path, home=home, sealed_rows=sealed_rows)
-
-
-def test_the_first_start_makes_a_private_key_file_and_the_next_reads_it(tmp_path: Path) -> None:
-    path = tmp_path / "config" / "parley" / "key"
-    sealed = _load(path, tmp_path / "data").seal(*PLACE, b"kept")
-    assert stat.S_IMODE(path.stat().st_mode) == 0o400
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert [file.name for file in path.parent.iterdir()] == ["key"]
-    (entry,) = json.loads(path.read_bytes())["keys"]
-    assert len(base64.b64decode(entry["key"])) == 32
-    assert _load(path, tmp_path / "data", sealed_rows=True).open(*PLACE, sealed) == b"kept"
-
-
-def test_a_key_inside_the_data_folder_is_refused(tmp_path: Path) -> None:
-    home = tmp_path / "data"
-    home.mkdir()
-    (tmp_path / "way-in").symlink_to(home)
-    for path in (
-        home / "key",
-        home / "deep" / "key",
-        tmp_path / "way-in" / "key",
-        tmp_path / "x" / ".." / "data" / "k",
-    ):
-        with pytest.raises(ConfigurationError, match="PARLEY_KEY_FILE"):
-            _load(path, home)
-    assert not list(home.iterdir())
-
-
-@pytest.mark.parametrize("mode", [0o440, 0o404, 0o644, 0o420, 0o401])
-def test_a_key_that_others_can_use_is_refused(tmp_path: Path, mode: int) -> None:
-    path = tmp_path / "key"
-    _load(path, tmp_path / "data")
-    path.chmod(mode)
-    with pytest.raises(ConfigurationError, match="chmod 0400"):
-        _load(path, tmp_path / "data")
-
-
-def test_a_folder_that_others_can_change_gets_no_key(tmp_path: Path) -> None:
-    folder = tmp_path / "open"
-    folder.mkdir()
-    folder.chmod(0o777)
-    with pytest.raises(ConfigurationError, match="chmod 0700"):
-        _load(folder / "key", tmp_path / "data")
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"\xff\xfe",
-        b"{}",
-        b'{"version": 1, "keys": []}',
-        b'{"version": 2, "keys": [{"id": "00000001", "key": "%s"}]}' % base64.b64encode(b"k" * 32),
-        b'{"version": 1, "keys": [{"id": "00000001", "key": "%s"}]}' % base64.b64encode(b"k" * 16),
-        b'{"version": 1, "keys": [{"id": "nonsense", "key": "%s"}]}' % base64.b64encode(b"k" * 32),
-        b'{"version": 1, "keys": [{"id": "00000001", "key": "k k k"}]}',
-        b'{"version": 1, "keys": [%s, %s]}'
-        % ((b'{"id": "00000001", "key": "%s"}' % base64.b64encode(b"k" * 32),) * 2),
-    ],
-)
-def test_a_malformed_key_file_is_refused_without_showing_it(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "key"
-    path.write_bytes(content)
-    path.chmod(0o400)
-    with pytest.raises(ConfigurationError, match="malformed") as caught:
-        _load(path, tmp_path / "data")
-    assert "kkk" not in str(caught.value)
-    assert path.read_bytes() == content
-
-
-def test_a_missing_key_is_never_replaced_when_something_is_sealed(tmp_path: Path) -> None:
-    path = tmp_path / "key"
-    with pytest.raises(ConfigurationError, match="Restore it"):
-        _load(path, tmp_path / "data", sealed_rows=True)
-    assert not path.exists()
-
-
-def test_a_folder_in_place_of_the_key_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "key").mkdir()
-    with pytest.raises(ConfigurationError):
-        _load(tmp_path / "key", tmp_path / "data")
 
 
 async def test_a_store_knows_whether_it_holds_sealed_rows_and_whether_the_key_fits(store: Store) -> None:

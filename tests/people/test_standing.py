@@ -91,8 +91,8 @@ class Office:
 
 
 @pytest.fixture
-async def office(store: Store, tmp_path: Any) -> Office:
-    keyring = Keyring.load_or_create(tmp_path / "key", home=tmp_path / "home", sealed_rows=False)
+async def office(store: Store) -> Office:
+    keyring = Keyring.generate()
 
     async def people(conn: AsyncConnection) -> tuple[str, str]:
         owner = await principals.ensure_owner(conn, "owner")
