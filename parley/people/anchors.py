@@ -127,14 +127,16 @@ class AnchorFile:
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
             file.seek(offset)
-            torn = ""
             while raw := file.readline(_LONGEST):
                 number += 1
-                anchor = _read(raw)
+                anchor = _read(raw.removesuffix(b"\n") + b"\n")
                 if anchor is None:
-                    torn = f"Line {number} of the anchors cannot be read."
-                    yield Line(number, file.tell(), problem="" if _is_cut(raw) else torn)
+                    words = f"Line {number} of the anchors cannot be read."
+                    # What a write leaves that did not end has no end of line, or what was written next behind it.
+                    is_torn = _is_cut(raw) and not (raw.endswith(b"\n") and file.tell() == size)
+                    yield Line(number, file.tell(), problem="" if is_torn else words)
                     continue
                 whole = self._is_whole(anchor, seal)
                 seal = anchor.seal
@@ -191,8 +193,8 @@ class Anchors:
         """Look each second, write at most every five; at the end once more."""
         loop = asyncio.get_running_loop()
         due = 0.0
-        await self._compare()
         try:
+            await self._compare()
             while True:
                 if loop.time() >= due and await self.add():
                     due = loop.time() + self._least_gap
@@ -203,7 +205,10 @@ class Anchors:
     async def _compare(self) -> None:
         try:
             last = await asyncio.to_thread(self.file.last)
-            if last is None or await self._chain_of(last.sequence) == last.chain:
+            if last is None:
+                return
+            if await self._chain_of(last.sequence) == last.chain:
+                self._anchored = Head(last.sequence, last.chain)
                 return
         except (OSError, ParleyError) as error:
             self._failed(error)
@@ -274,7 +279,7 @@ def _read(raw: bytes) -> Anchor | None:
 
 def _is_cut(raw: bytes) -> bool:
     """Whether this is the beginning of a line of ours: what a write leaves that a loss of power ended."""
-    return raw.startswith(b'{"at": "') and not raw.rstrip(b"\n").endswith(b"}")
+    return b'{"at": "'.startswith(raw[:8].rstrip(b"\n")) and b"}" not in raw
 
 
 def _write(descriptor: int, content: bytes) -> None:

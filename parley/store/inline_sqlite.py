@@ -117,7 +117,8 @@ class InlineConnection:
             try:
                 return await attempt()
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode not in _LOCKED or time.monotonic() > deadline:
+                # What is SQLite's own has a code; a text that does not decode is the module's, and has none.
+                if getattr(error, "sqlite_errorcode", 0) not in _LOCKED or time.monotonic() > deadline:
                     raise
             await asyncio.sleep(RETRY_SECONDS)
 

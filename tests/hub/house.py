@@ -229,14 +229,15 @@ async def house_in(home: Path, server: PrefectServer, **file: Any) -> AsyncItera
     prepared.store(home / "parley.db")
     hub = await open_hub(settings)
     try:
-        async with hub.living(), _worker(settings) as worker:
+        async with hub.living(), worker_at(settings) as worker:
             yield House(hub, worker)
     finally:
         await hub.store.aclose()
 
 
 @asynccontextmanager
-async def _worker(settings: Settings) -> AsyncIterator[Worker]:
+async def worker_at(settings: Settings) -> AsyncIterator[Worker]:
+    """A scripted worker of the hub that lives there, or will; it comes back whenever the hub does."""
     worker: Worker
 
     async def take(args: dict[str, Any]) -> None:

@@ -84,6 +84,7 @@ async def test_the_people_on_duty_are_asked_once_and_run_it_again_once(house: Ho
     ] == [
         ("run:change", "intent", "owner"),
         ("run:change", "outcome", "owner"),
+        ("dead-letter-replayed", "intent", "otto"),
         ("dead-letter-replayed", "outcome", "otto"),
         ("run:change", "intent", "owner"),
         ("run:change", "outcome", "owner"),

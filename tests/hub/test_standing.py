@@ -46,7 +46,8 @@ async def in_force(house: House) -> list[Any]:
 
 async def audited(house: House) -> list[str]:
     table = schema.audit
-    query = sa.select(table.c.action).where(table.c.action.like("standing-%")).order_by(table.c.sequence)
+    outcomes = sa.and_(table.c.action.like("standing-%"), table.c.phase == "outcome")
+    query = sa.select(table.c.action).where(outcomes).order_by(table.c.sequence)
 
     async def fetch(conn: Any) -> list[str]:
         return list((await conn.execute(query)).scalars())

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from parley.errors import ConfigurationError
+from parley.people import audit_reading
+from parley.people.anchors import AnchorFile, Anchors, Head
+from parley.people.audit import Audit
+from parley.people.sealing import Keyring
+from parley.store.engine import Store
+from tests.fakes._driver import eventually
+
+KEYRING = Keyring({"00000001": b"a" * 32})
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> AnchorFile:
+    return AnchorFile(tmp_path / "keys" / "anchors", KEYRING)
+
+
+def problems(file: AnchorFile) -> list[str]:
+    return [line.problem for line in file.lines() if line.problem]
+
+
+def test_lines_are_added_and_follow_one_another(file: AnchorFile) -> None:
+    for number in range(1, 4):
+        file.add(Head(number, f"k:{number}"))
+    lines = list(file.lines())
+    assert [line.anchor.sequence for line in lines if line.anchor] == [1, 2, 3]
+    assert problems(file) == []
+    assert file.last() == lines[-1].anchor
+    assert file.path.stat().st_mode & 0o777 == 0o600
+    # And from the middle on, as whoever verifies in parts goes on.
+    first = lines[0].anchor
+    assert first is not None
+    rest = list(file.lines(offset=lines[0].end, number=1, seal=first.seal))
+    assert [(line.number, line.problem) for line in rest] == [(2, ""), (3, "")]
+
+
+def test_each_byte_counts(file: AnchorFile) -> None:
+    for number in range(1, 4):
+        file.add(Head(number, f"k:{number}"))
+    whole = file.path.read_bytes()
+    for place in range(len(whole)):
+        file.path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert problems(file), f"byte {place} of {whole[place : place + 10]!r}"
+
+
+@pytest.mark.parametrize("kept", [(1, 2), (0, 2), (1, 0, 2), (0, 0, 1, 2)])
+def test_lines_that_are_taken_out_moved_or_doubled_show(file: AnchorFile, kept: tuple[int, ...]) -> None:
+    for number in range(1, 4):
+        file.add(Head(number, f"k:{number}"))
+    lines = file.path.read_bytes().splitlines(keepends=True)
+    file.path.write_bytes(b"".join(lines[one] for one in kept))
+    assert problems(file)
+
+
+def test_a_line_that_a_loss_of_power_tore_is_passed_over(file: AnchorFile) -> None:
+    file.add(Head(1, "k:1"))
+    whole = file.path.read_bytes()
+    file.path.write_bytes(whole + whole[:60])
+    file.add(Head(2, "k:2"))
+    lines = list(file.lines())
+    assert [line.anchor.sequence if line.anchor else None for line in lines] == [1, None, 2]
+    assert problems(file) == []
+
+
+def test_another_key_proves_nothing(file: AnchorFile) -> None:
+    file.add(Head(1, "k:1"))
+    other = AnchorFile(file.path, Keyring({"00000001": b"b" * 32}))
+    assert problems(other) == ["Line 1 of the anchors was changed, or the one before it was."]
+
+
+def test_they_do_not_lie_with_the_data(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with pytest.raises(ConfigurationError, match="lie in the data folder"):
+        AnchorFile(tmp_path / "data" / "anchors", KEYRING).check(home=tmp_path / "data")
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    with pytest.raises(ConfigurationError, match="lie in the data folder"):
+        AnchorFile(tmp_path / "link" / "anchors", KEYRING).check(home=tmp_path / "data")
+    AnchorFile(tmp_path / "keys" / "anchors", KEYRING).check(home=tmp_path / "data")
+
+
+def test_others_cannot_write_them(file: AnchorFile, tmp_path: Path) -> None:
+    file.add(Head(1, "k:1"))
+    file.path.chmod(0o620)
+    with pytest.raises(ConfigurationError, match="chmod 0600"):
+        file.check(home=tmp_path / "data")
+
+
+def test_a_link_in_their_place_is_not_followed(file: AnchorFile, tmp_path: Path) -> None:
+    file.path.parent.mkdir()
+    file.path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        file.add(Head(1, "k:1"))
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@contextlib.asynccontextmanager
+async def running(anchors: Anchors) -> AsyncIterator[None]:
+    task = asyncio.create_task(anchors.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def watching(store: Store, file: AnchorFile, **more: float | str) -> Anchors:
+    return Anchors(
+        file,
+        lambda: store.read(audit_reading.head),
+        lambda sequence: store.read(lambda conn: audit_reading.chain_of(conn, sequence)),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+async def happens(store: Store) -> None:
+    await store.write(lambda conn: Audit(KEYRING).record(conn, action="x", actor="ann"))
+
+
+async def until(file: AnchorFile, sequence: int) -> None:
+    def there() -> bool:
+        last = file.last()
+        return last is not None and last.sequence >= sequence
+
+    await eventually(there, f"an anchor of row {sequence}")
+
+
+async def test_the_head_is_anchored_when_it_moves_and_at_the_end(store: Store, file: AnchorFile) -> None:
+    await happens(store)
+    async with running(watching(store, file, look_every=0.01, least_gap=0.0)):
+        await until(file, 2)
+        await happens(store)
+        await until(file, 4)
+        await asyncio.sleep(0.1)
+    assert [line.anchor.sequence for line in file.lines() if line.anchor] == [2, 4]
+    async with running(watching(store, file, look_every=0.01, least_gap=60)):
+        await until(file, 4)
+        await happens(store)
+    assert [line.anchor.sequence for line in file.lines() if line.anchor][-1] == 6
+    assert problems(file) == []
+
+
+async def test_a_burst_is_a_few_lines(store: Store, file: AnchorFile) -> None:
+    async with running(watching(store, file, look_every=0.001, least_gap=30)):
+        for _ in range(50):
+            await happens(store)
+            await asyncio.sleep(0.002)
+    assert [line.anchor.sequence for line in file.lines() if line.anchor][-1] == 100
+    assert len(list(file.lines())) <= 3
+
+
+async def test_what_cannot_be_written_is_told_and_written_later(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "file"
+    folder.write_text("no folder")
+    file = AnchorFile(folder / "anchors", KEYRING)
+    anchors = watching(store, file, look_every=0.01, least_gap=0.0)
+    await happens(store)
+    async with running(anchors):
+        await eventually(lambda: anchors.problem, "a problem")
+        folder.unlink()
+        await until(file, 2)
+    assert anchors.problem == ""
+
+
+async def test_a_store_that_was_put_back_is_noticed_at_the_start(store: Store, file: AnchorFile) -> None:
+    await happens(store)
+    anchors = watching(store, file, look_every=0.01)
+    async with running(anchors):
+        await until(file, 2)
+    assert anchors.behind == ""
+    file.add(Head(9, "k:9"))
+    later = watching(store, file, look_every=0.01)
+    async with running(later):
+        await until(file, 2)
+        await asyncio.sleep(0.05)
+    assert "row 9 of the audit" in later.behind
+
+
+@pytest.mark.parametrize("kind", ["udp", "unix"])
+async def test_syslog_gets_them_too(store: Store, file: AnchorFile, tmp_path: Path, kind: str) -> None:
+    family = socket.AF_INET if kind == "udp" else socket.AF_UNIX
+    with socket.socket(family, socket.SOCK_DGRAM) as log:
+        log.settimeout(10)
+        log.bind(("127.0.0.1", 0) if kind == "udp" else str(tmp_path / "log"))
+        address = f"127.0.0.1:{log.getsockname()[1]}" if kind == "udp" else str(tmp_path / "log")
+        await happens(store)
+        assert await watching(store, file, syslog=address).add()
+        said = (await asyncio.to_thread(log.recv, 4096)).decode().rstrip("\0")
+    priority, _, line = said.partition("parley-audit: ")
+    assert priority == "<86>"  # authpriv.info
+    assert json.loads(line)["sequence"] == 2
+    assert json.loads(line) == json.loads(file.path.read_text())
+
+
+async def test_a_syslog_that_is_not_there_costs_nothing(
+    store: Store, file: AnchorFile, tmp_path: Path
+) -> None:
+    await happens(store)
+    anchors = watching(store, file, syslog=str(tmp_path / "nobody"))
+    assert await anchors.add()
+    assert file.last() is not None
