@@ -138,7 +138,11 @@ class Retention(_Section):
 
 
 class Limits(_Section):
-    """`message_age` in seconds: an older message gets "too late" instead of a run. `ask_age`: open questions."""
+    """`message_age` in seconds: an older message gets "too late" instead of a run. `ask_age`: open questions.
+
+    `per_person`, `per_conversation`: what is said to us on a platform. `per_automation`: requests, by command; `*` are
+    those that are not named.
+    """
 
     message_age: Annotated[float, Field(gt=0)] = 6 * 3600
     ask_age: Annotated[float, Field(gt=0)] = 24 * 3600
@@ -192,11 +196,40 @@ class Mends(_Section):
     what the button shows with which it is offered; the command line without one.
     """
 
+_SPANS: Mapping[str, float] = {"s": 1, "min": 60, "h": 3600, "day": 86_400}
+_PACE = re.compile(r"([1-9][0-9]{0,6})/(s|min|h|day)")
+
+
+class Pace(_Section):
+    """So many times in so many seconds, in the long run; as many at once. Written `60/min`."""
+
+    times: int
+    seconds: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        found = _PACE.fullmatch(given.strip())
+        if found is None:
+            raise ValueError(f"{given!r} is no pace: write 5/s, 60/min, 100/h or 1000/day.")
+        return {"times": int(found[1]), "seconds": _SPANS[found[2]]}
+
+    @property
+    def per_second(self) -> float:
+        """The same, each second."""
+        return self.times / self.seconds
+
+
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     patterns: Annotated[
         tuple[Annotated[str, AfterValidator(_pattern)], ...],
         BeforeValidator(_listed),
+    per_person: Pace = Pace(times=300, seconds=60)
+    per_conversation: Pace = Pace(times=1200, seconds=60)
+    per_automation: Annotated[Mapping[str, Pace], Field(max_length=1000)] = Field(default_factory=dict)
         Field(alias="from", min_length=1, max_length=100),
     ] = ("*.alert.firing",)
     where: Annotated[Mapping[str, Globs], Field(max_length=50)] = Field(default_factory=dict)

@@ -12,13 +12,12 @@ import asyncio
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-import sqlalchemy as sa
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -35,17 +34,13 @@ from parley.errors import (
 from parley.failpoints import failpoint
 from parley.link.calls import DeliverCall
 from parley.link.connection import Disconnected
-from parley.messages import kept_routes, thread_links
-from parley.messages.inbox import conversation_id
-from parley.messages.model import Capabilities, Receipt, Reply, Route, now
-from parley.messages.rendering import render_down
+from parley.messages import thread_links
+from parley.messages.deliveries import Deliveries, Delivery, first_id, last_ordinal
+from parley.messages.model import Capabilities, Receipt, Reply, now
 from parley.messages.waiting_list import IN_STORE, WaitingList
 from parley.people.sealing import Keyring
 from parley.settings import Retention
-from parley.store import schema
 from parley.store.engine import Store
-from parley.store.ids import new_id
-from parley.store.insert_new import insert_new
 
 logger = logging.getLogger(__name__)
 
@@ -70,36 +65,6 @@ def back_off(attempts: int) -> float:
     return min(60.0, 0.5 * 2.0 ** min(attempts, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """One reply to one place; already rendered down. `doubt`: an earlier attempt may have arrived.
-
-    While it waits, `reply` may be empty: a large one is kept in the store alone. `waits_since`: in this hub.
-    `under_id`: the delivery in whose thread it is shown; `edit_of_id`: the one that it replaces in place.
-    """
-
-    id: str
-    source: str
-    ordinal: int
-    message_id: str | None
-    conversation_id: str
-    reply: Reply
-    route: Route
-    token: str
-    created_at: datetime = field(default_factory=now)
-    attempts: int = 0
-    doubt: bool = False
-    under_id: str | None = None
-    edit_of_id: str | None = None
-    waits_since: datetime = field(default_factory=now)
-
-
-_UNSETTLED = sa.and_(
-    schema.delivery.c.state.in_(("pending", "sending")), schema.delivery.c.body_sealed.is_not(None)
-)
-"""`sending` when a hub died: it may have arrived, so it is taken up in doubt."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Wait:
     """Before the next attempt. `account`: the platform cannot be reached now; once it can, waiting is pointless."""
@@ -115,12 +80,8 @@ class Holder(Protocol):
         """Send; raises the connector's error, or `LinkError` when nobody holds the account."""
 
 
-MOST_UNREADABLE: Final = 10_000
-"""Deliveries that cannot be opened, of those that are passed over in a look: a statement has so many parameters."""
-
-
-class Outbox:
-    """Writes deliveries within a transaction, and sends them after it.
+class Outbox(Deliveries):
+    """Sends what was written, once its transaction is committed.
 
     `undelivered` writes, in the transaction that gives a delivery up, what the people on duty are told of it.
     """
@@ -138,18 +99,14 @@ class Outbox:
         back_off: Callable[[int], float] = back_off,
         waiting: WaitingList | None = None,
     ) -> None:
-        self._store = store
-        self._keyring = keyring
-        self.retention = retention
+        super().__init__(store, keyring, retention, capabilities_of=capabilities_of)
         self._holder_of = holder_of
-        self._capabilities_of = capabilities_of
         self._changed = changed
         self._undelivered = undelivered
         self._back_off = back_off
         self._waiting = WaitingList() if waiting is None else waiting
         self._unreadable: set[str] = set()
         self._busy: set[str] = set()
-        self._since = now()
         self._room: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
         self._back: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._looking: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -167,105 +124,6 @@ class Outbox:
         written = self._waiting.oldest
         return max(0.0, (now() - written).total_seconds()) if written else 0.0
 
-    # -- writing
-
-    async def write(
-        self,
-        conn: AsyncConnection,
-        source: str,
-        replies: Iterable[Reply],
-        route: Route,
-        *,
-        message_id: str | None = None,
-        first: int = 0,
-        under_id: str | None = None,
-        edit_of_id: str | None = None,
-        most: int | None = None,
-    ) -> list[Delivery]:
-        """Insert deliveries for these replies; call `send` with them once the transaction is committed.
-
-        (source, ordinal) is unique: a second write of the same inserts nothing and returns nothing. `under_id` and
-        `edit_of_id` are deliveries of the same account and conversation: the native ids come from their receipts, and
-        until they have arrived these wait. What stands under one that died is sent plainly; its edit is dropped.
-        Of more than `most` parts the rest is left out.
-        """
-        can = self._capabilities_of(route.account)
-        parts = [part for reply in replies for part in render_down(reply, can) if not part.is_empty()][:most]
-        conversation = await conversation_id(conn, route)
-        made = [
-            replace(
-                self._make(source, first + n, part, route, message_id, conversation),
-                under_id=under_id,
-                edit_of_id=edit_of_id,
-            )
-            for n, part in enumerate(parts)
-        ]
-        return [one for one in made if await self._insert(conn, one)]
-
-    async def write_again(self, conn: AsyncConnection, delivery_id: str, source: str) -> Delivery | None:
-        """A new delivery of the same reply, to the same place under the same token; None when that was erased.
-
-        For one that was given up or may not have arrived, when a person says so. A platform that removes duplicates
-        still knows the token, for as long as it keeps it. Raises `SealError`.
-        """
-        table = schema.delivery
-        query = sa.select(table).where(table.c.id == delivery_id, table.c.state.in_(("dead", "ambiguous")))
-        row = (await conn.execute(query)).first()
-        if row is None or row.body_sealed is None:
-            return None
-        at = now()
-        one = replace(
-            self.opened(row),
-            id=new_id(),
-            source=source,
-            ordinal=0,
-            attempts=0,
-            created_at=at,
-            waits_since=at,
-        )
-        return one if await self._insert(conn, one) else None
-
-    async def _insert(self, conn: AsyncConnection, one: Delivery) -> bool:
-        at = now()
-        values = {
-            "id": one.id,
-            "source": one.source,
-            "ordinal": one.ordinal,
-            "account": one.route.account,
-            "conversation_id": one.conversation_id,
-            "message_id": one.message_id,
-            "route": kept_routes.kept(self._keyring, "delivery", one.id, one.route),
-            "body_sealed": self._keyring.seal(
-                "delivery", "body_sealed", one.id, one.reply.model_dump_json().encode()
-            ),
-            "token": one.token,
-            "state": "pending",
-            "attempts": 0,
-            "under_id": one.under_id,
-            "edit_of_id": one.edit_of_id,
-            "next_attempt_at": at,
-            "created_at": one.created_at,
-            "erase_after": at + timedelta(days=self.retention.bodies_days),
-        }
-        done = await conn.execute(insert_new(schema.delivery, ("source", "ordinal")), values)
-        return bool(done.rowcount)
-
-    @staticmethod
-    def _make(
-        source: str, ordinal: int, reply: Reply, route: Route, message_id: str | None, conversation: str
-    ) -> Delivery:
-        identity = new_id()
-        return Delivery(
-            id=identity,
-            source=source,
-            ordinal=ordinal,
-            message_id=message_id,
-            conversation_id=conversation,
-            reply=reply,
-            route=route,
-            token=identity,
-        )
-
     # -- sending
 
     def send(self, deliveries: Iterable[Delivery]) -> None:
@@ -278,13 +136,7 @@ class Outbox:
 
     async def resume(self) -> None:
         """Take up what an earlier hub left: pending ones, and those whose sending was interrupted."""
-        table = schema.delivery
-        query = sa.select(table.c.account).where(_UNSETTLED).distinct()
-
-        async def find(conn: AsyncConnection) -> Sequence[str]:
-            return (await conn.execute(query)).scalars().all()
-
-        for account in await self._store.read(find):
+        for account in await self._accounts():
             await self._take_up(account)
 
     async def account_is_back(self, account: str) -> None:
@@ -305,26 +157,11 @@ class Outbox:
 
     async def _look(self, account: str) -> None:
         """Its conversations that have waited longest. Raises `StoreUnavailable`."""
-        table = schema.delivery
-        count = sa.func.count()
-        readable = table.c.id.not_in(sorted(self._unreadable)[:MOST_UNREADABLE])
-        here = sa.and_(table.c.account == account, _UNSETTLED, readable)
-        query = (
-            sa.select(table.c.conversation_id, count)
-            .where(here)
-            .group_by(table.c.conversation_id)
-            .order_by(sa.func.min(table.c.created_at), table.c.conversation_id)
-        )
         async with self._looking[account]:
             left_out = before = self._waiting.begin_look(account)
-            limited = query.limit(self._waiting.wanted(account))
-
-            async def find(conn: AsyncConnection) -> tuple[Sequence[Any], int]:
-                total = (await conn.execute(sa.select(count).where(here))).scalar_one()
-                return (await conn.execute(limited)).all(), total
-
+            most = self._waiting.wanted(account)
             try:
-                rows, left_out = await self._store.read(find)
+                rows, left_out = await self._conversations(account, most, self._unreadable)
                 for conversation, waiting in rows:
                     if self._waiting.found(account, conversation, waiting):
                         left_out -= waiting
@@ -347,22 +184,10 @@ class Outbox:
 
     async def _read_next(self, conversation: str) -> None:
         """The next deliveries of a conversation that has none here, in their order. Raises `StoreUnavailable`."""
-        # Without their bodies, which may hold files of megabytes, and may wait for a day.
-        columns = [column for column in schema.delivery.c if column.name != "body_sealed"]
-        table, most = schema.delivery, self._waiting.most_of_one + len(self._unreadable)
-        query = (
-            sa.select(*columns)
-            .where(table.c.conversation_id == conversation, _UNSETTLED)
-            .order_by(table.c.created_at, table.c.ordinal)
-            .limit(most)
-        )
-
-        async def find(conn: AsyncConnection) -> Sequence[Any]:
-            return (await conn.execute(query)).all()
-
+        most = self._waiting.most_of_one + len(self._unreadable)
         left = before = self._waiting.begin_page(conversation)
         try:
-            rows = await self._store.read(find)
+            rows = await self._next_of(conversation, most)
             for row in rows:
                 if row.id in self._unreadable:
                     continue
@@ -387,51 +212,16 @@ class Outbox:
         self._unreadable.add(delivery_id)
         logger.error("delivery %s cannot be opened and stays where it is: %s", delivery_id, error)
 
-    async def _row(self, delivery_id: str, *columns: sa.Column[Any]) -> Any:
-        query = sa.select(*columns).where(schema.delivery.c.id == delivery_id)
-
-        async def fetch(conn: AsyncConnection) -> Any:
-            return (await conn.execute(query)).one()
-
-        return await self._store.read(fetch)
-
     async def _reply_of(self, one: Delivery) -> Reply | None:
         """Its reply, from the store if need be; None when that cannot be opened."""
         if one.reply is not IN_STORE:
             return one.reply
-        table = schema.delivery
-        row = await self._row(one.id, table.c.id, table.c.body_sealed)
+        row = await self._body_of(one.id)
         try:
             return self._reply(row)
         except (SealError, ValidationError) as error:
             self._cannot_open(one.id, error)
             return None
-
-    def opened(self, row: Any) -> Delivery:
-        """A row of the table with its reply opened."""
-        return self._taken_up(row, self._reply(row))
-
-    def _reply(self, row: Any) -> Reply:
-        body = self._keyring.open("delivery", "body_sealed", row.id, row.body_sealed)
-        return Reply.model_validate_json(body)
-
-    def _taken_up(self, row: Any, reply: Reply) -> Delivery:
-        return Delivery(
-            id=row.id,
-            source=row.source,
-            ordinal=row.ordinal,
-            message_id=row.message_id,
-            conversation_id=row.conversation_id,
-            reply=reply,
-            route=kept_routes.opened(self._keyring, "delivery", row.id, row.route),
-            token=row.token,
-            created_at=row.created_at,
-            attempts=row.attempts,
-            doubt=row.state == "sending",
-            under_id=row.under_id,
-            edit_of_id=row.edit_of_id,
-            waits_since=max(row.created_at, self._since),
-        )
 
     def _work_on(self, conversation: str) -> None:
         if conversation not in self._busy:
@@ -532,7 +322,7 @@ class Outbox:
             if now() - one.created_at <= TRIED_FOR:
                 return _Wait(LOOK_AGAIN)
             before = None
-        native_id = _first_id(before.receipt) if before is not None else None
+        native_id = first_id(before.receipt) if before is not None else None
         if one.edit_of_id is None:
             # What should have stood under one that died is better plainly there than not at all.
             route = one.route.model_copy(update={"thread": native_id}) if native_id else one.route
@@ -541,17 +331,6 @@ class Outbox:
             await self._settle(one, "dead", reason="what it would have changed did not arrive")
             return None
         return call.model_copy(update={"edits": native_id})
-
-    async def _before(self, one: Delivery) -> Any:
-        table = schema.delivery
-        query = sa.select(table.c.state, table.c.receipt).where(
-            table.c.id == (one.edit_of_id or one.under_id)
-        )
-
-        async def fetch(conn: AsyncConnection) -> Any:
-            return (await conn.execute(query)).first()
-
-        return await self._store.read(fetch)
 
     async def _without_holder(self, one: Delivery) -> _Wait | None:
         if now() - one.waits_since <= TRIED_FOR:
@@ -608,7 +387,7 @@ class Outbox:
     ) -> None:
         sent_at: datetime | None = receipt.sent_at if receipt else None
         stored = receipt.model_dump(mode="json") if receipt else None
-        native_id = _first_id(stored)
+        native_id = first_id(stored)
         told: list[Delivery] = []
 
         async def tell(conn: AsyncConnection) -> None:
@@ -635,19 +414,10 @@ class Outbox:
         self, one: Delivery, also: Callable[[AsyncConnection], Awaitable[None]] | None = None, **values: Any
     ) -> bool:
         """Write this, however long the store is out of order; false when the delivery was settled before."""
-        table = schema.delivery
-        unsettled = sa.and_(table.c.id == one.id, table.c.state.in_(("pending", "sending")))
-
-        async def update(conn: AsyncConnection) -> bool:
-            changed = (await conn.execute(sa.update(table).where(unsettled).values(values))).rowcount
-            if changed and also is not None:
-                await also(conn)
-            return bool(changed)
-
         failures = 0
         while True:
             try:
-                return await self._store.write(update)
+                return await self._change(one, values, also)
             except StoreUnavailable as error:
                 # Going on without it would send again what was sent, or forget what was not.
                 logger.warning("delivery %s waits for the store: %s", one.id, error)
@@ -662,20 +432,10 @@ class Outbox:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def last_ordinal(conn: AsyncConnection, source: str) -> int:
-    """The greatest ordinal of this source's deliveries; -1 when there are none."""
-    table = schema.delivery
-    query = sa.select(sa.func.max(table.c.ordinal)).where(table.c.source == source)
-    last = (await conn.execute(query)).scalar()
-    return -1 if last is None else int(last)
-
-
-def _first_id(receipt: Any) -> str | None:
-    ids = (receipt or {}).get("native_ids") or ()
-    return str(ids[0]) if ids else None
-
-
 async def _set_within(event: asyncio.Event, seconds: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
+
+
+__all__ = ["Delivery", "Holder", "Outbox", "back_off", "last_ordinal"]

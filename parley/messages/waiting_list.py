@@ -16,7 +16,7 @@ from parley.messages.model import Reply
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from parley.messages.outbox import Delivery
+    from parley.messages.deliveries import Delivery
 
 MOST_CONVERSATIONS: Final = 500
 """Of one account."""

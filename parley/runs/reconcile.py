@@ -24,8 +24,10 @@ from parley.errors import ParleyError
 from parley.failpoints import failpoint
 from parley.messages.model import Reply, now
 from parley.messages.outbox import Delivery, Outbox
+from parley.people import approvals
 from parley.people.audit import Audit, Phase
 from parley.runs import offers
+from parley.runs.approving import ApprovalDesk
 from parley.runs.batches import Batches
 from parley.runs.cancel import Canceller
 from parley.runs.catalogue import Catalogue, Effect, Lane
@@ -82,7 +84,9 @@ class Reconciler:
         catalogue: Callable[[], Catalogue],
         take_up_messages: Callable[[], Awaitable[None]],
         batches: Batches,
+        desk: ApprovalDesk,
     ) -> None:
+        self._desk = desk
         self._store = store
         self._prefect = prefect
         self._dispatcher = dispatcher
@@ -94,6 +98,7 @@ class Reconciler:
         self._canceller = canceller
         self._batches = batches
         self._audit = audit
+        self._withdrawn: set[str] = set()
         self._began = now()
         self._closed_to = (self._began - CLOSING, "")
 
@@ -277,8 +282,9 @@ class Reconciler:
             if flight.flow_run_id and self._is_external(flight.queued.automation)
         }
         async for flow_run in self._in_prefect(flights):
-            if _kind(flow_run) in TERMINAL:
-                await self._external_ended(flights[str(flow_run["id"])].queued.run_id, flow_run)
+            run_id = flights[str(flow_run["id"])].queued.run_id
+            if _kind(flow_run) in TERMINAL and run_id not in self._withdrawn:
+                await self._external_ended(run_id, flow_run)
 
     def _is_external_run(self, run_id: str) -> bool:
         flight = self._dispatcher.in_flight.get(run_id)
@@ -375,8 +381,11 @@ class Reconciler:
                 )
             )
             for row in await self._rows(over):
-                if not self._is_external(row.automation) or await self._is_withdrawn(row.id):
-                    await self._ends.expire(row.id)
+                try:
+                    if not self._is_external(row.automation) or await self._is_withdrawn(row.id):
+                        await self._ends.expire(row.id)
+                finally:
+                    self._withdrawn.discard(row.id)
 
     async def _is_withdrawn(self, run_id: str) -> bool:
         """Whether this run of an existing deployment will not start any more.
@@ -392,11 +401,16 @@ class Reconciler:
         if _kind(found[0]) != "SCHEDULED":
             return False
         flow_run_id = str(found[0]["id"])
+        self._withdrawn.add(run_id)  # from here on its being cancelled there is our own doing
         await self._prefect.set_state(flow_run_id, "CANCELLED", "Cancelled", EXPIRED, force=False)
         after = await self._prefect.flow_run(flow_run_id)
-        return _kind(after) == "CANCELLED" and not after.get("start_time")
+        # (Prefect notes a start time for what never ran, too.)
+        return _kind(after) == "CANCELLED" and not after.get("run_count")
 
     async def _expire(self, conn: AsyncConnection, *, row: Any) -> list[Delivery]:
+        if (row.asking or {}).get("kind") == approvals.KIND:
+            await self._desk.expire(conn, row)
+            return []
         reason = "not answered in time"
         if not await update_request(
             conn, row.id, where=(row.state,), state="expired", reason=reason, asking=None

@@ -34,6 +34,10 @@ _SENTENCES: dict[str, tuple[str, str]] = {
         "This message is {age} old, too old to act on it now. Send it again if it still matters.",
         "这条消息已过去 {age}，现在执行已经太晚。如仍需要，请重新发送。",
     ),
+    "too-fast": (
+        "That is more than I take at once. Nothing was done; try again in {wait}.",
+        "请求过于频繁，本次未执行。请在 {wait} 后重试。",
+    ),
     "unknown-sender": (
         (
             "I do not know you yet, so I may not do anything for you. Ask the owner "

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from parley.messages.buckets import MOST_KEYS, Buckets
 from parley.web.problems import Problem
 
 TEXT_BODY = 1024 * 1024
@@ -96,7 +96,7 @@ class LargeBodies:
 
 
 class Rate:
-    """A token bucket for each key: `per_second` in the long run, `burst` at once."""
+    """Requests of each key: `per_second` in the long run, `burst` at once."""
 
     def __init__(
         self,
@@ -104,25 +104,17 @@ class Rate:
         burst: float = 600,
         *,
         clock: Callable[[], float] = time.monotonic,
-        most_keys: int = 10_000,
+        most_keys: int = MOST_KEYS,
     ) -> None:
-        self._per_second, self._burst, self._clock, self._most = per_second, burst, clock, most_keys
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._per_second = per_second
+        self._buckets = Buckets(per_second, burst, clock=clock, most_keys=most_keys)
 
     def take(self, key: str) -> None:
-        """Count one request. Raises `Problem` 429 with Retry-After when the bucket is empty."""
-        now = self._clock()
-        left, since = self._buckets.pop(key, (self._burst, now))
-        left = min(self._burst, left + (now - since) * self._per_second)
-        empty = left < 1
-        self._buckets[key] = (left if empty else left - 1, now)
-        while len(self._buckets) > self._most:
-            self._buckets.popitem(last=False)
-        if empty:
-            wait = math.ceil((1 - left) / self._per_second)
+        """Count one request. Raises `Problem` 429 with Retry-After when there were too many."""
+        if wait := self._buckets.take(key):
             raise Problem(
                 429,
                 f"More than {self._per_second:g} requests a second: wait a moment.",
                 kind="rate-limited",
-                headers={"retry-after": str(max(1, wait))},
+                headers={"retry-after": str(max(1, math.ceil(wait)))},
             )

@@ -286,12 +286,12 @@ class TestInPrefect:
         assert "need a grant" in (state.message or "")
         assert hub.names() == ["start"]
 
-    @pytest.mark.parametrize("automated", [slow, slow_sync], ids=["async", "sync"])
+    @pytest.mark.parametrize("automated", [adouble, double], ids=["async", "sync"])
     async def test_what_another_flow_run_answers_is_cancelled_here(
         self, hub: FakeHub, automated: Flow[..., Any]
     ) -> None:
         hub.refuse["start"] = StartedElsewhere("this request is answered in another flow run.")
-        state = await run_deployed(automated)
+        state = await run_deployed(automated, n=3)
         assert state.is_cancelled()
         assert "in another flow run" in (state.message or "")
         assert hub.names() == ["start"]
