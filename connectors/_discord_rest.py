@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from connectors import _waiting
+from connectors._file_names import bare_name
 from connectors._memory import Memory
 from parley.errors import AuthError, ConnectorError, RateLimited, Rejected, Unknown, Unreachable
 from parley.messages import File
@@ -213,7 +214,7 @@ def _body(body: Any, files: Sequence[File]) -> dict[str, Any]:
 
 def file_name(name: str) -> str:
     """A file's bare name, safe in a header."""
-    return re.sub(r'[/\\"\x00-\x1f\x7f]', "_", name)[-255:] or "file"
+    return bare_name(name.replace('"', "_"))
 
 
 def _type(media_type: str) -> str:

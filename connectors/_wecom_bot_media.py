@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 from connectors._json import object_of, text_of
 from connectors._wecom_bot_read import Media, bare, decrypt, name_of
 from connectors._wecom_bot_write import CHUNK
-from parley.errors import Rejected
+from parley.errors import ConnectorError, Rejected
 from parley.messages import MAX_FILE, File
+from parley.web.guarded_http import PRIVATE, Guard, guarded_client
 
 if TYPE_CHECKING:
     import ssl
@@ -28,11 +29,14 @@ class NotToBeHad(Exception):
 
 
 def client(ssl_context: ssl.SSLContext | None) -> httpx.AsyncClient:
-    """The HTTP client that files are fetched with. Follows nothing: the address is the file's own."""
+    """The HTTP client that files are fetched with, from the Internet only: their addresses come with messages.
+
+    A server with a certificate of its own (`ssl_context`) is one's own: its files may lie in one's own network.
+    """
     import httpx
 
-    verify: ssl.SSLContext | bool = True if ssl_context is None else ssl_context
-    return httpx.AsyncClient(timeout=httpx.Timeout(20.0), verify=verify, follow_redirects=False)
+    guard = Guard(PRIVATE if ssl_context is not None else ())
+    return guarded_client(guard, timeout=httpx.Timeout(20.0), verify=ssl_context)
 
 
 async def fetch(http: httpx.AsyncClient, media: Media) -> File:
@@ -47,7 +51,7 @@ async def fetch(http: httpx.AsyncClient, media: Media) -> File:
                 raise NotToBeHad(f"WeCom answered {answer.status_code}")
             content = await _read(answer)
             disposition = answer.headers.get("content-disposition", "")
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ConnectorError) as error:
         raise NotToBeHad(f"it could not be fetched ({type(error).__name__})") from None
     try:
         plain = decrypt(content, media.key) if media.key else content

@@ -19,6 +19,7 @@ from urllib.parse import unquote
 
 from pydantic import ValidationError
 
+from connectors._file_names import bare_name
 from connectors._json import Json, object_of, objects_of, text_of
 from parley.messages import Action, ConversationKind, Event, File, Message, Route, Sender, derived_id
 
@@ -134,8 +135,8 @@ def name_of(disposition: str, media: Media, content: bytes) -> tuple[str, str]:
 
 
 def bare(name: str) -> str:
-    """A file's name without folders and control characters."""
-    return re.sub(r"[/\\\x00-\x1f]", "_", text_of(name))[-255:]
+    """A file's bare name; nothing where none is left."""
+    return bare_name(text_of(name), "")
 
 
 def _message(

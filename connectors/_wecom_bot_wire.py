@@ -8,7 +8,7 @@ import time
 from typing import Any
 from uuid import uuid4
 
-from connectors._json import Json, loaded, object_of
+from connectors._json import Json, loaded, object_of, text_of
 from connectors._websocket_line import Line, Raw
 from connectors._wecom_bot_read import CALLBACK, EVENT_CALLBACK, event_type, req_id_of
 from connectors._wecom_bot_write import raise_for_subscription
@@ -28,7 +28,7 @@ def sort(raw: Raw) -> tuple[str | None, Any]:
             "another process holds this bot: its newer connection took the place of ours. "
             "Stop one of the two; a bot has one connection."
         )
-    if frame.get("cmd") in {CALLBACK, EVENT_CALLBACK} and object_of(frame.get("body")):
+    if text_of(frame.get("cmd")) in {CALLBACK, EVENT_CALLBACK} and object_of(frame.get("body")):
         return None, frame
     return req_id_of(frame) or None, frame or None
 

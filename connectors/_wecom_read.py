@@ -78,7 +78,8 @@ def media_of(said: Mapping[str, str]) -> Media | None:
 def bare_name(name: str) -> str:
     """A file name without a path or characters that do not show, or nothing."""
     name = "".join(char for char in name.replace("\\", "/") if char.isprintable())
-    return PurePosixPath(name).name.strip()[:255]
+    bare = PurePosixPath(name).name.strip()[:255]
+    return bare if bare.strip(". ") else ""
 
 
 def button_key(label: str, value: str) -> str:

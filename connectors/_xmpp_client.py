@@ -202,9 +202,10 @@ class Client(ClientXMPP):  # type: ignore[misc, unused-ignore]
             return
         if self.xml_root is None:
             # A document type, and with it entities, can stand before the root element only. defusedxml's parser would
-            # say so too, but builds elements of another class than those of slixmpp.
+            # say so too, but builds elements of another class than those of slixmpp. A zero byte is of an encoding in
+            # which this would not be seen; XMPP is UTF-8.
             self._prolog += data
-            if b"<!DOCTYPE" in self._prolog:
+            if b"<!DOCTYPE" in self._prolog or b"\0" in self._prolog:
                 self.disconnect_reason = "it has a document type"
                 self.abort()
                 return

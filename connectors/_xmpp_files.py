@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from connectors._file_names import bare_name
 from connectors._tls import is_loopback
 from connectors._xmpp_read import StanzaError
 from connectors._xmpp_settings import XMPPSettings
@@ -72,23 +73,23 @@ class Uploads:
         except ValueError:
             raise Rejected("a file: its address cannot be read") from None
         if not await self._is_ours(url, request):
-            raise Rejected(f"{_bare(name)}: it is on another server than ours")
+            raise Rejected(f"{bare_name(name)}: it is on another server than ours")
         content = bytearray()
         try:
             async with self._http() as http, http.stream("GET", url) as answer:
                 if answer.status_code >= 500:
                     raise Unreachable(f"A file could not be had ({answer.status_code}).")
                 if answer.status_code != 200:
-                    raise Rejected(f"{_bare(name)}: it is not there ({answer.status_code})")
+                    raise Rejected(f"{bare_name(name)}: it is not there ({answer.status_code})")
                 media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
                 async for chunk in answer.aiter_bytes():
                     content += chunk
                     if len(content) > MAX_FILE:
-                        raise Rejected(f"{_bare(name)}: it has more than {MAX_FILE} bytes")
+                        raise Rejected(f"{bare_name(name)}: it has more than {MAX_FILE} bytes")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unreachable(f"A file could not be had ({type(error).__name__}).") from None
         guessed = media_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
-        return File(name=_bare(name), media_type=guessed, content=bytes(content))
+        return File(name=bare_name(name), media_type=guessed, content=bytes(content))
 
     async def _is_ours(self, url: str, request: Request) -> bool:
         """Whether this address is where our server keeps files: it says so itself when it is asked for a place."""
@@ -163,7 +164,3 @@ def _origin(url: str) -> str:
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
-
-
-def _bare(name: str) -> str:
-    return "".join("_" if character in "/\\" or character < " " else character for character in name)

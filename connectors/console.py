@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from parley.errors import AuthError, BadSignature, Rejected, StoreUnavailable, Unreachable, Unsupported
 from parley.messages import (
@@ -161,8 +161,11 @@ def parse(raw: dict[str, Any], account: str) -> Event:
     """What was said at the desk, as an event of this account. Raises `BadSignature` when it is not one."""
     try:
         event = _EVENT.validate_python(raw | {"account": account})
-    except ValueError as error:
-        raise BadSignature(f"this is not an event of the console: {error}") from error
+    except ValidationError as error:
+        # Without its text, which repeats what was said.
+        raise BadSignature(
+            f"this is not an event of the console: {error.error_count()} parts of it are wrong."
+        ) from None
     return event.model_copy(update={"route": event.route.model_copy(update={"account": account})})
 
 

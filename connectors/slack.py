@@ -30,6 +30,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 from urllib.parse import urlsplit
 
+from connectors._file_names import bare_name
 from connectors._json import Json, loaded, object_of, objects_of, text_of
 from connectors._memory import Memory
 from connectors._slack_read import (
@@ -689,7 +690,7 @@ def _file_ids(channel: str, upload: _Upload) -> tuple[str, ...]:
 
 def _name_of(about: Json) -> str:
     """A file's bare name."""
-    return re.sub(r"[/\\\x00-\x1f]", "_", text_of(about.get("name")) or "file")[-255:]
+    return bare_name(text_of(about.get("name")))
 
 
 def _attempt(value: object) -> int:

@@ -256,7 +256,7 @@ async def get_events(
         list[str], Query(description="Patterns: `*` is one word, `#` none or more.", examples=[["github.#"]])
     ],
     after: Annotated[
-        int | None, Query(ge=0, description="The last answer's; without it: from now on.")
+        int | None, Query(ge=0, lt=2**63, description="The last answer's; without it: from now on.")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     wait: Wait = 0,

@@ -749,12 +749,13 @@ STREAM = b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabb
         _silence,
         _says(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
         _says(b"<!DOCT", b"YPE x [<!ENTITY a 'b'>]>" + STREAM + b"<stream:features>&a;</stream:features>"),
+        _says(("<!DOCTYPE x [<!ENTITY a 'b'>]>" + STREAM.decode() + "<stream:features/>").encode("utf-16")),
         _says(STREAM + b"<stream:features/>"),
         _says(STREAM + b"<a>", *([b"x" * 1_000_000] * 17)),
         _says(STREAM + b"<stream:error><see-other-host xmlns='urn:ietf:params:xml:ns:xmpp-streams'>evil.example"
               b"</see-other-host></stream:error></stream:stream>"),
     ],
-    ids=["silence", "http", "entities", "nothing offered", "endless", "elsewhere"],
+    ids=["silence", "http", "entities", "entities in UTF-16", "nothing offered", "endless", "elsewhere"],
 )  # fmt: skip
 async def test_a_server_that_is_none_is_unreachable(talk: Talk) -> None:
     tasks = asyncio.all_tasks()
