@@ -137,20 +137,21 @@ class _Walk:
     async def _rows(self, most: int) -> Sequence[_Row]:
         after = self._sequence
         try:
-            return await self._read(lambda conn: _page(conn, after, most))
+            page: list[AuditRow] = await self._read(lambda conn: _page(conn, after, most))
         except _UNREADABLE:
             return [
                 await self._one(sequence)
                 for sequence in await self._read(lambda conn: _numbers(conn, after, most))
             ]
+        return page
 
     async def _one(self, sequence: int) -> _Row:
         try:
-            (row,) = await self._read(lambda conn: _page(conn, sequence - 1, 1))
+            page: list[AuditRow] = await self._read(lambda conn: _page(conn, sequence - 1, 1))
         except _UNREADABLE as error:
             words = str(error) if isinstance(error, Unreadable) else "it cannot be read"
             return _Damaged(sequence, words, await self._chain_of(sequence))
-        return row
+        return page[0]
 
     async def _chain_of(self, sequence: int) -> str:
         query = sa.select(audit.c.chain).where(audit.c.sequence == sequence)

@@ -95,7 +95,7 @@ async def _of_request(conn: AsyncConnection, row: Any) -> list[tuple[datetime, L
 
 def _of_run(row: Any) -> list[tuple[datetime, Line]]:
     told = {"run": row.id, "flow_run": row.flow_run_id}
-    moments = (
+    moments: tuple[tuple[datetime | None, str, Line], ...] = (
         (row.created_at, "run made", {}),
         (row.started_at, "run started", {"epoch": row.epoch}),
         (row.ended_at, f"run {row.state}", {"outcome": row.outcome}),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -58,13 +59,13 @@ class OpenActions:
     async def settle(self) -> int:
         """Write the outcome of each action that is over or was given up; how many. Raises `StoreUnavailable`."""
         settled = after = 0
-        while rows := await self._store.read(lambda conn: self._over(conn, after)):  # noqa: B023  read at once
+        while rows := await self._store.read(partial(self._over, after=after)):
             for row in rows:
-                settled += await self._store.write(lambda conn, row=row: self._close(conn, row))
+                settled += await self._store.write(partial(self._close, row=row))
             after = rows[-1].sequence
         return settled
 
-    async def _over(self, conn: AsyncConnection, after: int) -> Any:
+    async def _over(self, conn: AsyncConnection, *, after: int) -> Any:
         given_up = (
             schema.audit_open.c.at < self._began
             if self._store.backend == "sqlite"
@@ -72,7 +73,7 @@ class OpenActions:
         )
         return (await conn.execute(_query(given_up, after))).all()
 
-    async def _close(self, conn: AsyncConnection, row: Any) -> int:
+    async def _close(self, conn: AsyncConnection, *, row: Any) -> int:
         table = schema.audit_open
         if (await conn.execute(sa.select(1).where(table.c.sequence == row.sequence))).first() is None:
             return 0

@@ -8,10 +8,11 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from parley.errors import AuditUnavailable
 from parley.people.audit import Audit, AuditRow, Phase
 from parley.people.sealing import Keyring
 from parley.store.engine import Store, Work
-from parley.store.schema import audit
+from parley.store.schema import audit, audit_open
 
 KEYRING = Keyring({"00000001": b"a" * 32})
 AUDIT = Audit(KEYRING)
@@ -44,6 +45,94 @@ async def test_many_at_once_still_form_one_chain(store: Store) -> None:
     numbers = await asyncio.gather(*(store.write(appended(number)) for number in range(30)))
     assert sorted(numbers) == list(range(1, 31))
     assert AUDIT.verify(await store.read(rows)) == []
+
+
+@pytest.mark.servers
+async def test_two_hubs_of_one_store_form_one_chain(postgres_store_url: str) -> None:
+    """Both read the newest row before they add one: the database lets one of them through, the other looks again."""
+    hubs = [await Store.open(postgres_store_url, pool_size=5) for _ in range(2)]
+    try:
+        numbers = await asyncio.gather(*(hub.write(appended(number)) for number in range(60) for hub in hubs))
+        assert sorted(numbers) == list(range(1, 121))
+        assert AUDIT.verify(await hubs[0].read(rows)) == []
+    finally:
+        for hub in hubs:
+            await hub.aclose()
+
+
+async def open_ones(conn: AsyncConnection) -> list[tuple[int, str, str]]:
+    found = await conn.execute(sa.select(audit_open).order_by(audit_open.c.sequence))
+    return [(row.sequence, row.action, row.subject) for row in found]
+
+
+def noted(action: str, phase: Phase, subject: str | None = "s") -> Work[int]:
+    return lambda conn: AUDIT.append(conn, action=action, phase=phase, actor="ann", subject=subject)
+
+
+async def test_an_intent_is_open_until_its_outcome(store: Store) -> None:
+    for action, phase in (
+        ("a", Phase.INTENT),
+        ("b", Phase.INTENT),
+        ("a", Phase.INTENT),
+        ("c", Phase.OUTCOME),
+    ):
+        await store.write(noted(action, phase))
+    await store.write(noted("a", Phase.OUTCOME, None))
+    assert await store.read(open_ones) == [(1, "a", "s"), (2, "b", "s"), (3, "a", "s")]
+    await store.write(noted("a", Phase.OUTCOME))
+    assert await store.read(open_ones) == [(2, "b", "s"), (3, "a", "s")]
+    await store.write(noted("a", Phase.OUTCOME))
+    await store.write(noted("b", Phase.OUTCOME))
+    assert await store.read(open_ones) == []
+
+
+async def test_both_rows_and_the_effect_are_one_write(store: Store) -> None:
+    async def works(conn: AsyncConnection) -> None:
+        await AUDIT.record(conn, action="x", actor="ann", subject="s", details={"n": 1})
+
+    async def fails(conn: AsyncConnection) -> None:
+        await works(conn)
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await store.write(fails)
+    assert await store.read(rows) == []
+    await store.write(works)
+    assert [(row.phase, row.details) for row in await store.read(rows)] == [
+        ("intent", {"n": 1}),
+        ("outcome", {"n": 1}),
+    ]
+    assert await store.read(open_ones) == []
+
+
+async def test_what_the_database_refuses_is_told_as_that(store: Store) -> None:
+    sqlite = "CREATE TRIGGER no_more BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no more'); END"
+    postgres = (
+        "CREATE FUNCTION no_more() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no more'; END $$",
+        "CREATE TRIGGER no_more BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION no_more()",
+    )
+    for statement in [sqlite] if store.backend == "sqlite" else postgres:
+        await store.write(lambda conn, statement=statement: conn.execute(sa.text(statement)))
+    with pytest.raises(AuditUnavailable, match="could not be written in the audit"):
+        await store.write(appended(0))
+
+
+async def test_what_a_row_holds_is_bounded(store: Store) -> None:
+    async def long(conn: AsyncConnection) -> int:
+        return await AUDIT.append(
+            conn, action="x" * 400, phase="outcome", actor="y" * 400, details={"d": "z" * 2000, "n": 5}
+        )
+
+    await store.write(long)
+    (row,) = await store.read(rows)
+    assert (len(row.action), len(row.actor)) == (300, 300)
+    assert row.details == {"d": f"{'z' * 1000}… (2000 characters)", "n": 5}
+    assert AUDIT.verify([row]) == []
+    many = {f"d{number}": 1 for number in range(65)}
+    with pytest.raises(ValueError, match="64 details"):
+        await store.write(
+            lambda conn: AUDIT.append(conn, action="x", phase="outcome", actor="y", details=many)
+        )
 
 
 async def test_a_write_that_fails_leaves_no_row_and_no_gap(store: Store) -> None:

@@ -233,10 +233,10 @@ def _places(path: Path) -> Iterator[tuple[int, int]]:
 
 
 async def test_each_byte_of_a_row_counts(behind: Behind, anchors: AnchorFile) -> None:
-    """One byte of the file is changed: the row is named. All bytes of three rows, and three bits of each."""
+    """One byte of the file is changed: the row is named. All bytes of two rows, one bit of each."""
     whole = behind.path.read_bytes()
-    places = [(place, row) for place, row in _places(behind.path) if row in (1, 11, 20)]
-    assert len(places) > 500
+    places = [(place, row) for place, row in _places(behind.path) if row in (1, 20)]
+    assert len(places) > 350
     with behind.path.open("r+b") as file:
         for place, row in places:
             _put(file, place, bytes([whole[place] ^ (1, 2, 32)[place % 3]]))
@@ -261,7 +261,7 @@ async def _fresh(path: Path, file: AnchorFile) -> list[str]:
         async with engine.connect() as conn:
             return await work(conn)  # type: ignore[misc]
 
-    found = await walk(read, AUDIT, file, Place())  # type: ignore[arg-type]
+    found = await walk(read, AUDIT, file, Place())
     await engine.dispose()
     return found.problems
 

@@ -1,0 +1,121 @@
+"""The audit is verified without a hub, beside one, and on a copy; nothing is changed by it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from parley.errors import ConfigurationError
+from parley.processes.audit_offline import verified
+from parley.processes.hub import Hub, open_hub
+from parley.settings import Settings
+from tests.postgres_fixture import postgres_server, postgres_store_url, prepared_database
+
+__all__ = ["postgres_server", "postgres_store_url", "prepared_database"]
+
+
+def settings_in(folder: Path, **more: Any) -> Settings:
+    home = folder / "h"
+    return Settings(
+        home=home,
+        config=home / "parley.toml",
+        key_file=folder / "key" / "key",
+        prefect_api_url="http://127.0.0.1:9/api",
+        **more,
+    )
+
+
+@pytest_asyncio.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
+    made = await open_hub(settings_in(tmp_path))
+    for _ in range(5):
+        await made.admin.run("token", {})
+    await made.anchors.add()
+    yield made
+    await _close(made)
+
+
+async def _close(hub: Hub) -> None:
+    await hub.intake.aclose()
+    await hub.prefect.aclose()
+    await hub.store.aclose()
+
+
+async def found(settings: Settings) -> tuple[int, list[str]]:
+    parts = [part async for part in verified(settings)]
+    return sum(part["rows"] for part in parts), [words for part in parts for words in part["problems"]]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.endswith("-shm")
+    }
+
+
+async def test_beside_a_hub_and_after_it(hub: Hub, tmp_path: Path) -> None:
+    assert await found(hub.settings) == (10, [])
+    await hub.admin.run("token", {})
+    assert await found(hub.settings) == (12, [])
+    await _close(hub)
+    before = digests(tmp_path)
+    assert await found(hub.settings) == (12, [])
+    assert digests(tmp_path) == before
+
+
+async def test_one_byte_is_found_and_named(hub: Hub) -> None:
+    await _close(hub)
+    path = hub.settings.home / "parley.db"
+    with closing(sqlite3.connect(path)) as conn:
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (chain,) = conn.execute("SELECT chain FROM audit WHERE sequence = 7").fetchone()
+    content = path.read_bytes()
+    place = content.find(chain.encode()) - 2
+    path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+    _, problems = await found(hub.settings)
+    assert len(problems) == 1
+    assert problems[0].startswith("Row 7 was changed")
+
+
+async def test_a_copy_elsewhere_with_its_key(hub: Hub, tmp_path: Path) -> None:
+    await _close(hub)
+    shutil.copytree(hub.settings.home, tmp_path / "copy")
+    moved = hub.settings.model_copy(
+        update={"home": tmp_path / "copy", "audit_anchors": hub.settings.anchors_file}
+    )
+    assert await found(moved) == (10, [])
+
+
+async def test_what_is_not_there_is_said(hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no store at"):
+        await found(settings_in(tmp_path / "nowhere"))
+    with pytest.raises(ConfigurationError, match="missing"):
+        await found(hub.settings.model_copy(update={"key_file": tmp_path / "other" / "key"}))
+    assert not (tmp_path / "other").exists()
+    (tmp_path / "x").mkdir()
+    with closing(sqlite3.connect(tmp_path / "x" / "parley.db")) as conn:
+        conn.execute("CREATE TABLE audit_no (a)")
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        await found(hub.settings.model_copy(update={"home": tmp_path / "x"}))
+
+
+@pytest.mark.servers
+async def test_postgresql(tmp_path: Path, postgres_store_url: str) -> None:
+    settings = settings_in(tmp_path, database_url=postgres_store_url)
+    hub = await open_hub(settings)
+    try:
+        for _ in range(3):
+            await hub.admin.run("token", {})
+        await hub.anchors.add()
+        assert await found(settings) == (6, [])
+    finally:
+        await _close(hub)
