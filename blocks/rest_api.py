@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, HttpUrl, SecretStr, field_validator
 
 from blocks._base import SEALED_PREFIX, SecretBlock
 from blocks._rest_client import LostAnswer, NotFound, RestClient, validated
-from parley import step
+from parley import step, tls
 from parley.errors import ConfigurationError
 from parley.runs.context import current_run
 from parley.runs.secrets import open_secret
@@ -155,7 +155,12 @@ class RestApi(SecretBlock):
             return None
         if not Path(self.ca_file).is_file():
             raise ConfigurationError(f"ca_file: {self.ca_file} does not exist.")
-        return ssl.create_default_context(cafile=self.ca_file)
+        try:
+            return tls.client(ca_file=self.ca_file)
+        except (OSError, ssl.SSLError):
+            raise ConfigurationError(
+                f"ca_file: no certificate in PEM form could be read from {self.ca_file!r}."
+            ) from None
 
 
 @dataclass

@@ -166,6 +166,13 @@ class WebSocketAccount(ConnectorBlock):
             description="Without encryption to another machine: anybody between reads along.",
         ),
     ] = False
+    ca_certificates: Annotated[
+        str,
+        Field(
+            title="CA certificates",
+            description="Certificates (PEM) to trust in place of the usual ones, for servers with a private authority.",
+        ),
+    ] = ""
     max_frame: Annotated[
         int,
         Field(ge=1024, le=16 * 1024 * 1024, title="Largest frame", description="In bytes, both ways."),
@@ -173,6 +180,7 @@ class WebSocketAccount(ConnectorBlock):
 
     def connector(self, account: str) -> Connector:
         """The connector of this login. Opens no connection. Raises `ConfigurationError`."""
+        from connectors._tls import verified
         from connectors.websocket import Protocol, WebSocket
 
         protocol = Protocol(
@@ -196,6 +204,7 @@ class WebSocketAccount(ConnectorBlock):
             answer_error=self.answer_error,
             answer_wait=self.answer_wait_path,
         )
+        authority = self.ca_certificates.strip()
         return WebSocket(
             account,
             url=self.url.strip(),
@@ -206,4 +215,5 @@ class WebSocketAccount(ConnectorBlock):
             trusted_senders=self.trusted_senders,
             allow_plain=self.allow_plain,
             max_frame=self.max_frame,
+            ssl_context=verified("ca_certificates", data=authority) if authority else None,
         )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ssl
-from ipaddress import ip_address
 
 from parley.errors import ConfigurationError
+from parley.tls import client, is_loopback
+
+__all__ = ["is_loopback", "verified"]
 
 
 def verified(field: str, *, data: str = "", file: str = "") -> ssl.SSLContext:
@@ -14,17 +16,7 @@ def verified(field: str, *, data: str = "", file: str = "") -> ssl.SSLContext:
     Raises `ConfigurationError`, which names `field`, where no certificate can be read.
     """
     try:
-        context = ssl.create_default_context(cadata=data or None, cafile=file or None)
+        return client(ca_data=data or None, ca_file=file or None)
     except (OSError, ssl.SSLError):
         where = f" from {file!r}" if file else ""
         raise ConfigurationError(f"{field}: no certificate in PEM form could be read{where}.") from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
-def is_loopback(host: str) -> bool:
-    """Whether this host is this machine."""
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

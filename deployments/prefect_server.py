@@ -13,16 +13,14 @@ import argparse
 import asyncio
 import errno
 import gc
-import ipaddress
 import logging
 import os
 import shutil
 import signal
 import socket
 import sqlite3
-import ssl
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 from parley import prefect_env
 from parley.errors import ConfigurationError
 from parley.runs import pool
+from parley.tls import Renewed, is_loopback
 
 if TYPE_CHECKING:
     import uvicorn
@@ -50,12 +49,16 @@ PAGE_POLICY: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where the server listens; `certificate` and `key` are PEM files, both or none."""
+    """Where the server listens; `certificate` and `key` are PEM files, both or none.
+
+    `authority` (PEM) has signed the certificate: clients verify with it; without it the certificate signed itself.
+    """
 
     host: str = prefect_env.LOOPBACK
     port: int = prefect_env.PREFECT_PORT
     certificate: Path | None = None
     key: Path | None = None
+    authority: Path | None = None
 
     def check(self) -> None:
         """Raise ConfigurationError for an address on which the password would travel in clear."""
@@ -66,7 +69,7 @@ class Address:
                 raise ConfigurationError(
                     f"{path} cannot be read: give the PEM file's path, readable by this user."
                 )
-        if self.certificate is None and not _is_loopback(self.host):
+        if self.certificate is None and not is_loopback(self.host):
             raise ConfigurationError(
                 f"--host {self.host} is not loopback: the password that opens every Block would cross the network "
                 "in clear. Give --certificate and --key, or keep 127.0.0.1 and put a TLS proxy in front."
@@ -77,7 +80,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the server until SIGTERM or SIGINT and return the exit code."""
     options = _parser().parse_args(arguments)
     os.umask(0o077)  # database and pages are for this user only
-    address = Address(host=options.host, port=options.port, certificate=options.certificate, key=options.key)
+    address = Address(
+        host=options.host,
+        port=options.port,
+        certificate=options.certificate,
+        key=options.key,
+        authority=options.authority,
+    )
     try:
         address.check()
         # Before Prefect is imported, which takes seconds: a taken port or a full disk is told at once.
@@ -87,9 +96,9 @@ def main(arguments: list[str] | None = None) -> int:
                     options.home,
                     host=address.host,
                     port=address.port,
-                    database_url=options.database_url,
-                    certificate=address.certificate,
+                    certificate=address.certificate and (address.authority or address.certificate),
                 )
+                | _database_environment(options.database_url)
             )
             _check_disk(options.home)
             serve(address, listening)
@@ -142,6 +151,7 @@ def server_config(address: Address, app: Any) -> uvicorn.Config:
     """Return uvicorn's configuration, with TLS 1.3 as the minimum when the address has a certificate."""
     import uvicorn
 
+    tls = Renewed(address.certificate, address.key) if address.certificate and address.key else None
     return uvicorn.Config(
         app,
         host=address.host,
@@ -150,16 +160,8 @@ def server_config(address: Address, app: Any) -> uvicorn.Config:
         lifespan="off",  # entered by us, so that a failing start ends in one line instead of a traceback
         server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
-        ssl_certfile=address.certificate,
-        ssl_keyfile=address.key,
-        ssl_context_factory=_tls_1_3 if address.certificate else None,
+        ssl_context_factory=None if tls is None else lambda *_: tls.context,
     )
-
-
-def _tls_1_3(_: uvicorn.Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    context = default()
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    return context
 
 
 async def _serve(app: FastAPI, config: uvicorn.Config, listening: socket.socket) -> None:
@@ -252,11 +254,24 @@ def _websocket_origins(address: Address) -> str:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def _database_environment(database_url: str | None) -> dict[str, str]:
+    """What Prefect is told of its database: a PostgreSQL on another machine is verified over TLS, or refused."""
+    if not database_url or not database_url.startswith("postgresql"):
+        return {} if not database_url else {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url}
+    import sqlalchemy
+
+    from parley.tls.database import link
+
+    plain = [name.strip() for name in os.environ.get("PARLEY_PLAIN_LINKS", "").split(",")]
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        way = link(sqlalchemy.make_url(database_url), plain)
+    except sqlalchemy.exc.ArgumentError:
+        raise ConfigurationError(
+            "--database-url cannot be read: write postgresql+asyncpg://user@host/name."
+        ) from None
+    way.context()  # files that do not work are told of now
+    url = way.url.render_as_string(hide_password=False)
+    return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url, **way.prefect_environment()}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -271,6 +286,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--database-url", help="SQLAlchemy address; SQLite in the data folder when left out")
     parser.add_argument("--certificate", type=Path, help="PEM certificate chain: TLS 1.3")
     parser.add_argument("--key", type=Path, help="PEM key of the certificate")
+    parser.add_argument(
+        "--authority", type=Path, help="PEM certificate of who signed it; itself when left out"
+    )
     return parser
 
 

@@ -16,7 +16,7 @@ from functools import cached_property
 from ipaddress import ip_network
 from itertools import chain, count
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -33,6 +33,7 @@ from parley.errors import ConfigurationError
 from parley.messages.topics import Pattern, word
 from parley.people.roles import Roles, check_clocks
 from parley.runs.catalogue import Effect
+from parley.tls.addresses import is_loopback
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +50,40 @@ KEPT: Final = "parley.toml"
 """In the run folder: the file as it is in force."""
 
 
+PortName = Literal["web", "hooks", "metrics", "prefect"]
+
+PORTS: Final[tuple[PortName, ...]] = ("web", "hooks", "metrics", "prefect")
+
+
+class Pair(NamedTuple):
+    """PEM files: a certificate with its chain, and its key."""
+
+    certificate: Path
+    key: Path
+
+
 class _Section(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Certified(_Section):
+    """A port, or all of them, may have a certificate (PEM, with its chain) and its key."""
+
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> _Certified:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together: set both, or neither.")
+        return self
+
+    @property
+    def pair(self) -> Pair | None:
+        """Both, or None."""
+        if self.certificate is None or self.key is None:
+            return None
+        return Pair(self.certificate.absolute(), self.key.absolute())
 
 
 class Owner(_Section):
@@ -117,7 +150,29 @@ class Worker(_Section):
     time_limit: Annotated[float, Field(gt=0)] = 3600
 
 
-class Prefect(_Section):
+class Tls(_Certified):
+    """One certificate for all ports that have none of their own; PARLEY_TLS_CERTIFICATE and the like come before it.
+
+    `authority` is what our own processes verify Prefect's port with: who signed the certificate (PEM). Without it that
+    is the certificate itself, which then has signed itself.
+    """
+
+    authority: Path | None = None
+
+
+class MetricsPort(_Certified):
+    """Where figures are read; beyond loopback only with TLS. Without a token and an authority whoever reaches it reads.
+
+    `token_file` holds what a reader has to bring as a bearer token; `client_authority` (PEM) who must have signed the
+    certificate that a reader has to show.
+    """
+
+    host: str = "127.0.0.1"
+    token_file: Path | None = None
+    client_authority: Path | None = None
+
+
+class Prefect(_Certified):
     """`worker`: "parley" runs our own warm worker; "stock" leaves runs to the workers the user already has."""
 
     worker: Literal["parley", "stock"] = "parley"
@@ -137,6 +192,32 @@ class Retention(_Section):
     keys_days: Annotated[int, Field(ge=90)] = 180
 
 
+_SPANS: Mapping[str, float] = {"s": 1, "min": 60, "h": 3600, "day": 86_400}
+_PACE = re.compile(r"([1-9][0-9]{0,6})/(s|min|h|day)")
+
+
+class Pace(_Section):
+    """So many times in so many seconds, in the long run; as many at once. Written `60/min`."""
+
+    times: int
+    seconds: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        found = _PACE.fullmatch(given.strip())
+        if found is None:
+            raise ValueError(f"{given!r} is no pace: write 5/s, 60/min, 100/h or 1000/day.")
+        return {"times": int(found[1]), "seconds": _SPANS[found[2]]}
+
+    @property
+    def per_second(self) -> float:
+        """The same, each second."""
+        return self.times / self.seconds
+
+
 class Limits(_Section):
     """`message_age` in seconds: an older message gets "too late" instead of a run. `ask_age`: open questions.
 
@@ -146,10 +227,13 @@ class Limits(_Section):
 
     message_age: Annotated[float, Field(gt=0)] = 6 * 3600
     ask_age: Annotated[float, Field(gt=0)] = 24 * 3600
+    per_person: Pace = Pace(times=300, seconds=60)
+    per_conversation: Pace = Pace(times=1200, seconds=60)
+    per_automation: Annotated[Mapping[str, Pace], Field(max_length=1000)] = Field(default_factory=dict)
 
 
-class Hooks(_Section):
-    """Where the hooks' port listens; beyond loopback only with `[web]`'s certificate."""
+class Hooks(_Certified):
+    """Where the hooks' port listens; beyond loopback only with TLS, there also with `[web]`'s certificate."""
 
     host: str = "127.0.0.1"
 
@@ -196,40 +280,11 @@ class Mends(_Section):
     what the button shows with which it is offered; the command line without one.
     """
 
-_SPANS: Mapping[str, float] = {"s": 1, "min": 60, "h": 3600, "day": 86_400}
-_PACE = re.compile(r"([1-9][0-9]{0,6})/(s|min|h|day)")
-
-
-class Pace(_Section):
-    """So many times in so many seconds, in the long run; as many at once. Written `60/min`."""
-
-    times: int
-    seconds: float
-
-    @model_validator(mode="before")
-    @classmethod
-    def _written(cls, given: Any) -> Any:
-        if not isinstance(given, str):
-            return given
-        found = _PACE.fullmatch(given.strip())
-        if found is None:
-            raise ValueError(f"{given!r} is no pace: write 5/s, 60/min, 100/h or 1000/day.")
-        return {"times": int(found[1]), "seconds": _SPANS[found[2]]}
-
-    @property
-    def per_second(self) -> float:
-        """The same, each second."""
-        return self.times / self.seconds
-
-
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     patterns: Annotated[
         tuple[Annotated[str, AfterValidator(_pattern)], ...],
         BeforeValidator(_listed),
-    per_person: Pace = Pace(times=300, seconds=60)
-    per_conversation: Pace = Pace(times=1200, seconds=60)
-    per_automation: Annotated[Mapping[str, Pace], Field(max_length=1000)] = Field(default_factory=dict)
         Field(alias="from", min_length=1, max_length=100),
     ] = ("*.alert.firing",)
     where: Annotated[Mapping[str, Globs], Field(max_length=50)] = Field(default_factory=dict)
@@ -366,13 +421,11 @@ class Keys(_Section):
     days: Annotated[int, Field(ge=1, le=3650)] = 30
 
 
-class Web(_Section):
+class Web(_Certified):
     """Addresses the console may be reached at besides loopback; `origins` are exact."""
 
     host: str = "127.0.0.1"
     origins: tuple[str, ...] = ()
-    certificate: Path | None = None
-    key: Path | None = None
 
 
 Target = Annotated[str, Field(pattern=r"^[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?:[0-9]{1,5}$")]
@@ -452,6 +505,8 @@ class File(_Section):
     hooks: Hooks = Hooks()
     keys: Keys = Keys()
     web: Web = Web()
+    metrics: MetricsPort = MetricsPort()
+    tls: Tls = Tls()
     containers: Containers | None = None
     approvals: Annotated[tuple[ApprovalRule, ...], Field(max_length=500)] = ()
     routes: Annotated[tuple[EventRoute, ...], Field(max_length=1000)] = ()
@@ -509,6 +564,8 @@ class Settings(_Section):
     database_url: str | None = None
     prefect_api_url: str | None = None
     publish: tuple[str, ...] = ()
+    tls: Tls = Tls()
+    plain_links: tuple[str, ...] = ()
     file: File = File()
 
     @property
@@ -526,7 +583,44 @@ class Settings(_Section):
     @property
     def api_url(self) -> str:
         """Prefect's API as our processes reach it."""
-        return self.prefect_api_url or f"http://127.0.0.1:{self.prefect_port}/api"
+        return self.prefect_api_url or f"{self.scheme('prefect')}://127.0.0.1:{self.prefect_port}/api"
+
+    def pair(self, port: PortName) -> Pair | None:
+        """The certificate and key of this port: its own, else those of the environment, else those for all."""
+        file = self.file
+        own: Mapping[PortName, _Certified] = {
+            "web": file.web,
+            "hooks": file.hooks,
+            "metrics": file.metrics,
+            "prefect": file.prefect,
+        }
+        pair = own[port].pair or self.tls.pair or file.tls.pair
+        if pair is None and port == "hooks" and not is_loopback(file.hooks.host):
+            return file.web.pair
+        return pair
+
+    def host(self, port: PortName) -> str:
+        """Where this port listens; Prefect's is for this machine alone."""
+        hosts: Mapping[PortName, str] = {
+            "web": self.file.web.host,
+            "hooks": self.file.hooks.host,
+            "metrics": self.file.metrics.host,
+            "prefect": "127.0.0.1",
+        }
+        return hosts[port]
+
+    def scheme(self, port: PortName) -> Literal["http", "https"]:
+        """How this port is spoken to."""
+        return "http" if self.pair(port) is None else "https"
+
+    @property
+    def prefect_trust(self) -> Path | None:
+        """With what our processes verify the server that we launch (PEM); None where it is plain, or not ours."""
+        pair = self.pair("prefect")
+        if pair is None or not self.own_prefect:
+            return None
+        authority = self.tls.authority or self.file.tls.authority
+        return authority.absolute() if authority else pair.certificate
 
     @property
     def run_folder(self) -> Path:
@@ -547,10 +641,10 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     return Settings(
         home=home,
         config=config,
-        key_file=Path(env.get("PARLEY_KEY_FILE") or _default_key_file(env)).absolute(),
-        audit_anchors=_path(env, "PARLEY_AUDIT_ANCHORS"),
+        key_file=Path(env.get("PARLEY_KEY_FILE") or default_key_file(env)).absolute(),
         key=env.get("PARLEY_KEY") or None,
         key_previous=env.get("PARLEY_KEY_PREVIOUS") or None,
+        audit_anchors=_path(env, "PARLEY_AUDIT_ANCHORS"),
         port=_port(env, "PARLEY_PORT", 8080),
         hooks_port=_port(env, "PARLEY_HOOKS_PORT", 8081),
         metrics_port=_port(env, "PARLEY_METRICS_PORT", 8000),
@@ -558,6 +652,8 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         database_url=_secret(env, "PARLEY_DATABASE_URL"),
         prefect_api_url=_existing_prefect(env),
         publish=_published(env),
+        tls=_tls(env),
+        plain_links=_listed_in(env, "PARLEY_PLAIN_LINKS"),
         file=_in_force(env, home, config),
     )
 
@@ -634,8 +730,23 @@ def _secret(env: Mapping[str, str], name: str) -> str | None:
         raise ConfigurationError(f"{name}_FILE={path} cannot be read: {error}.") from None
 
 
+def _tls(env: Mapping[str, str]) -> Tls:
+    names = ("certificate", "key", "authority")
+    given = {name: Path(env[key]) for name in names if env.get(key := f"PARLEY_TLS_{name.upper()}")}
+    try:
+        return Tls.model_validate(given)
+    except ValidationError:
+        raise ConfigurationError(
+            "PARLEY_TLS_CERTIFICATE and PARLEY_TLS_KEY belong together: set both, or neither."
+        ) from None
+
+
+def _listed_in(env: Mapping[str, str], variable: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in env.get(variable, "").split(",") if name.strip())
+
+
 def _published(env: Mapping[str, str]) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in env.get("PARLEY_PUBLISH", "").split(",") if name.strip())
+    names = _listed_in(env, "PARLEY_PUBLISH")
     for name in names:
         try:
             _ = name == "gateway" or ip_network(name)
@@ -646,7 +757,8 @@ def _published(env: Mapping[str, str]) -> tuple[str, ...]:
     return names
 
 
-def _default_key_file(env: Mapping[str, str]) -> Path:
+def default_key_file(env: Mapping[str, str]) -> Path:
+    """The sealing key of this user, unless PARLEY_KEY_FILE names another."""
     folder = env.get("XDG_CONFIG_HOME") or str(Path(env.get("HOME") or Path.home()) / ".config")
     return Path(folder) / "parley" / "key"
 

@@ -13,6 +13,7 @@ import asyncio
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from typing import Any, Final, Self
 
 import httpx
 
-from parley import prefect_env, settings
+from parley import prefect_env, settings, tls
 from parley.link.calls import AdminCall, Role
 from parley.link.client import HubClient, default_address, role_token
 from parley.processes import memory, record
@@ -58,6 +59,7 @@ class Stack:
     `toml` is its parley.toml, `extra` more environment: with `PREFECT_API_URL` in it no Prefect is launched. `folder`
     keeps an installation that an earlier stack left there; without it a new one is made, and removed in the end.
     `fresh` is a first start, which makes the databases itself; in a run of the tests the others get prepared ones.
+    With an `authority` (PEM) its ports speak TLS, as `toml` or `extra` then say, and it is what they are verified with.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Stack:
         extra: Mapping[str, str] | None = None,
         folder: Path | None = None,
         fresh: bool = False,
+        authority: Path | None = None,
     ) -> None:
         self._own = folder is None
         self._fresh = fresh
@@ -74,7 +77,8 @@ class Stack:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="parley-"))
         self.home = self.folder / "home"
         self.environment = measuring.without_prefect(self._environment(extra or {}))
-        self.url = f"http://127.0.0.1:{self.environment['PARLEY_PORT']}"
+        self.url = f"http{'s' if authority else ''}://127.0.0.1:{self.environment['PARLEY_PORT']}"
+        self.verify: ssl.SSLContext | bool = tls.client(ca_file=authority) if authority else True
         self.token = ""
         self.command: tuple[str, ...] = COMMAND
         """What starts it."""
@@ -165,7 +169,7 @@ class Stack:
     def client(self) -> httpx.Client:
         """An HTTP client of the owner's, for addresses such as `/api/v1/me`."""
         if self._client is None:
-            self._client = httpx.Client(base_url=self.url, timeout=130, trust_env=False)
+            self._client = httpx.Client(base_url=self.url, timeout=130, trust_env=False, verify=self.verify)
         self._client.headers.update(self.headers if self.token else {})
         return self._client
 
@@ -194,7 +198,9 @@ class Stack:
         """What a process needs to be a client of the same Prefect server."""
         chosen = self.settings
         if chosen.own_prefect:
-            return prefect_env.client_environment(self.home, port=chosen.prefect_port)
+            return prefect_env.client_environment(
+                self.home, port=chosen.prefect_port, certificate=chosen.prefect_trust
+            )
         return {name: value for name, value in self.environment.items() if name.startswith("PREFECT_")}
 
     def configure(self, toml: str) -> None:
@@ -210,7 +216,7 @@ class Stack:
         if self.process is not None and (code := self.process.poll()) is not None:
             raise StackError(f"`parley up` ended with {code}:\n{self.logs()}")
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False).is_success
+            return httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False, verify=self.verify).is_success
         except httpx.HTTPError:
             return False
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from parley.errors import Denied, LinkError
+from parley.errors import ConfigurationError, Denied, LinkError
 from parley.settings import RUNNING, Settings, load
 
 if TYPE_CHECKING:
@@ -87,24 +87,27 @@ class Installation:
     @property
     def url(self) -> str:
         """The people's port."""
-        web = self.settings.file.web
-        host = "127.0.0.1" if web.host in ("0.0.0.0", "::") else web.host  # noqa: S104 - read, not bound
+        host = self.settings.host("web")
+        host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - read, not bound
         bracketed = f"[{host}]" if ":" in host else host
-        return f"{'https' if web.certificate else 'http'}://{bracketed}:{self.settings.port}"
+        return f"{self.settings.scheme('web')}://{bracketed}:{self.settings.port}"
 
     @property
     def _token_file(self) -> Path:
         return self.settings.run_folder / f"say-{self.settings.port}.token"
 
     def _verify(self) -> Any:
-        if self.settings.file.web.certificate is None:
+        pair = self.settings.pair("web")
+        if pair is None:
             return True
         import ssl
 
-        context = ssl.create_default_context(cafile=str(self.settings.file.web.certificate))
-        # Our own certificate, taken from our own settings: it need not name the address that this machine uses.
-        context.check_hostname = False
-        return context
+        from parley.tls import pinned
+
+        try:
+            return pinned(pair.certificate)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigurationError(f"the certificate {pair.certificate} cannot be used: {error}.") from None
 
 
 def wait_for_end(pid: int, seconds: float) -> bool:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from websockets.asyncio.client import connect, unix_connect
 from websockets.exceptions import InvalidHandshake, InvalidMessage
 
+from parley import tls
 from parley.errors import Denied, LinkError
 from parley.link.calls import Hello, Role, Welcome
 from parley.link.connection import MAX_FRAME, Connection, Disconnected, Handler
@@ -174,9 +175,7 @@ class _Direct:
 
 
 def _tls() -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=os.environ.get("PARLEY_HUB_CA"))
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    return context
+    return tls.client(ca_file=os.environ.get("PARLEY_HUB_CA"), least=ssl.TLSVersion.TLSv1_3)
 
 
 def has_socket(address: str) -> bool:

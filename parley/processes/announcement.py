@@ -60,15 +60,19 @@ class Announcement(threading.Thread):
 
 def addresses(settings: Settings, login_link: str) -> str:
     """The banner."""
-    web, hooks = settings.file.web, settings.file.hooks
-    scheme = "https" if web.certificate else "http"
     rows = [
-        ("console", login_link or f"{scheme}://{web.host}:{settings.port}/"),
+        ("console", login_link or f"{settings.scheme('web')}://{settings.host('web')}:{settings.port}/"),
         ("", "(logs you in, once; `parley token` and `parley up` make others)") if login_link else ("", ""),
         ("Prefect", settings.api_url.removesuffix("/api")),
         ("", f"(its password: {settings.home / 'prefect' / 'auth'})") if settings.own_prefect else ("", ""),
-        ("metrics", f"http://127.0.0.1:{settings.metrics_port}/metrics"),
-        ("hooks", f"http://{hooks.host}:{settings.hooks_port}/hooks/<account>"),
+        (
+            "metrics",
+            f"{settings.scheme('metrics')}://{settings.host('metrics')}:{settings.metrics_port}/metrics",
+        ),
+        (
+            "hooks",
+            f"{settings.scheme('hooks')}://{settings.host('hooks')}:{settings.hooks_port}/hooks/<account>",
+        ),
         ("logs", str(settings.home / "logs")),
     ]
     return "\n".join(f"  {name:<9}{text}" for name, text in rows if text)

@@ -27,6 +27,8 @@ TOKENS: Final = (
     "PARLEY_RUN_TOKEN",
 )
 
+TRUST: Final = "PREFECT_API_SSL_CERT_FILE"
+
 PREFECT_CREDENTIALS: Final = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_API_KEY")
 
 
@@ -34,9 +36,11 @@ def hub_environment(settings: Settings, inherited: Mapping[str, str] = os.enviro
     """The hub's: all of ours, and Prefect's address and password, which it uses without importing Prefect."""
     environment = _without(inherited, TOKENS)
     if settings.own_prefect:
-        client = prefect_env.client_environment(settings.home, port=settings.prefect_port)
+        client = prefect_env.client_environment(
+            settings.home, port=settings.prefect_port, certificate=settings.prefect_trust
+        )
         environment = _beside_our_own(environment)
-        environment |= {name: client[name] for name in PREFECT_CREDENTIALS if name in client}
+        environment |= {name: client[name] for name in (*PREFECT_CREDENTIALS, TRUST) if name in client}
     return environment | _common(settings)
 
 
@@ -48,7 +52,9 @@ def client_environment(
     environment = _without(inherited, (*HUB_ONLY, *(name for name in TOKENS if name != own_token)))
     if settings.own_prefect:
         environment = _beside_our_own(environment)
-        environment |= prefect_env.client_environment(settings.home, port=settings.prefect_port)
+        environment |= prefect_env.client_environment(
+            settings.home, port=settings.prefect_port, certificate=settings.prefect_trust
+        )
     else:
         # The user's server, the user's credentials for it: key, profile and certificate stay as they are.
         environment |= prefect_env.neutral_environment(settings.home)
@@ -72,7 +78,7 @@ def _common(settings: Settings) -> dict[str, str]:
 
 
 def _beside_our_own(environment: Mapping[str, str]) -> dict[str, str]:
-    return _without(environment, (*prefect_env.CONFLICTING, *PREFECT_CREDENTIALS))
+    return _without(environment, (*prefect_env.CONFLICTING, *PREFECT_CREDENTIALS, TRUST))
 
 
 def _without(environment: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:

@@ -63,7 +63,8 @@ def _connect(probe: Probe) -> socket.socket:
     connection = socket.create_connection((probe.host, probe.port), timeout=probe.timeout)
     if not probe.tls:
         return connection
-    # Whose certificate it is does not matter here: no secret is sent, and only a sign of life is wanted.
+    # Whose certificate it is does not matter here: no secret is sent, only a sign of life is wanted, and a certificate
+    # that has run out must not have a healthy process killed.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context.wrap_socket(connection, server_hostname=probe.host)

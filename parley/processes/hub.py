@@ -676,7 +676,9 @@ class Hub:
 async def open_hub(settings: Settings) -> Hub:
     """Open store and key, and make sure that there is an owner. Raises `ConfigurationError`."""
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store = await Store.open(settings.database_url or settings.home / "parley.db")
+    store = await Store.open(
+        settings.database_url or settings.home / "parley.db", plain_links=settings.plain_links
+    )
     try:
         keys = await open_keys(settings, store)
         owner_id = await store.write(lambda conn: ensure_owner(conn, settings.file.owner.name))
@@ -720,8 +722,7 @@ def _policy_of(file: File) -> Policy:
 
 
 def _console_url(settings: Settings) -> str:
-    scheme = "https" if settings.file.web.certificate else "http"
-    return f"{scheme}://{settings.file.web.host}:{settings.port}"
+    return f"{settings.scheme('web')}://{settings.file.web.host}:{settings.port}"
 
 
 def _stock_environment(settings: Settings) -> dict[str, str]:

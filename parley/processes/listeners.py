@@ -52,7 +52,11 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 def _prepare_environment(settings: Settings) -> None:
     if settings.own_prefect:
-        prefect_env.apply(prefect_env.client_environment(settings.home, port=settings.prefect_port))
+        prefect_env.apply(
+            prefect_env.client_environment(
+                settings.home, port=settings.prefect_port, certificate=settings.prefect_trust
+            )
+        )
     else:
         os.environ.update(prefect_env.neutral_environment(settings.home))
 

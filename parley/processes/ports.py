@@ -25,11 +25,10 @@ class Port:
 
 def ports_of(settings: Settings) -> tuple[Port, ...]:
     """The ports of this installation."""
-    file = settings.file
     return (
-        Port(file.web.host, settings.port, "the console and REST", "PARLEY_PORT"),
-        Port(file.hooks.host, settings.hooks_port, "hooks", "PARLEY_HOOKS_PORT"),
-        Port(prefect_env.LOOPBACK, settings.metrics_port, "metrics", "PARLEY_METRICS_PORT"),
+        Port(settings.host("web"), settings.port, "the console and REST", "PARLEY_PORT"),
+        Port(settings.host("hooks"), settings.hooks_port, "hooks", "PARLEY_HOOKS_PORT"),
+        Port(settings.host("metrics"), settings.metrics_port, "metrics", "PARLEY_METRICS_PORT"),
         *(
             (Port(prefect_env.LOOPBACK, settings.prefect_port, "Prefect", "PARLEY_PREFECT_PORT"),)
             if settings.own_prefect

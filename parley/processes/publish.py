@@ -27,6 +27,7 @@ from parley import prefect_env
 from parley.errors import ConfigurationError
 from parley.link.forward import Forwarder, bound, tcp
 from parley.settings import Settings, load
+from parley.tls.addresses import is_loopback
 
 logger = logging.getLogger("parley.publish")
 
@@ -38,11 +39,10 @@ _INTERFACES: Final = Path("/sys/class/net")
 
 def ports_of(settings: Settings) -> tuple[int, ...]:
     """The ports on loopback that are passed on to."""
-    file = settings.file
     return (
-        *((settings.port,) if _is_loopback(file.web.host) else ()),
-        *((settings.hooks_port,) if _is_loopback(file.hooks.host) else ()),
-        settings.metrics_port,
+        *((settings.port,) if is_loopback(settings.host("web")) else ()),
+        *((settings.hooks_port,) if is_loopback(settings.host("hooks")) else ()),
+        *((settings.metrics_port,) if is_loopback(settings.host("metrics")) else ()),
         *((settings.prefect_port,) if settings.own_prefect else ()),
     )
 
@@ -138,13 +138,6 @@ def _is_paired(name: str) -> bool:
     except (OSError, ValueError):
         return False
     return own != other
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 if __name__ == "__main__":

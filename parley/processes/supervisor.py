@@ -26,6 +26,7 @@ from parley.processes.child import Child, how
 from parley.processes.health import Watchdog
 from parley.processes.log_file import LogFile
 from parley.settings import Settings, keep, load
+from parley.tls.ports import check as check_tls
 
 CONFIGURATION_EXIT: Final = 2
 """What our processes end with when a setting is wrong: starting them again would not mend it."""
@@ -211,6 +212,7 @@ def main() -> int:
         record.make_home(settings.home)
         held = record.lock(settings.home)
         end_leftovers(settings.home)
+        check_tls(settings)
         ports.check(ports.ports_of(settings))
         programs = table.programs(settings)
         keep(settings)

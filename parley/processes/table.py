@@ -67,15 +67,24 @@ def programs(settings: Settings) -> tuple[Program, ...]:
 
 
 def _prefect(settings: Settings) -> Program:
-    port = str(settings.prefect_port)
+    options = ["--home", str(settings.home), "--port", str(settings.prefect_port)]
+    pair, trust = settings.pair("prefect"), settings.prefect_trust
+    if pair and trust:
+        options += ["--certificate", str(pair.certificate), "--key", str(pair.key), "--authority", str(trust)]
     return Program(
         role="prefect",
-        argv=_python("deployments.prefect_server", "--home", str(settings.home), "--port", port),
+        argv=_python("deployments.prefect_server", *options),
         environment=environment.prefect_environment(),
         stage=3,
         grace=10,
         nice=BEHIND_THE_DOOR,
-        probe=Probe(host=prefect_env.LOOPBACK, port=settings.prefect_port, path="/api/health", failures=12),
+        probe=Probe(
+            host=prefect_env.LOOPBACK,
+            port=settings.prefect_port,
+            path="/api/health",
+            tls=pair is not None,
+            failures=12,
+        ),
     )
 
 
@@ -150,7 +159,7 @@ def hub_probe(settings: Settings) -> Probe:
     """Where the hub says that it lives."""
     web = settings.file.web
     host = prefect_env.LOOPBACK if web.host in ("0.0.0.0", "::", "") else web.host  # noqa: S104 - compared, not bound
-    return Probe(host=host, port=settings.port, path="/healthz", tls=web.certificate is not None)
+    return Probe(host=host, port=settings.port, path="/healthz", tls=settings.pair("web") is not None)
 
 
 def _python(module: str, *arguments: str) -> tuple[str, ...]:

@@ -13,10 +13,11 @@ import json
 import logging
 import shutil
 import socket
+import ssl
 from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
 import uvicorn
@@ -29,9 +30,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from parley import tls
 from parley.errors import ConfigurationError
 from parley.link.forward import Connect, Forwarder, tcp, unix
 from parley.runs.container_rules import MOST_BODY, Rules
+from parley.web.guarded_http import trusted
 
 logger = logging.getLogger(__name__)
 
@@ -64,10 +67,18 @@ def server_client() -> httpx.AsyncClient:
         headers["Authorization"] = f"Basic {token}"
     elif chosen.api.key is not None:
         headers["Authorization"] = f"Bearer {chosen.api.key.get_secret_value()}"
-    verify: Any = chosen.api.ssl_cert_file or not chosen.api.tls_insecure_skip_verify
     return httpx.AsyncClient(
-        base_url=chosen.api.url, headers=headers, verify=verify, timeout=_SECONDS, trust_env=False
+        base_url=chosen.api.url, headers=headers, verify=_trusted(), timeout=_SECONDS, trust_env=False
     )
+
+
+def _trusted() -> ssl.SSLContext:
+    # Whatever Prefect's own settings say of skipping it: what is sent here opens the whole server.
+    authority = get_current_settings().api.ssl_cert_file
+    try:
+        return tls.client(ca_file=authority) if authority else trusted()
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"PREFECT_API_SSL_CERT_FILE={authority} cannot be used: {error}.") from None
 
 
 class PrefectGate:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,8 @@ from typing import Any, Self
 
 import httpx
 
-from parley.errors import ParleyError, StoreUnavailable
+from parley import tls
+from parley.errors import ConfigurationError, ParleyError, StoreUnavailable
 from parley.metrics.machinery import PrefectMeasure
 from parley.runs.dead_connections import FIRST, KEEP_ALIVE, AsyncRenewing
 
@@ -244,10 +246,20 @@ def _transport() -> AsyncRenewing:
     over_tcp = httpx.AsyncHTTPTransport(
         limits=httpx.Limits(max_connections=20, keepalive_expiry=60),
         trust_env=False,
-        verify=os.environ.get("PREFECT_API_SSL_CERT_FILE") or True,
+        verify=_trusted(),
         socket_options=KEEP_ALIVE,
     )
     return AsyncRenewing(over_tcp, may_repeat=_may_repeat)
+
+
+def _trusted() -> ssl.SSLContext | bool:
+    authority = os.environ.get("PREFECT_API_SSL_CERT_FILE")
+    if not authority:
+        return True
+    try:
+        return tls.client(ca_file=authority)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"PREFECT_API_SSL_CERT_FILE={authority} cannot be used: {error}.") from None
 
 
 def _kind_of(path: str) -> str:

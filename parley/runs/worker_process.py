@@ -40,7 +40,11 @@ def main() -> int:
 def prepare_environment(loaded: settings.Settings) -> None:
     """Put into this process what Prefect reads when it is imported."""
     if loaded.own_prefect:
-        prefect_env.apply(prefect_env.client_environment(loaded.home, port=loaded.prefect_port))
+        prefect_env.apply(
+            prefect_env.client_environment(
+                loaded.home, port=loaded.prefect_port, certificate=loaded.prefect_trust
+            )
+        )
     else:
         # The user's server: their key and profile for it stay as they are.
         os.environ.update(prefect_env.neutral_environment(loaded.home))

@@ -12,7 +12,7 @@ has no other effect (PostgreSQL may have it run again), and leaves what must fol
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -67,8 +67,12 @@ class Store:
         self._backend = backend
 
     @classmethod
-    async def open(cls, url_or_path: str | Path, *, pool_size: int = 10) -> Store:
+    async def open(
+        cls, url_or_path: str | Path, *, pool_size: int = 10, plain_links: Collection[str] = ()
+    ) -> Store:
         """Open `sqlite:///file`, a path, or `postgresql://...`, and bring it to the present schema.
+
+        A PostgreSQL on another machine is reached over TLS, and verified, unless `plain_links` names its host.
 
         Raises ConfigurationError, which says how to mend it, when the place is not usable: another hub has it, it
         cannot be written, it is full, newer than this code, or not ours. Raises StoreUnavailable when a database
@@ -81,7 +85,7 @@ class Store:
             return cls(await SqliteBackend.open(url.database or "", pool_size=pool_size))
         from parley.store.postgres import PostgresBackend
 
-        return cls(await PostgresBackend.open(url, pool_size=pool_size))
+        return cls(await PostgresBackend.open(url, pool_size=pool_size, plain_links=plain_links))
 
     @property
     def backend(self) -> str:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,6 +30,7 @@ from parley.store.engine import (
     too_many,
 )
 from parley.store.migrations import upgrade
+from parley.tls.database import link
 
 MOST_WAITING = 10_000
 RETRY_SECONDS = 10.0
@@ -55,9 +56,9 @@ class PostgresBackend:
         self.measure: Measure | None = None
 
     @classmethod
-    async def open(cls, url: sa.URL, *, pool_size: int) -> PostgresBackend:
+    async def open(cls, url: sa.URL, *, pool_size: int, plain_links: Collection[str] = ()) -> PostgresBackend:
         """See `Store.open`."""
-        engine = _engine(url, pool_size)
+        engine = _engine(url, pool_size, plain_links)
         # READ COMMITTED: a hub that waited for another one's migration must see what that one made.
         patient = engine.execution_options(isolation_level="READ COMMITTED")
         try:
@@ -159,18 +160,19 @@ async def _commit(conn: AsyncConnection) -> None:
         raise
 
 
-def _engine(url: sa.URL, pool_size: int) -> AsyncEngine:
-    query: dict[str, Any] = dict(url.query)
-    if "sslmode" in query:  # libpq's name for it, which people copy; asyncpg's is ssl
-        query["ssl"] = query.pop("sslmode")
+def _engine(url: sa.URL, pool_size: int, plain_links: Collection[str]) -> AsyncEngine:
+    way = link(url, plain_links)
+    arguments: dict[str, Any] = {"timeout": 10, "server_settings": {"application_name": "parley"}}
+    if context := way.context():
+        arguments["ssl"] = context
     try:
         return create_async_engine(
-            url.set(drivername="postgresql+asyncpg", query=query),
+            way.url.set(drivername="postgresql+asyncpg"),
             pool_size=pool_size,
             max_overflow=0,
             hide_parameters=True,  # errors are logged, and what people said is in the parameters
             isolation_level="SERIALIZABLE",
-            connect_args={"timeout": 10, "server_settings": {"application_name": "parley"}},
+            connect_args=arguments,
         )
     except ModuleNotFoundError as error:
         raise ConfigurationError(

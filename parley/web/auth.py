@@ -58,17 +58,20 @@ class Doors:
         secret = connection.cookies.get(self._site.cookie, "")
         return secret if 0 < len(secret) <= _LONGEST_SECRET else None
 
-    def keep(self, response: Response, secret: str) -> None:
+    def keep(self, connection: HTTPConnection, response: Response, secret: str) -> None:
         """Let the browser keep this session until it is closed."""
+        secure = self._secures(connection)
         response.set_cookie(
-            self._site.cookie, secret, path="/", httponly=True, samesite="strict", secure=self._site.secure
+            self._site.cookie, secret, path="/", httponly=True, samesite="strict", secure=secure
         )
 
-    def forget(self, response: Response) -> None:
+    def forget(self, connection: HTTPConnection, response: Response) -> None:
         """Let the browser forget its session."""
-        response.delete_cookie(
-            self._site.cookie, path="/", httponly=True, samesite="strict", secure=self._site.secure
-        )
+        secure = self._secures(connection)
+        response.delete_cookie(self._site.cookie, path="/", httponly=True, samesite="strict", secure=secure)
+
+    def _secures(self, connection: HTTPConnection) -> bool:
+        return self._site.secures(connection.headers.get("host"))
 
     async def _by_token(self, connection: HTTPConnection) -> Principal | None:
         secret = _bearer(connection)

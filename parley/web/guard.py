@@ -35,9 +35,6 @@ class Guard:
     def __init__(self, app: ASGIApp, site: Site) -> None:
         self._app = app
         self._site = site
-        self._headers = dict(_HEADERS)
-        if site.secure:
-            self._headers["strict-transport-security"] = "max-age=31536000"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse what asks for another host; else pass it on, and add the headers to what comes back."""
@@ -48,11 +45,15 @@ class Guard:
         async def guarded(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 headers = MutableHeaders(scope=message)
-                for name, value in self._headers.items():
+                for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
+                if strict:
+                    headers.setdefault("strict-transport-security", "max-age=31536000")
             await send(message)
 
         host = Headers(scope=scope).get("host")
+        # Not for localhost, where a browser would take it for every other program of this machine, too.
+        strict = self._site.secures(host) and (host or "").partition(":")[0].lower() != "localhost"
         if scope["path"] in _FOR_PROBES or self._site.knows_host(host):
             await self._app(scope, receive, guarded)
             return

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from parley import tls
 from parley.errors import Rejected, Unreachable
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def trusted() -> ssl.SSLContext:
     """The machine's own authorities, which may know a house's own, and the usual ones."""
     import certifi
 
-    context = ssl.create_default_context()
+    context = tls.client()
     context.load_verify_locations(certifi.where())
     return context
 

@@ -53,7 +53,7 @@ async def login_page(request: Request, code: str = "") -> Response:
     # Not a redirect: after a click in a mail or a chat page that would count as coming from there, and a strict
     # cookie would stay at home.
     response = HTMLResponse(_page("entered", request))
-    _doors(request).keep(response, secret)
+    _doors(request).keep(request, response, secret)
     return response
 
 
@@ -68,7 +68,7 @@ async def log_in(request: Request) -> Response:
     if secret is None:
         return _form(request, wrong=True)
     response = RedirectResponse("/", 303)
-    _doors(request).keep(response, secret)
+    _doors(request).keep(request, response, secret)
     return response
 
 
@@ -81,7 +81,7 @@ async def log_out(request: Request) -> Response:
     if secret:
         await _front(request).log_out(secret)
     response = RedirectResponse("/login", 303)
-    doors.forget(response)
+    doors.forget(request, response)
     return response
 
 

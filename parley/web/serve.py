@@ -10,8 +10,6 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
 import h11
@@ -21,11 +19,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from parley.errors import ConfigurationError
 from parley.metrics import Metrics
-from parley.settings import Settings
+from parley.settings import PortName, Settings
+from parley.tls.ports import check_host, served
 from parley.web.app import people_app
 from parley.web.front import Front
 from parley.web.hooks import hooks_app
-from parley.web.metrics import metrics_app
+from parley.web.metrics import metrics_app, read_token
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +42,7 @@ MOST_FRAME = 64 * 1024
 class Port:
     """Where a port is bound, and which variable chooses it."""
 
+    name: PortName
     host: str
     number: int
     variable: str
@@ -56,38 +56,34 @@ async def serve(
 
     Raises `ConfigurationError`: a port is taken, or would be open to the network without TLS.
     """
-    web = settings.file.web
-    tls = tls_of(web.certificate, web.key)
     people = people_app(front, settings)
-    ports: list[tuple[Port, ASGIApp, ssl.SSLContext | None]] = [
-        (Port(web.host, settings.port, "PARLEY_PORT"), people, tls),
+    web, hooks, figures = (settings.host(name) for name in ("web", "hooks", "metrics"))
+    token_file = settings.file.metrics.token_file
+    token = read_token(token_file) if token_file else None
+    ports: list[tuple[Port, ASGIApp]] = [
+        (Port("web", web, settings.port, "PARLEY_PORT"), people),
+        (Port("hooks", hooks, settings.hooks_port, "PARLEY_HOOKS_PORT"), hooks_app(front, metrics)),
         (
-            Port(settings.file.hooks.host, settings.hooks_port, "PARLEY_HOOKS_PORT"),
-            hooks_app(front, metrics),
-            tls if not _is_loopback(settings.file.hooks.host) else None,
-        ),
-        (
-            Port("127.0.0.1", settings.metrics_port, "PARLEY_METRICS_PORT"),
-            metrics_app(metrics, refresh),
-            None,
+            Port("metrics", figures, settings.metrics_port, "PARLEY_METRICS_PORT"),
+            metrics_app(metrics, refresh, token=token),
         ),
     ]
+    renewed = [served(settings, port.name) for port, _ in ports]
     async with AsyncExitStack() as stack:
         # All are bound before one answers: a taken port is found out before anybody is let in.
-        sockets = [stack.enter_context(bind(port, context)) for port, _, context in ports]
-        for listening, (_, app, context) in zip(sockets, ports, strict=True):
-            await stack.enter_async_context(_running(app, listening, context))
+        sockets = [
+            stack.enter_context(bind(port, secure=tls is not None))
+            for (port, _), tls in zip(ports, renewed, strict=True)
+        ]
+        for listening, (_, app), tls in zip(sockets, ports, renewed, strict=True):
+            await stack.enter_async_context(_running(app, listening, tls.context if tls else None))
         stack.callback(people.state.closing.set)
         yield
 
 
-def bind(port: Port, tls: ssl.SSLContext | None) -> socket.socket:
+def bind(port: Port, *, secure: bool) -> socket.socket:
     """A bound socket. Raises `ConfigurationError` when it is taken, or open to the network without TLS."""
-    if tls is None and not _is_loopback(port.host):
-        raise ConfigurationError(
-            f"{port.host} can be reached from the network, and there is no TLS: set [web] certificate and key in "
-            "parley.toml, or keep the host 127.0.0.1 and put a proxy with TLS in front."
-        )
+    check_host(port.name, port.host, secure=secure)
     family = socket.AF_INET6 if ":" in port.host else socket.AF_INET
     # With its protocol named: only then asyncio switches Nagle's algorithm off for each connection. With it an answer
     # waits 40 ms for the acknowledgement of its own head.
@@ -101,32 +97,6 @@ def bind(port: Port, tls: ssl.SSLContext | None) -> socket.socket:
         raise ConfigurationError(_why_not(port, error)) from None
     listening.setblocking(False)
     return listening
-
-
-def tls_of(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """TLS 1.3 with this certificate; None without one. Raises `ConfigurationError` when they do not work."""
-    if certificate is None and key is None:
-        return None
-    if certificate is None or key is None:
-        raise ConfigurationError(
-            "[web] certificate and key belong together: set both in parley.toml, or neither."
-        )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    try:
-        context.load_cert_chain(certificate, key, password=_no_password)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"[web] certificate {certificate} and key {key} cannot be used: {error}. Give PEM files that belong "
-            "together, the key without a password."
-        ) from None
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-def _no_password() -> str:
-    # Without this OpenSSL would ask on the terminal.
-    return ""
 
 
 class _Server(uvicorn.Server):
@@ -212,13 +182,6 @@ async def _first(serving: asyncio.Task[None], listening: asyncio.Task[Any]) -> N
     listening.cancel()
     if serving.done():
         serving.result()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _why_not(port: Port, error: OSError) -> str:

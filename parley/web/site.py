@@ -14,11 +14,14 @@ _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The people's port as browsers see it. `prefect` is where Prefect's pages are."""
+    """The people's port as browsers see it. `prefect` is where Prefect's pages are.
+
+    `encrypted` are hosts that are reached by https alone: all of them, or those of a proxy in front that ends TLS.
+    """
 
     origins: frozenset[str]
     hosts: frozenset[str]
-    secure: bool
+    encrypted: frozenset[str]
     cookie: str
     prefect: str
 
@@ -30,20 +33,25 @@ class Site:
         """Whether this Host header is one of ours: a name that was bent to this machine (DNS rebinding) is not."""
         return host is not None and host.lower() in self.hosts
 
+    def secures(self, host: str | None) -> bool:
+        """Whether a browser that asks this host is behind TLS: it must never send its cookie in clear then."""
+        return host is not None and host.lower() in self.encrypted
+
 
 def site_of(settings: Settings) -> Site:
     """The site of these settings. Raises `ConfigurationError` for an origin that is none."""
     web = settings.file.web
-    secure = web.certificate is not None
-    scheme = "https" if secure else "http"
+    scheme = settings.scheme("web")
+    secure = scheme == "https"
     hosts = {_with_port(name, settings.port, scheme) for name in _LOOPBACK}
     origins = {f"{scheme}://{host}" for host in hosts}
     for origin in web.origins:
         hosts.add(_host_of(origin))
         origins.add(origin.lower())
+    encrypted = {host for host in hosts if secure or f"http://{host}" not in origins}
     # Cookies know no ports: two installations on one machine must not log each other out.
     cookie = "__Host-parley" if secure else f"parley_session_{settings.port}"
-    return Site(frozenset(origins), frozenset(hosts), secure, cookie, prefect_pages(settings))
+    return Site(frozenset(origins), frozenset(hosts), frozenset(encrypted), cookie, prefect_pages(settings))
 
 
 def prefect_pages(settings: Settings) -> str:

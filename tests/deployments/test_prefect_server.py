@@ -378,10 +378,18 @@ def _self_signed(folder: Path) -> tuple[Path, Path]:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
     )
+    paths[1].chmod(0o600)
     return paths
 
 
 # Starting and stopping
+
+
+def test_a_database_elsewhere_that_nobody_verifies_is_refused(tmp_path: Path) -> None:
+    url = "postgresql+asyncpg://prefect:password-of-it@db.example.com/prefect?ssl=require"
+    said = _fails_to_start(tmp_path, free_port(), "--database-url", url)
+    assert "sslmode=verify-full" in said
+    assert "password-of-it" not in said
 
 
 def _fails_to_start(home: Path, port: int, *arguments: str) -> str:

@@ -13,6 +13,12 @@ if ! PYTHON='' sh tests/servers/npm-peers.sh; then
     echo "test-servers: tests that need it are skipped." >&2
 fi
 
+if ! PYTHON='' sh tests/servers/sslyze.sh; then
+    echo "test-servers: could not install what tests/servers/sslyze.txt pins." >&2
+    [ -z "${CI:-}" ] || exit 1
+    echo "test-servers: the test that needs it is skipped." >&2
+fi
+
 missing() {
     # Servers live in sbin, which a user's PATH may lack; Debian keeps PostgreSQL's programs out of PATH altogether.
     PATH=$PATH:/usr/sbin:/usr/local/sbin

@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from parley.errors import ConfigurationError
 from parley.messages.model import Reply
 from parley.metrics import MOST_VALUES, Metrics
-from parley.settings import File, Hooks, Settings, Web
+from parley.settings import File, Hooks, MetricsPort, Settings, Web
 from parley.web import console, serve
 from parley.web.limits import HOOK_BODY
 from tests.certificates import self_signed
@@ -94,11 +94,51 @@ async def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_head(serve
     assert min(times[1:]) < 0.03
 
 
-def test_certificate_and_key_belong_together(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="belong together"):
-        serve.tls_of(tmp_path / "c.pem", None)
+async def test_files_that_do_not_work_are_told_before_a_port_is_opened(
+    front: FakeFront, configured: Settings, tmp_path: Path
+) -> None:
+    web = Web(certificate=tmp_path / "c.pem", key=tmp_path / "k.pem")
+    secure = configured.model_copy(update={"file": File(web=web)})
     with pytest.raises(ConfigurationError, match="cannot be used"):
-        serve.tls_of(tmp_path / "c.pem", tmp_path / "k.pem")
+        async with serve.serve(front, secure, metrics=Metrics()):
+            pass
+
+
+async def test_figures_may_ask_for_a_token(front: FakeFront, configured: Settings, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef\n")
+    token.chmod(0o600)
+    asking = configured.model_copy(update={"file": File(metrics=MetricsPort(token_file=token))})
+    url = f"http://127.0.0.1:{configured.metrics_port}/metrics"
+    async with (
+        serve.serve(front, asking, metrics=Metrics()),
+        httpx.AsyncClient(trust_env=False) as client,
+    ):
+        assert (await client.get(url)).status_code == 401
+        assert (
+            await client.get(url, headers={"authorization": "Bearer 0123456789abcdeg"})
+        ).status_code == 401
+        assert (
+            await client.get(url, headers={"authorization": "bearer 0123456789abcdef"})
+        ).status_code == 200
+
+
+@pytest.mark.parametrize("text", ["short", "", "0123456789 abcdef"])
+async def test_a_token_that_protects_nothing_is_refused(
+    front: FakeFront, configured: Settings, tmp_path: Path, text: str
+) -> None:
+    token = tmp_path / "token"
+    token.write_text(text)
+    token.chmod(0o600)
+    asking = configured.model_copy(update={"file": File(metrics=MetricsPort(token_file=token))})
+    with pytest.raises(ConfigurationError, match="token_file"):
+        async with serve.serve(front, asking, metrics=Metrics()):
+            pass
+    token.write_text("0123456789abcdef")
+    token.chmod(0o644)
+    with pytest.raises(ConfigurationError, match="chmod"):
+        async with serve.serve(front, asking, metrics=Metrics()):
+            pass
 
 
 async def test_with_a_certificate_nothing_below_tls_1_3(
@@ -119,6 +159,26 @@ async def test_with_a_certificate_nothing_below_tls_1_3(
         async with httpx.AsyncClient(verify=trusting, trust_env=False) as client:
             with pytest.raises(httpx.ConnectError):
                 await client.get(url)
+
+
+async def test_behind_a_proxy_with_tls_the_session_never_travels_in_clear(
+    front: FakeFront, configured: Settings
+) -> None:
+    proxied = configured.model_copy(
+        update={"file": File(web=Web(origins=("https://parley.example.com", "http://plain.example.com")))}
+    )
+    url = f"http://127.0.0.1:{configured.port}/login"
+    async with (
+        serve.serve(front, proxied, metrics=Metrics()),
+        httpx.AsyncClient(trust_env=False, params={"code": "token-ada"}) as client,
+    ):
+        secured = await client.get(url, headers={"host": "parley.example.com"})
+        assert "Secure" in secured.headers["set-cookie"]
+        assert "strict-transport-security" in secured.headers
+        for host in ("plain.example.com", f"127.0.0.1:{configured.port}", f"localhost:{configured.port}"):
+            plain = await client.get(url, headers={"host": host})
+            assert "Secure" not in plain.headers["set-cookie"], "a browser would not send it back"
+            assert "strict-transport-security" not in plain.headers
 
 
 async def test_a_hub_that_stops_leaves_nobody_waiting(front: FakeFront, configured: Settings) -> None:
@@ -327,4 +387,5 @@ def certificate_files(folder: Path) -> tuple[Path, Path]:
     files = (folder / "certificate.pem", folder / "key.pem")
     for file, content in zip(files, self_signed(), strict=True):
         file.write_bytes(content)
+        file.chmod(0o600)
     return files
