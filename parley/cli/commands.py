@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from parley.cli import FAILED, UNABLE, audit, dead_letters, keys, people
+from parley.cli import FAILED, UNABLE, audit, certs, dead_letters, keys, people
 from parley.cli.terminal import complain, print_json, print_table, say, size
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.add_typer(people.app, name="people")
 app.add_typer(people.app, name="person", hidden=True)
 app.add_typer(dead_letters.app, name="dlq")
 app.add_typer(keys.app, name="keys")
+app.add_typer(certs.app, name="certs")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 

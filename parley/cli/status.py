@@ -81,6 +81,8 @@ def _lines(data: Mapping[str, Any]) -> Iterable[str]:
     if disk := data.get("disk"):
         free, total = size(disk["free_bytes"]), size(disk["total_bytes"])
         yield f"disk: store {size(disk['store_bytes'])}, {free} free of {total}"
+    for one in data.get("certificates", ()):
+        yield f"certificate of {one['port']}: {one['days']} days" + (", renew it now" if one["soon"] else "")
     if "configuration" in data:
         yield f"parley.toml: {data['configuration']}"
 

@@ -31,6 +31,11 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "busiest": ("busiest: {commands}", "最常用：{commands}"),
     "dead": ("{count} dead letters: `/dlq list`", "{count} 封死信：`/dlq list`"),
     "children": ("children: {busy} busy, {warm} warm", "子进程：{busy} 忙，{warm} 待命"),
+    "certificate": (
+        "the certificate of {port} ends in {days} days",
+        "{port} 的证书还有 {days} 天到期",
+    ),
+    "certificate-ended": ("the certificate of {port} has ended", "{port} 的证书已到期"),
     "prefect": ("Prefect does not answer", "Prefect 没有响应"),
     "disk": ("disk: {free} GB free", "磁盘剩余 {free} GB"),
 }
@@ -67,6 +72,11 @@ def status_text(status: Mapping[str, Any], language: Language, *, details: bool)
         lines += _details(status, language)
     return "\n".join(lines)
 
+    lines += [
+        _say("certificate" if one["days"] >= 0 else "certificate-ended", language, **_place(one))
+        for one in status.get("certificates", ())
+        if one["soon"]
+    ]
 
 def _details(status: Mapping[str, Any], language: Language) -> list[str]:
     stations, children, disk = status["stations"], status["children"], status["disk"]
@@ -91,6 +101,10 @@ def _details(status: Mapping[str, Any], language: Language) -> list[str]:
 
 def _numbers(stations: Mapping[str, Any]) -> dict[str, Any]:
     return {name: stations[name] for name in ("minutes", "ended", "failed")}
+
+
+def _place(certificate: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: certificate[name] for name in ("port", "days")}
 
 
 def _say(key: str, language: Language, **values: Any) -> str:

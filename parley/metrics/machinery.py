@@ -71,6 +71,9 @@ class Machinery:
         self._children = self._gauge(
             "children", "Children of the workers: busy, warm, changing (coming or leaving).", "state"
         )
+        self._certificates = self._gauge(
+            "certificate_end_timestamp_seconds", "When the certificate of a port of ours ends.", "port"
+        )
         self._link = self._gauge(
             "link_seconds", "Round trip over the link, the slowest peer of a role.", "role"
         )
@@ -108,6 +111,11 @@ class Machinery:
     def children(self, counts: Mapping[str, int]) -> None:
         """The workers' children by state."""
         _set(self._children, counts)
+
+    def certificates(self, ends: Mapping[str, float]) -> None:
+        """When the certificates end (Unix time), by port; a port without one is not shown."""
+        self._certificates.clear()
+        _set(self._certificates, ends)
 
     def link(self, latencies: Mapping[str, float]) -> None:
         """Seconds there and back, by role; a role without peers is no longer shown."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from parley.errors import ParleyError
+from parley.messages.model import now
 from parley.messages.routes import places_of
+from parley.tls import expiry
 
 if TYPE_CHECKING:
     from parley.processes.hub import Hub
@@ -25,6 +27,7 @@ async def diagnosis(hub: Hub) -> list[dict[str, Any]]:
             _row(f"automation {one.source}", False, one.reason, "mend the module; it is read again at once")
             for one in hub.catalogue.broken
         ],
+        *_certificates(hub),
         *_processes(await hub.vitals.ready()),
         *[
             _row(
@@ -37,6 +40,18 @@ async def diagnosis(hub: Hub) -> list[dict[str, Any]]:
         ],
     ]
     return rows + _routes(hub) + await _deployments(hub)
+
+
+def _certificates(hub: Hub) -> list[dict[str, Any]]:
+    return [
+        _row(
+            f"certificate of {one['port']}",
+            not one["soon"],
+            f"{one['file']} ends on {one['ends']:%Y-%m-%d}, in {one['days']} days",
+            "renew it in its place (`parley certs renew` for one of its own); it is taken up by itself",
+        )
+        for one in expiry.served(hub.settings, now())
+    ]
 
 
 def _processes(ready: dict[str, bool]) -> list[dict[str, Any]]:

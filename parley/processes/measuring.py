@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from parley.errors import ParleyError, StoreUnavailable
 from parley.link.calls import Role
+from parley.messages.model import now
 from parley.runs import dead_letters
+from parley.tls import expiry
 
 if TYPE_CHECKING:
     from parley.processes.hub import Hub
@@ -57,6 +59,9 @@ class Measuring:
         self._accounts()
         self._latencies()
         self._disk()
+        machinery.certificates(
+            {one["port"]: one["ends"].timestamp() for one in expiry.served(hub.settings, now())}
+        )
 
     async def run(self) -> None:
         """Look until cancelled."""

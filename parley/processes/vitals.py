@@ -19,6 +19,7 @@ from parley.processes.measuring import disk_of
 from parley.runs import dead_letters
 from parley.store import schema
 
+from parley.tls import expiry
 if TYPE_CHECKING:
     from parley.processes.hub import Hub
 
@@ -59,6 +60,10 @@ class Vitals:
             "disk": disk_of(self._hub.settings.home),
             "configuration": self._hub.configuration.refused or "in force",
         }
+            "certificates": [
+                one | {"ends": one["ends"].isoformat(timespec="seconds")}
+                for one in expiry.served(self._hub.settings, now())
+            ],
 
     async def _prefect(self) -> dict[str, Any]:
         began = time.perf_counter()
