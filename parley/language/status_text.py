@@ -30,12 +30,12 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "slowest": ("most of it: {leg} {p50}", "耗时最多的环节：{leg} {p50}"),
     "busiest": ("busiest: {commands}", "最常用：{commands}"),
     "dead": ("{count} dead letters: `/dlq list`", "{count} 封死信：`/dlq list`"),
-    "children": ("children: {busy} busy, {warm} warm", "子进程：{busy} 忙，{warm} 待命"),
     "certificate": (
         "the certificate of {port} ends in {days} days",
         "{port} 的证书还有 {days} 天到期",
     ),
     "certificate-ended": ("the certificate of {port} has ended", "{port} 的证书已到期"),
+    "children": ("children: {busy} busy, {warm} warm", "子进程：{busy} 忙，{warm} 待命"),
     "prefect": ("Prefect does not answer", "Prefect 没有响应"),
     "disk": ("disk: {free} GB free", "磁盘剩余 {free} GB"),
 }
@@ -68,15 +68,15 @@ def status_text(status: Mapping[str, Any], language: Language, *, details: bool)
     ]
     if letters := status["queue"].get("dead_letters"):
         lines.append(_say("dead", language, count=letters))
-    if details:
-        lines += _details(status, language)
-    return "\n".join(lines)
-
     lines += [
         _say("certificate" if one["days"] >= 0 else "certificate-ended", language, **_place(one))
         for one in status.get("certificates", ())
         if one["soon"]
     ]
+    if details:
+        lines += _details(status, language)
+    return "\n".join(lines)
+
 
 def _details(status: Mapping[str, Any], language: Language) -> list[str]:
     stations, children, disk = status["stations"], status["children"], status["disk"]
@@ -99,12 +99,12 @@ def _details(status: Mapping[str, Any], language: Language) -> list[str]:
     return lines
 
 
-def _numbers(stations: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: stations[name] for name in ("minutes", "ended", "failed")}
-
-
 def _place(certificate: Mapping[str, Any]) -> dict[str, Any]:
     return {name: certificate[name] for name in ("port", "days")}
+
+
+def _numbers(stations: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: stations[name] for name in ("minutes", "ended", "failed")}
 
 
 def _say(key: str, language: Language, **values: Any) -> str:

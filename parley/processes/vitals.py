@@ -18,8 +18,8 @@ from parley.processes.diagnosis import diagnosis
 from parley.processes.measuring import disk_of
 from parley.runs import dead_letters
 from parley.store import schema
-
 from parley.tls import expiry
+
 if TYPE_CHECKING:
     from parley.processes.hub import Hub
 
@@ -58,12 +58,11 @@ class Vitals:
             "children": children,
             "prefect": prefect,
             "disk": disk_of(self._hub.settings.home),
-            "configuration": self._hub.configuration.refused or "in force",
-        }
             "certificates": [
                 one | {"ends": one["ends"].isoformat(timespec="seconds")}
                 for one in expiry.served(self._hub.settings, now())
             ],
+        }
 
     async def _prefect(self) -> dict[str, Any]:
         began = time.perf_counter()
