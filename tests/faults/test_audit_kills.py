@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from parley.settings import Settings
 from tests.faults import figures
 from tests.faults.sizes import LONG
 from tests.hub.house import deploy, settings_for, worker_at
-from tests.prefect_fixture import PrefectServer
+from tests.prefect_fixture import PrefectServer, running_server
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(1800 if LONG else 600)]
 
@@ -91,6 +91,13 @@ class HubProcess:
                 await asyncio.sleep(0.05)
 
 
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[PrefectServer]:
+    """A Prefect server of its own: no other hub's runs are in it."""
+    with running_server(tmp_path / "prefect", measured=False) as running:
+        yield running
+
+
 @asynccontextmanager
 async def living(home: Path, server: PrefectServer) -> AsyncIterator[HubProcess]:
     hub = HubProcess(settings_for(home, server), server, home.parent / f"{home.name}.log")
@@ -144,17 +151,17 @@ class Actions:
 
 
 async def test_one_intent_and_one_outcome_each(
-    tmp_path_factory: pytest.TempPathFactory, own_server: PrefectServer
+    tmp_path_factory: pytest.TempPathFactory, server: PrefectServer
 ) -> None:
     home = tmp_path_factory.mktemp("k") / "h"
-    deploy(own_server)
+    deploy(server)
     effects: Counter[str] = Counter()
 
     async def effect(_order: RunOrder, started: Started) -> dict[str, Any]:
         effects[started.run_id] += 1
         return {"outcome": "done", "reply": Reply(text="ok")}
 
-    async with living(home, own_server) as hub, worker_at(hub.settings) as worker:
+    async with living(home, server) as hub, worker_at(hub.settings) as worker:
         worker.answer = effect
         actions = Actions(hub, (await hub.admin("token"))["token"])
         asked = [asyncio.create_task(actions.act(number)) for number in range(ACTIONS)]
