@@ -19,7 +19,7 @@ pytestmark = pytest.mark.prefect
 async def until_delivered(house: House, runs: int) -> dict[str, Any]:
     async with asyncio.timeout(PATIENCE):
         while True:
-            told: dict[str, Any] = (await house.hub.vitals.status())["stations"]
+            told: dict[str, Any] = (await house.hub.vitals.status(anew=True))["stations"]
             if told["legs"].get("whole", {}).get("n", 0) >= runs:
                 return told
             await asyncio.sleep(0.05)
