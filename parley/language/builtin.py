@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -61,6 +61,10 @@ _SUMMARIES = {
     "following": ("Which repositories are followed here.", "此处关注的仓库。"),
     "dlq": ("What was not carried out or delivered.", "未能执行或送达的内容。"),
     "standing": ("What may run by itself, for how long.", "哪些操作可自动运行，有效多久。"),
+    "approvals": ("What waits for you to approve, or for others.", "等待您或他人批准的请求。"),
+    "delegate": ("Let somebody approve in your place.", "委托他人代您批准。"),
+    "lock": ("Keep something from being started.", "锁定某些操作，使其不会启动。"),
+    "unlock": ("Let it be started again.", "解除锁定。"),
 }
 
 _FOR = {
@@ -101,6 +105,7 @@ class Builtins:
         status: Callable[[], Awaitable[dict[str, Any]]],
         ask_for_end: Callable[[AsyncConnection, str, str], Awaitable[None]],
         bring_to_end: Callable[[str, str], Awaitable[None]],
+        more: Mapping[str, Verb],
     ) -> None:
         self._store = store
         self._dialogue = dialogue
@@ -134,6 +139,7 @@ class Builtins:
             "follow": following.follow,
             "unfollow": following.unfollow,
             "following": following.following,
+            **more,
         }
 
     def has(self, name: str) -> bool:

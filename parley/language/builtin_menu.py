@@ -32,6 +32,7 @@ _REPOSITORY: Final = _Value(
 _RUN: Final = _Value("id", ("Which one; the last one without it.", "编号；不填则为最近一次。"))
 _COMMAND: Final = _Value("command", ("Its name.", "命令名称。"), required=True)
 _PERSON: Final = _Value("name", ("Who: their name here.", "对方在此处的名称。"), required=True)
+_CODE: Final = _Value("code", ("The code that the request has.", "请求的代码。"), required=True)
 _ALERTED: Final = _Value("command", ("The command that fails.", "出错的命令。"), required=True)
 
 _MENU: Final[Mapping[str, tuple[_Texts, tuple[_Value, ...]]]] = {
@@ -86,6 +87,32 @@ _MENU: Final[Mapping[str, tuple[_Texts, tuple[_Value, ...]]]] = {
     "unfollow": (("Be told no more of a repository.", "不再接收某个仓库的动态。"), (_REPOSITORY,)),
     "following": (("Which repositories are followed here.", "此处关注的仓库。"), ()),
     "standing": (("What may run by itself, for how long.", "哪些操作可自动运行，有效多久。"), ()),
+    "approve": (("Let somebody's request run.", "批准他人的请求。"), (_CODE,)),
+    "refuse": (
+        ("Refuse somebody's request.", "拒绝他人的请求。"),
+        (_CODE, _Value("why", ("The reason, for who asked.", "告知请求者的原因。"), many=True)),
+    ),
+    "approvals": (("What waits for approval.", "等待批准的请求。"), ()),
+    "delegate": (
+        ("Let somebody approve in your place.", "委托他人代您批准。"),
+        (
+            _Value("name", ("Who.", "被委托人。")),
+            _Value("time", ("Such as 8h or 2d.", "例如 8h 或 2d。")),
+        ),
+    ),
+    "lock": (
+        ("Keep something from being started.", "锁定某些操作，使其不会启动。"),
+        (
+            _Value(
+                "command", ("The command, or all; repair* is many.", "命令名称或 all；repair* 可匹配多个。")
+            ),
+            _Value("why", ("The reason, for those who ask.", "告知请求者的原因。"), many=True),
+        ),
+    ),
+    "unlock": (
+        ("Let it be started again.", "解除锁定。"),
+        (_Value("command", ("What was locked.", "已锁定的命令。")),),
+    ),
     "dlq": (
         ("What was not carried out or delivered.", "未能执行或送达的内容。"),
         (

@@ -19,12 +19,16 @@ Change = Callable[[AsyncConnection], Awaitable[list[QueuedRun]]]
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """Who wrote, how well we know it, the language to answer in, and where: `account:conversation`."""
+    """Who wrote, how well we know it, the language to answer in, and where: `account:conversation`.
+
+    `moved`: they write to us alone, and elsewhere than before.
+    """
 
     principal: Principal
     assurance: Assurance
     language: Language
     place: str | None = None
+    moved: bool = False
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import BadArguments
+from parley.language import approval_asking
 from parley.language.asking import ask_parameter, confirm_text
 from parley.language.binding import read_value
 from parley.language.characters import Language
@@ -24,12 +25,14 @@ from parley.language.phrases import phrase
 from parley.messages.inbox import Received
 from parley.messages.kept_routes import kept
 from parley.messages.model import Action, Assurance, Button, Reply, now
+from parley.people import approvals
 from parley.people.audit import Audit, Phase
 from parley.people.rights import Decision as Allowed
 from parley.people.rights import Origin, Rights
 from parley.people.roles import meant
 from parley.people.sealing import Keyring
 from parley.runs import offers
+from parley.runs.approving import ApprovalDesk
 from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane, Parameter
 from parley.runs.requests import (
     WAITING,
@@ -65,6 +68,7 @@ class Dialogue:
         store: Store,
         keyring: Keyring,
         rights: Rights,
+        desk: ApprovalDesk,
         *,
         catalogue: Callable[[], Catalogue],
         answered: Callable[[str], None],
@@ -72,6 +76,7 @@ class Dialogue:
         self._store = store
         self._keyring = keyring
         self._rights = rights
+        self._desk = desk
         self._catalogue = catalogue
         self._answered = answered
         self._audit = Audit(keyring)
@@ -222,7 +227,9 @@ class Dialogue:
         async def keep(conn: AsyncConnection) -> list[QueuedRun]:
             taken = self._taken_over(row, received, values)
             state = "awaiting-approval" if asking["kind"] == "confirm" else "needs-input"
-            await update_request(conn, row.id, where=WAITING, state=state, asking=asking, **taken)
+            acting = await approval_asking.acting_in(conn, row, received)
+            kept_asking = asking | ({"acting": acting} if acting else {})
+            await update_request(conn, row.id, where=WAITING, state=state, asking=kept_asking, **taken)
             return []
 
         return Decision(replies=[reply], changes=[keep])
@@ -248,6 +255,8 @@ class Dialogue:
     ) -> Decision:
         # Typed or confirmed by this very person: what plain language only proposed is now a command.
         allowed = self._allowed(spec, speaker, values)
+        decision = Decision(replies=[] if allowed.allowed else [Reply(text=allowed.reason)])
+        terms = self._desk.terms(spec, values)
         # What was taken is the person's own: nothing of it is the service's any more.
         own = {"origin": Origin.COMMAND} if taken else {}
 
@@ -258,13 +267,23 @@ class Dialogue:
                 ):
                     await self._note(conn, row, spec, speaker, Phase.OUTCOME, "refused")
                 return []
+            frozen = await self._desk.frozen(conn, spec, speaker.language)
+            if frozen is not None:
+                if await update_request(
+                    conn, row.id, where=WAITING, state="refused", reason=frozen.kept, asking=None
+                ):
+                    await self._note(conn, row, spec, speaker, Phase.OUTCOME, "refused")
+                decision.replies[:] = [Reply(text=frozen.told)]
+                return []
+            acting = await approval_asking.acting_in(conn, row, received)
+            waits: dict[str, Any] = {"state": "queued", "queued_at": now(), "asking": None}
+            if terms is not None:
+                waits = {"state": "awaiting-approval", "asking": {"kind": approvals.KIND}}
             changed = await update_request(
                 conn,
                 row.id,
                 where=WAITING,
-                state="queued",
-                queued_at=now(),
-                asking=None,
+                **waits,
                 actor_id=speaker.principal.id,
                 digest=digest(spec, values, speaker.principal.id),
                 under_id=None,
@@ -275,7 +294,21 @@ class Dialogue:
                 return []
             # Who was asked before has their intent there already; who takes what a service was offered has it now.
             phase, action = (Phase.INTENT, "run") if taken else (Phase.OUTCOME, "confirm")
-            await self._note(conn, row, spec, speaker, phase, "queued", action)
+            await self._note(conn, row, spec, speaker, phase, waits["state"], action)
+            if terms is not None:
+                await approval_asking.ask(
+                    conn,
+                    self._desk,
+                    decision,
+                    request_id=row.id,
+                    spec=spec,
+                    values=values,
+                    terms=terms,
+                    received=received,
+                    speaker=speaker,
+                    acting=acting,
+                )
+                return []
             return [
                 QueuedRun(
                     run_id=await insert_run(conn, row.id),
@@ -288,8 +321,8 @@ class Dialogue:
                 )
             ]
 
-        replies = [] if allowed.allowed else [Reply(text=allowed.reason)]
-        return Decision(replies=replies, changes=[queue])
+        decision.changes.append(queue)
+        return decision
 
     def _allowed(
         self, spec: AutomationSpec, speaker: Speaker, values: Mapping[str, Any] | None = None
@@ -303,6 +336,7 @@ class Dialogue:
             speaker.language,
             values=None if values is None else meant(spec, values, whole=True),
             place=speaker.place,
+            approvals=True,
         )
 
     async def _note(
@@ -417,6 +451,8 @@ async def _open_request(conn: AsyncConnection, conversation_id: str, actor_id: s
             table.c.conversation_id == conversation_id,
             table.c.actor_id == actor_id,
             table.c.state.in_(WAITING),
+            # What waits for an approval waits for others.
+            table.c.asking["kind"].as_string() != approvals.KIND,
             table.c.expires_at > now(),
         )
         .order_by(table.c.created_at.desc())
@@ -469,6 +505,10 @@ async def _by_short_id(conn: AsyncConnection, identifier: str) -> Any:
     wanted = identifier.strip().lower().replace("-", "")[-8:]
     if len(wanted) < 8 or not wanted.isalnum():
         return None
-    waiting = sa.and_(table.c.state == "awaiting-approval", table.c.expires_at > now())
+    waiting = sa.and_(
+        table.c.state == "awaiting-approval",
+        table.c.asking["kind"].as_string() != approvals.KIND,
+        table.c.expires_at > now(),
+    )
     query = sa.select(table).where(waiting, table.c.id.like(f"%{wanted}"))
     return (await conn.execute(query.order_by(table.c.created_at.desc()).limit(1))).first()

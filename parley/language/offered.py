@@ -83,6 +83,7 @@ class Offered:
                     Origin.COMMAND,
                     speaker.assurance,
                     place=speaker.place,
+                    approvals=True,
                 ).allowed
             if answers[kind]:
                 found[command] = spec

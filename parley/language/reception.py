@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import AuditUnavailable, CommandError, PolicyError, StoreUnavailable
 from parley.failpoints import failpoint
+from parley.language import approval_asking
 from parley.language.asking import ask_parameter, offer_text
 from parley.language.binding import bind
 from parley.language.builtin import Builtins
@@ -34,19 +36,21 @@ from parley.messages.bus import Bus
 from parley.messages.bus import Origin as BusOrigin
 from parley.messages.carrying import in_carried_thread
 from parley.messages.inbox import Received
-from parley.messages.model import Action, Edit, Event, Message, Notice, Reply, now
+from parley.messages.model import Action, ConversationKind, Edit, Event, Message, Notice, Reply, now
 from parley.messages.outbox import Delivery, Outbox, last_ordinal
 from parley.messages.published import Published, message_topic, of_message, of_notice, place_of
 from parley.messages.state import MISTAKEN
 from parley.messages.watch import Watch
 from parley.metrics import Metrics
-from parley.people import principals
+from parley.people import approvals, principals
+from parley.people.approval_rules import Terms
 from parley.people.audit import Audit, Phase
 from parley.people.rights import Decision as Allowed
 from parley.people.rights import Origin, Rights
 from parley.people.roles import meant
 from parley.people.sealing import Keyring
 from parley.runs import dead_letters
+from parley.runs.approving import ApprovalDesk
 from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane
 from parley.runs.dispatch import URGENT, Dispatcher
 from parley.runs.requests import (
@@ -92,6 +96,7 @@ class Reception:
         dialogue: Dialogue,
         bus: Bus,
         rights: Rights,
+        desk: ApprovalDesk,
         *,
         from_stranger: Callable[[Received, Decision], Awaitable[Decision]],
         bridges: Callable[[], Bridges],
@@ -112,6 +117,7 @@ class Reception:
         self._dialogue = dialogue
         self._bus = bus
         self._rights = rights
+        self._desk = desk
         self._from_stranger = from_stranger
         self._bridges = bridges
         self._bridge_stopped = bridge_stopped
@@ -214,10 +220,22 @@ class Reception:
         if old or received.expires_at < now():
             text, reason = sentence("too-late", speaker.language, age=_spoken(age)), "it came too late"
             return Decision.answer(text, state="expired", reason=reason)
-        decision = await self._understand(received, speaker)
+        decision = await self._unless_frozen(await self._understand(received, speaker), speaker)
+        if speaker.moved:
+            decision.changes.append(partial(_reached_at, event=event))
         if isinstance(event, Message) and event.left_out:
             decision.replies.append(_without(event.left_out, speaker.language))
         return decision
+
+    async def _unless_frozen(self, decision: Decision, speaker: Speaker) -> Decision:
+        new = decision.request
+        if new is None or new.state == "refused" or new.spec.effect is Effect.READ:
+            return decision
+        frozen = await self._store.read(lambda conn: self._desk.frozen(conn, new.spec, speaker.language))
+        if frozen is None:
+            return decision
+        refused = replace(new, state="refused", reason=frozen.kept, asking=None)
+        return Decision(replies=[Reply(text=frozen.told)], request=refused)
 
     async def _is_carried(self, received: Received, event: Message) -> bool:
         """Whether this belongs to a thread that a bridge carries: then only commands and answers are meant for us."""
@@ -244,7 +262,14 @@ class Reception:
         if link is None or not link.principal.enabled:
             return None
         spoken: Language = "zh" if (said or link.principal.language or self._language()) == "zh" else "en"
-        return Speaker(link.principal, link.assurance(event.sender.assurance), spoken, place_of(event.route))
+        alone = event.route.kind is ConversationKind.DIRECT and received.principal_id is None
+        return Speaker(
+            link.principal,
+            link.assurance(event.sender.assurance),
+            spoken,
+            place_of(event.route),
+            moved=alone and link.direct != event.route.conversation,
+        )
 
     async def _stranger(self, received: Received) -> Decision:
         return await self._from_stranger(received, await self._polite(received))
@@ -335,6 +360,7 @@ class Reception:
             speaker.language,
             values=None if values is None else meant(spec, values, whole=False),
             place=speaker.place,
+            approvals=True,
         )
 
     def ask_or_queue(
@@ -361,7 +387,40 @@ class Reception:
             return Decision(
                 replies=[confirm_reply(spec, values, request.id, speaker.language)], request=request
             )
+        terms = self._desk.terms(spec, values)
+        if terms is not None:
+            return self._approved_first(received, speaker, spec, values, origin, terms)
         return Decision(request=self._request(received, speaker, spec, values, origin, "queued"))
+
+    def _approved_first(
+        self,
+        received: Received,
+        speaker: Speaker,
+        spec: AutomationSpec,
+        values: dict[str, Any],
+        origin: Origin,
+        terms: Terms,
+    ) -> Decision:
+        asking = {"kind": approvals.KIND}
+        request = self._request(received, speaker, spec, values, origin, "awaiting-approval", asking=asking)
+        decision = Decision(request=request)
+
+        async def ask(conn: AsyncConnection) -> list[QueuedRun]:
+            await approval_asking.ask(
+                conn,
+                self._desk,
+                decision,
+                request_id=request.id,
+                spec=spec,
+                values=values,
+                terms=terms,
+                received=received,
+                speaker=speaker,
+            )
+            return []
+
+        decision.changes.append(ask)
+        return decision
 
     def _refused(
         self,
@@ -468,7 +527,7 @@ class Reception:
             self._metrics.refusal("unknown-sender")
 
     async def _insert(self, conn: AsyncConnection, new: NewRequest) -> list[QueuedRun]:
-        if new.asking is not None:
+        if new.asking is not None and new.asking["kind"] != approvals.KIND:
             await self._drop_older_questions(conn, new)
         request_id = await insert_request(conn, self._keyring, new)
         actor = (await principals.get(conn, new.actor_id)).name if new.actor_id else "-"
@@ -497,6 +556,7 @@ class Reception:
             table.c.conversation_id == new.conversation_id,
             table.c.actor_id == new.actor_id,
             table.c.state.in_(("needs-input", "awaiting-approval")),
+            table.c.asking["kind"].as_string() != approvals.KIND,
         )
         reason = "replaced by a newer request"
         for row in (await conn.execute(query)).all():
@@ -511,6 +571,11 @@ class Reception:
                     subject=f"request:{row.id}",
                     details={"state": "cancelled"},
                 )
+
+
+async def _reached_at(conn: AsyncConnection, *, event: Event) -> list[QueuedRun]:
+    await principals.reached_at(conn, event.account, event.sender.id, event.route.conversation)
+    return []
 
 
 async def queue(conn: AsyncConnection, request_id: str, new: NewRequest, actor: str) -> QueuedRun:

@@ -134,12 +134,19 @@ async def open_ones(conn: AsyncConnection, limit: int = 200) -> list[Any]:
 
 
 async def close(
-    conn: AsyncConnection, keyring: Keyring, row: Any, state: Ending, by: str | None = None, reason: str = ""
+    conn: AsyncConnection,
+    keyring: Keyring,
+    row: Any,
+    state: Ending,
+    by: str | None = None,
+    *,
+    reason: str = "",
+    at: datetime | None = None,
 ) -> bool:
     """End an open approval; false when it had ended before."""
     values = {
         "state": state,
-        "decided_at": now(),
+        "decided_at": at or now(),
         "decided_by": by,
         "reason_sealed": keyring.seal("approval", "reason_sealed", row.id, reason.encode("utf-8", "replace"))
         if reason

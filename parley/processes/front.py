@@ -35,12 +35,13 @@ from parley.processes.audit_desk import AuditDesk
 from parley.processes.event_desk import EventDesk
 from parley.runs.catalogue import AutomationSpec, Catalogue
 from parley.runs.dead_letters import DeadLetter
+from parley.runs.open_approvals import OpenApprovals
 from parley.runs.replay import Decider, ReplayDesk
 from parley.runs.requests import OPEN
 from parley.store import schema
 from parley.store.engine import Store
 from parley.store.ids import new_id
-from parley.web.front import DeadLetterView, EventsView, Front, MessageView, RunView
+from parley.web.front import ApprovalView, DeadLetterView, EventsView, Front, MessageView, RunView
 
 SESSION = timedelta(days=7)
 
@@ -69,6 +70,7 @@ class HubFront(Front):
         replays: ReplayDesk,
         rights: Rights,
         audit_desk: AuditDesk,
+        open_approvals: OpenApprovals,
         *,
         catalogue: Callable[[], Catalogue],
         cancel: Callable[[str, str], Awaitable[None]],
@@ -84,6 +86,7 @@ class HubFront(Front):
         self._replays = replays
         self._rights = rights
         self._audit_desk = audit_desk
+        self._open_approvals = open_approvals
         self._catalogue = catalogue
         self._cancel = cancel
         self._audit = Audit(keyring)
@@ -239,7 +242,13 @@ class HubFront(Front):
     def _may(self, principal: Principal, spec: AutomationSpec) -> Decision:
         place = f"{CONSOLE}:{principal.name}"
         return self._rights.allows(
-            principal, spec.effect, spec.command, Origin.REST, Assurance.VERIFIED, place=place
+            principal,
+            spec.effect,
+            spec.command,
+            Origin.REST,
+            Assurance.VERIFIED,
+            place=place,
+            approvals=True,
         )
 
     @override
@@ -305,6 +314,12 @@ class HubFront(Front):
         self, principal: Principal, wanted: Wanted, *, limit: int, before: int | None
     ) -> Sequence[AuditRow]:
         return await self._audit_desk.read(principal, wanted, limit=limit, before=before)
+
+    @override
+    async def approvals(self, principal: Principal) -> list[ApprovalView]:
+        language = principal.language or "en"
+        found = await self._store.read(lambda conn: self._open_approvals.of(conn, principal, language))
+        return [ApprovalView(**asdict(one)) for one in found]
 
     # -- events
 

@@ -22,11 +22,13 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import ConfigurationError, LinkError, ParleyError, StartRefused
-from parley.language.builtin import Builtins
+from parley.language.approval_commands import ApprovalCommands
+from parley.language.builtin import Builtins, Verb
 from parley.language.builtin_menu import builtin_menu
 from parley.language.dead_letter_commands import DeadLetterCommands
 from parley.language.dialogue import Dialogue
 from parley.language.following import FORGES, FollowCommands
+from parley.language.freeze_commands import FreezeCommands
 from parley.language.linking_commands import LinkingCommands
 from parley.language.reception import Reception
 from parley.language.understanding import Understander
@@ -54,6 +56,7 @@ from parley.messages.watch import Watch
 from parley.metrics import Metrics
 from parley.people import audit_reading
 from parley.people.anchors import AnchorFile, Anchors
+from parley.people.approval_rules import terms_for
 from parley.people.audit import Audit
 from parley.people.data_keys import DataKeys
 from parley.people.policy import Policy
@@ -77,15 +80,18 @@ from parley.processes.undelivered import Undelivered
 from parley.processes.vitals import Vitals
 from parley.runs import lanes
 from parley.runs.adopt import Adopter
+from parley.runs.approval_cards import Cards
+from parley.runs.approving import ApprovalDesk
 from parley.runs.batches import Batches
 from parley.runs.cancel import Canceller
 from parley.runs.catalogue import AutomationSpec, Catalogue
 from parley.runs.closing import Closing
 from parley.runs.dispatch import Dispatcher
-from parley.runs.ends import Ends
+from parley.runs.ends import EXPIRED, Ends
 from parley.runs.failures import Notice
 from parley.runs.ledger import Ledger
 from parley.runs.on_event import EventStarts
+from parley.runs.open_approvals import OpenApprovals
 from parley.runs.outage import Outage
 from parley.runs.prefect_api import PrefectApi
 from parley.runs.questions import Questions
@@ -178,7 +184,13 @@ class Hub:
             followers=self.follows.followers,
             capabilities_of=self.accounts.capabilities,
             start=EventStarts(
-                keyring, self.rights, catalogue=lambda: self.catalogue, limits=lambda: self.file.limits
+                keyring,
+                self.rights,
+                catalogue=lambda: self.catalogue,
+                limits=lambda: self.file.limits,
+                is_approved_first=lambda spec, values: (
+                    terms_for(self.file.approvals, spec, values) is not None
+                ),
             ),
         )
         batches = Batches(store)
@@ -194,6 +206,27 @@ class Hub:
             stock_environment=None if self.own_worker else _stock_environment(settings),
             waiting=lanes.reader(store, keyring),
             batches=batches,
+            denied=self._is_denied,
+        )
+        self.desk: ApprovalDesk = ApprovalDesk(
+            keyring,
+            self.outbox,
+            self.watch,
+            self.audit,
+            self.rights,
+            Cards(
+                self.outbox,
+                capabilities_of=self.accounts.capabilities,
+                route_to=self._route_to,
+                vouched=self._is_vouched,
+                language=self._language,
+                time_zone=lambda: self.file.owner.time_zone,
+            ),
+            file=lambda: self.file,
+            catalogue=lambda: self.catalogue,
+        )
+        self.open_approvals: OpenApprovals = OpenApprovals(
+            keyring, self.desk, catalogue=lambda: self.catalogue
         )
         self.adopter: Adopter = Adopter(
             store,
@@ -235,6 +268,7 @@ class Hub:
             self.closing,
             self.ends,
             self.rights,
+            self.desk,
             catalogue=lambda: self.catalogue,
             account_topics=self._account_topics,
             unknown_run=self.adopter.adopt,
@@ -249,10 +283,13 @@ class Hub:
             store,
             keyring,
             self.rights,
+            self.desk,
             catalogue=lambda: self.catalogue,
             answered=self.questions.answered,
         )
-        self.canceller: Canceller = Canceller(store, self.audit, self.ends, self.dispatcher, batches)
+        self.canceller: Canceller = Canceller(
+            store, self.audit, self.ends, self.dispatcher, batches, self.desk
+        )
         self.replays: ReplayDesk = ReplayDesk(
             store,
             keyring,
@@ -263,6 +300,7 @@ class Hub:
             catalogue=lambda: self.catalogue,
             limits=lambda: self.file.limits,
             take_up=lambda: self._later(self._take_up_messages()),
+            desk=self.desk,
         )
         linking = LinkingCommands(store, keyring, self.audit)
         builtins = Builtins(
@@ -277,6 +315,7 @@ class Hub:
             status=self.vitals.status,
             ask_for_end=self.canceller.ask,
             bring_to_end=self.canceller.carry_out,
+            more=self._deciding(),
         )
         self.reception: Reception = Reception(
             store,
@@ -288,6 +327,7 @@ class Hub:
             dialogue,
             self.bus,
             self.rights,
+            self.desk,
             from_stranger=linking.from_stranger,
             bridges=lambda: self.bridges,
             bridge_stopped=self._bridge_stopped,
@@ -311,6 +351,7 @@ class Hub:
             catalogue=lambda: self.catalogue,
             take_up_messages=self._take_up_messages,
             batches=batches,
+            desk=self.desk,
         )
         self.outage: Outage = Outage(
             store,
@@ -342,6 +383,7 @@ class Hub:
             self.replays,
             self.rights,
             self.audit_desk,
+            self.open_approvals,
             catalogue=lambda: self.catalogue,
             cancel=self.cancel,
             status=self.vitals.status,
@@ -375,12 +417,36 @@ class Hub:
         """Whether runs go to our own worker, not to the ones the user has."""
         return self.settings.file.prefect.worker == "parley"
 
+    def _deciding(self) -> dict[str, Verb]:
+        """The commands by which people approve and lock."""
+        approving = ApprovalCommands(self.store, self.audit, self.desk, self.open_approvals)
+        freezing = FreezeCommands(
+            self.store,
+            self.keyring,
+            self.audit,
+            self.rights,
+            catalogue=lambda: self.catalogue,
+            time_zone=self.desk.time_zone,
+        )
+        return {
+            "approve": approving.approve,
+            "refuse": approving.refuse,
+            "approvals": approving.approvals,
+            "delegate": approving.delegate,
+            "lock": freezing.lock,
+            "unlock": freezing.unlock,
+        }
+
     # -- messages
 
     def _arrived(self, received: Received) -> None:
         self.metrics.message(self.accounts.platform_of(received.event.account), received.event.type)
         self.metrics.way.reached("received", (received.stored_at - received.received_at).total_seconds())
         self.backlog.add(received)
+
+    def _is_vouched(self, account: str) -> bool:
+        """Whether the platform of this account proves who writes there."""
+        return _declared_assurance(self.accounts.platform_of(account)) is Assurance.VERIFIED
 
     def _language(self) -> str:
         """The language of whoever has none of their own, services and the people on duty among them."""
@@ -433,6 +499,14 @@ class Hub:
 
     async def _is_unstarted(self, run_id: str) -> bool:
         return await self.ends.is_unstarted(run_id)
+
+    async def _is_denied(self, queued: QueuedRun) -> bool:
+        reason = await self.ledger.denied(queued.run_id)
+        if reason == EXPIRED:
+            await self.ends.expire(queued.run_id)
+        elif reason is not None:
+            await self.ends.refuse(queued.run_id, reason)
+        return reason is not None
 
     async def _run_refused(self, queued: QueuedRun, reason: str) -> None:
         await self.ends.fail(queued.run_id, reason)

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from parley.errors import ParleyError
 from parley.messages.model import now
 from parley.people.audit import Audit, Phase
+from parley.runs.approving import ApprovalDesk
 from parley.runs.batches import Batches
 from parley.runs.dispatch import Dispatcher
 from parley.runs.ends import Ends
@@ -25,8 +26,15 @@ class Canceller:
     """Ends requests that people no longer want."""
 
     def __init__(
-        self, store: Store, audit: Audit, ends: Ends, dispatcher: Dispatcher, batches: Batches
+        self,
+        store: Store,
+        audit: Audit,
+        ends: Ends,
+        dispatcher: Dispatcher,
+        batches: Batches,
+        desk: ApprovalDesk,
     ) -> None:
+        self._desk = desk
         self._store = store
         self._audit = audit
         self._ends = ends
@@ -41,6 +49,7 @@ class Canceller:
             reason = "cancelled by the person who asked"
             await update_request(conn, request_id, state="cancelled", reason=reason, asking=None)
             await self._note(conn, request_id, by, Phase.OUTCOME)
+            await self._desk.withdraw(conn, request_id, by)
         elif row.cancel_requested_at is None:
             table = schema.run
             asked = sa.update(table).where(table.c.id == row.id).values(cancel_requested_at=now())

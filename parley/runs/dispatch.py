@@ -74,7 +74,9 @@ class Dispatcher:
         stock_environment: dict[str, str] | None = None,
         waiting: ReadPage | None = None,
         batches: Batches | None = None,
+        denied: Callable[[QueuedRun], Awaitable[bool]] | None = None,
     ) -> None:
+        self._denied = denied
         self._prefect = prefect
         self._keyring = keyring
         self._catalogue = catalogue
@@ -419,6 +421,8 @@ class Dispatcher:
         spec = self._catalogue().find(queued.automation)
         if spec is None:
             raise PrefectRefused("not in the catalogue", 404)
+        if not spec.wrapped and self._denied is not None and await self._denied(queued):
+            return  # an existing deployment does not ask for its start: this is it
         flow_run = await self._create(queued, spec)
         failpoint("dispatch.created")
         self._passed(queued.run_id)

@@ -41,6 +41,7 @@ from parley.people.principals import Principal
 from parley.people.rights import Decision, Origin, Rights
 from parley.people.roles import meant
 from parley.people.sealing import Keyring
+from parley.runs.approving import ApprovalDesk
 from parley.runs.catalogue import AutomationSpec, Catalogue
 from parley.runs.closing import After, Closing, run_and_request, scalar, set_run
 from parley.runs.dispatch import Dispatcher
@@ -82,6 +83,7 @@ class Ledger:
         closing: Closing,
         ends: Ends,
         rights: Rights,
+        desk: ApprovalDesk,
         *,
         catalogue: Callable[[], Catalogue],
         account_topics: Callable[[], frozenset[str]],
@@ -99,6 +101,7 @@ class Ledger:
         self._closing = closing
         self._ends = ends
         self._rights = rights
+        self._desk = desk
         self._catalogue = catalogue
         self._account_topics = account_topics
         self._unknown_run = unknown_run
@@ -182,6 +185,15 @@ class Ledger:
         await update_request(conn, row.id, state="running", started_at=row.started_at or now())
         return await self._granted(conn, row, epoch)
 
+    async def denied(self, run_id: str) -> str | None:
+        """Why this run must not be started now; None when it may be. For what is started without asking for it."""
+
+        async def look(conn: AsyncConnection) -> str | None:
+            row = await run_and_request(conn, run_id)
+            return await self._denied(conn, row) if row is not None else None
+
+        return await self._store.write(look)
+
     async def _denied(self, conn: AsyncConnection, row: Any) -> str | None:
         # Rights may have changed while the request waited, so they are looked at once more.
         spec = self._catalogue().find(row.automation)
@@ -189,17 +201,21 @@ class Ledger:
             return sentence("not-in-catalogue", command=row.automation)
         if row.run_state == "created" and row.expires_at < now():
             return EXPIRED
+        language = await self._closing.language(conn, row.actor_id)
+        if frozen := await self._desk.frozen(conn, spec, language):
+            return frozen.kept
         values = open_values(self._keyring, row)
         if row.origin in _WITHOUT_MESSAGE and await has_grant(conn, self._rights, spec, row.actor_id, values):
             return None
         principal = await principals.get(conn, row.actor_id) if row.actor_id else None
         decision = await self._allowed(conn, row, spec, principal, values)
+        denied: str | None = decision.reason
         if decision.allowed:
-            return None
-        if row.standing_id and principal is not None and principal.enabled:
+            denied = await self._desk.missing(conn, row, spec, values, language)
+        if denied and row.standing_id and principal is not None and principal.enabled:
             cover = await standing.covering(conn, principal.id, spec, values, request_id=row.id)
             return None if cover.approval else sentence(cover.reason)
-        return decision.reason
+        return denied
 
     async def _allowed(
         self,
@@ -217,6 +233,7 @@ class Ledger:
             await self._assurance(conn, row),
             values=meant(spec, values, whole=True),
             place=_asked_at(row),
+            approvals=True,
         )
 
     async def _granted(self, conn: AsyncConnection, row: Any, epoch: int) -> dict[str, Any]:

@@ -67,7 +67,7 @@ async def is_open(
     taken = sa.select(table.c.id, table.c.parameters_sealed, table.c.trail).where(
         table.c.automation == spec.command,
         table.c.origin == "command",
-        table.c.state.in_(("queued", "running")),
+        table.c.state.in_((_STATE, "queued", "running")),
     )
     return any(
         row.trail and open_values(keyring, row) == dict(values) for row in (await conn.execute(taken)).all()

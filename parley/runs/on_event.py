@@ -76,9 +76,11 @@ class EventStarts:
         *,
         catalogue: Callable[[], Catalogue],
         limits: Callable[[], Limits],
+        is_approved_first: Callable[[AutomationSpec, Mapping[str, Any]], bool],
     ) -> None:
         self._keyring = keyring
         self._rights = rights
+        self._is_approved_first = is_approved_first
         self._audit = Audit(keyring)
         self._catalogue = catalogue
         self._limits = limits
@@ -224,14 +226,16 @@ class EventStarts:
             Assurance.VERIFIED,
             values=meant(spec, values, whole=True),
         )
-        if allowed.allowed:
+        # A service cannot wait for an approval: it has a standing one, or a person takes its offer and asks for one.
+        if allowed.allowed and not self._is_approved_first(spec, values):
             return None, None
         if not service.enabled:
             return allowed.reason, None
         cover = await standing.covering(conn, service.id, spec, values, planned=planned)
         if cover.approval is not None:
             return None, cover.approval.id
-        reason = allowed.reason if cover.reason == "standing-none" else sentence(cover.reason)
+        own = cover.reason == "standing-none" and not allowed.allowed
+        reason = allowed.reason if own else sentence(cover.reason)
         return reason, None
 
     async def _audit_start(

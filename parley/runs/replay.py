@@ -24,6 +24,8 @@ from parley.people.principals import Principal, Role
 from parley.people.rights import Origin, Rights
 from parley.people.sealing import Keyring
 from parley.runs import dead_letters
+from parley.runs.approval_texts import say
+from parley.runs.approving import ApprovalDesk
 from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane
 from parley.runs.dead_letters import DeadLetter
 from parley.runs.dispatch import Dispatcher
@@ -70,7 +72,9 @@ class ReplayDesk:
         catalogue: Callable[[], Catalogue],
         limits: Callable[[], Limits],
         take_up: Callable[[], None],
+        desk: ApprovalDesk,
     ) -> None:
+        self._desk = desk
         self._store = store
         self._keyring = keyring
         self._outbox = outbox
@@ -208,6 +212,9 @@ class ReplayDesk:
             raise BadArguments(sentence("dlq-erased", who.language))
         if spec is None:
             raise BadArguments(sentence("not-in-catalogue", who.language, command=row.automation))
+        if self._desk.terms(spec, open_values(self._keyring, row)) is not None:
+            # It was approved for one run; another one is somebody's new request.
+            raise BadArguments(say("used", who.language, command=spec.command))
         if row.run_state not in ("lost", "finished") or not await self._queue_again(conn, row):
             raise BadArguments(sentence("dlq-not-ended", who.language, command=row.automation))
         run_id = await insert_run(conn, row.id, epoch=await _last_epoch(conn, row.id) + 1)

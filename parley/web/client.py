@@ -31,6 +31,7 @@ from parley.errors import BadArguments, Denied, LinkError, ParleyError, RateLimi
 from parley.messages.model import File
 from parley.web.wire import (
     API,
+    ApprovalOut,
     AutomationOut,
     CancelOut,
     DeadLetterOut,
@@ -172,6 +173,14 @@ class AsyncClient:
     async def discard(self, letter_id: str) -> DeadLetterOut:
         """Let a dead letter be. For the owner and operators. Raises `BadArguments` when it was decided before."""
         return await self._model(DeadLetterOut, "POST", f"/dead-letters/{quote(letter_id, safe='')}/discard")
+
+    async def approvals(self) -> list[ApprovalOut]:
+        """What waits for one's approval, and what one's own requests wait for, the first to end first.
+
+        To decide one, `say` `/approve CODE` or `/refuse CODE why`.
+        """
+        found = (await self._send("GET", f"{API}/approvals")).json()
+        return [ApprovalOut.model_validate(one) for one in found]
 
     async def publish(
         self,
@@ -361,6 +370,10 @@ class Client:
     def discard(self, letter_id: str) -> DeadLetterOut:
         """As `AsyncClient.discard`."""
         return self._run(self._client.discard(letter_id))
+
+    def approvals(self) -> list[ApprovalOut]:
+        """As `AsyncClient.approvals`."""
+        return self._run(self._client.approvals())
 
     def publish(
         self,

@@ -72,6 +72,22 @@ class DeadLetterView(Model):
     facts: dict[str, str] = Field(default_factory=dict)
 
 
+class ApprovalView(Model):
+    """What waits for an approval; see `parley.runs.open_approvals`."""
+
+    code: str
+    request_id: str
+    automation: str
+    what: str
+    actor: str
+    needed: int
+    approved_by: tuple[str, ...]
+    created_at: AwareDatetime
+    expires_at: AwareDatetime
+    mine: bool
+    may: bool
+
+
 class EventView(Model):
     """An event on the bus and its place in the log."""
 
@@ -176,6 +192,9 @@ class Front(Protocol):
         self, principal: Principal, wanted: Wanted, *, limit: int, before: int | None
     ) -> Sequence[AuditRow]:
         """Rows of the audit, newest first, before the number `before`. Raises `Denied` but for owner and auditors."""
+
+    async def approvals(self, principal: Principal) -> list[ApprovalView]:
+        """What waits for this principal's approval, and what they asked for that waits, the first to end first."""
 
     async def publish(self, principal: Principal, event: Happening, *, native_id: str | None) -> None:
         """Publish an event on the bus. `native_id` as in `say`. Raises `Denied`, `BadArguments`."""

@@ -193,6 +193,22 @@ class DeadLetterOut(BaseModel):
     facts: dict[str, str] = Field(default_factory=dict)
 
 
+class ApprovalOut(BaseModel):
+    """What waits for an approval. `what` is the command; `mine`: the caller asked for it; `may`: may decide it."""
+
+    code: str
+    request_id: str
+    automation: str
+    what: str
+    actor: str
+    needed: int
+    approved_by: tuple[str, ...]
+    created_at: AwareDatetime
+    expires_at: AwareDatetime
+    mine: bool
+    may: bool
+
+
 class CancelOut(BaseModel):
     """Whether there was an open request to end; it ends a moment later."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -170,6 +171,13 @@ class House:
         person = who or await self.owner()
         accepted = await self.hub.front.say(person, text, **more)
         return await self.outcome(accepted.id, person)
+
+    async def approve(self, asked: MessageView, who: Principal | None = None) -> None:
+        """The owner lets what waits for an approval run, or confirms it where nobody else could."""
+        found = re.search(r"\b[A-HJ-NP-Z2-9]{4}\b", text_of(asked).rpartition("Code")[2])
+        assert found is not None, text_of(asked)
+        await self.hub.front.say(who or await self.owner(), f"/approve {found[0]}")
+        await self.hub.intake_is_empty()
 
     async def outcome(self, message_id: str, who: Principal | None = None) -> MessageView:
         """What became of a message."""

@@ -206,6 +206,7 @@ class World:
             self.hub.rights,
             catalogue=lambda: self.hub.catalogue,
             limits=lambda: self.hub.file.limits,
+            is_approved_first=lambda _spec, _values: False,
         )
         await self.hub.store.write(lambda conn: starts.service_of(conn, BUS))
         await self.give_role(BUS, PersonRole.OPERATOR)

@@ -133,16 +133,17 @@ async def test_it_is_closed_and_the_record_stays(house: House) -> None:
 
 
 async def test_who_may_do_what(house: House) -> None:
-    """Operators look and decide; what only the owner may run only the owner runs again; users see nothing."""
-    await interrupted(house, "/harm")
+    """Operators look and decide; nobody runs again what they may not run themselves; users see nothing."""
+    await interrupted(house, "/change web1")
     (asked,) = await duty(house)
-    user, operator = await house.person("uma", "user"), await house.person("otto", "operator")
+    user = await house.person("uma", "user")
+    operator = await house.person("otto", "operator", automations=["look"])
     auditor = await house.person("aud", "auditor")
     for verb in ("/dlq", asked.buttons[0].value, asked.buttons[1].value):
         assert "for the owner and operators" in text_of(await house.say(verb, user))
     assert len(listed(await house.say("/dlq list", auditor))) == 1
     assert "for the owner and operators" in text_of(await press(house, asked.buttons[1], auditor))
-    assert "only the owner" in text_of(await press(house, asked.buttons[0], operator))
+    assert "not among the automations" in text_of(await press(house, asked.buttons[0], operator))
     spoken = await house.hub.front.say(await house.owner(), asked.buttons[0].value, acting_as="otto")
     await house.hub.intake_is_empty()
     view = await house.hub.front.message(operator, spoken.id)
@@ -151,6 +152,20 @@ async def test_who_may_do_what(house: House) -> None:
     assert (await open_ones(house))["run"] == 1
     assert "run again" in text_of(await press(house, asked.buttons[0]))
     await house.worker.carry_out(await house.worker.next_order())
+
+
+async def test_what_was_approved_for_one_run_is_not_run_again(house: House) -> None:
+    house.worker.manual = True
+    asked = await house.say("/harm")
+    await house.approve(asked)
+    order = await house.worker.next_order()
+    await house.worker.start(order)
+    await house.worker.ended(order.flow_run_id, "crashed")
+    assert (await house.outcome(asked.id)).state == "failed"
+    (told,) = await duty(house)
+    assert "was for one run" in text_of(await press(house, told.buttons[0]))
+    assert house.worker.orders.empty()
+    assert (await open_ones(house))["run"] == 1
 
 
 async def test_a_right_that_is_gone_meanwhile_stops_the_start(house: House) -> None:

@@ -164,13 +164,16 @@ async def test_a_right_that_is_gone_stops_the_start(house: House) -> None:
 
 
 async def test_roles(house: House) -> None:
-    """A user reads, an operator changes, only the owner does harm; help shows each their own."""
+    """A user reads, an operator changes, what does harm is approved first; help shows each their own."""
     user, operator = await house.person("uma", "user"), await house.person("otto", "operator")
     assert (await house.say("/look 1", user)).state == "done"
+    assert (await house.say("/harm", user)).state == "refused"
     assert (await house.say("/change web1", user)).state == "refused"
     assert (await house.say("/change web1", operator)).state == "done"
-    assert (await house.say("/harm", operator)).state == "refused"
-    assert (await house.say("/harm")).state == "done"
+    asked = await house.say("/harm", operator)
+    assert asked.state == "awaiting-approval"
+    await house.approve(asked)
+    assert (await house.outcome(asked.id, operator)).state == "done"
     helped = text_of(await house.say("/help", user))
     assert "/look" in helped
     assert "/change" not in helped

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from parley.errors import BadArguments, Denied, NeedsConfirmation, StoreUnavailable, UnknownCommand
@@ -28,7 +28,15 @@ from parley.people.audit import AuditRow
 from parley.people.audit_reading import Wanted
 from parley.people.principals import Principal, PrincipalKind, Role
 from parley.runs.catalogue import AutomationSpec, Effect, Parameter
-from parley.web.front import DeadLetterView, EventsView, EventView, MessageView, ReplyView, RunView
+from parley.web.front import (
+    ApprovalView,
+    DeadLetterView,
+    EventsView,
+    EventView,
+    MessageView,
+    ReplyView,
+    RunView,
+)
 
 REPORT = File(name="logistics-1024.csv", media_type="text/csv", content=b"place,when\nShenzhen,2026-11-02\n")
 
@@ -241,6 +249,23 @@ class FakeFront:
         if principal.role not in (Role.OWNER, Role.AUDITOR):
             raise Denied("The audit is for the owner and auditors.")
         return []
+
+    async def approvals(self, principal: Principal) -> list[ApprovalView]:
+        return [
+            ApprovalView(
+                code="K7QX",
+                request_id="r1",
+                automation="restart",
+                what="`/restart web1` - may do harm",
+                actor="ann",
+                needed=2,
+                approved_by=("bob",),
+                created_at=now(),
+                expires_at=now() + timedelta(minutes=15),
+                mine=principal.name == "ann",
+                may=principal.role is Role.OWNER,
+            )
+        ]
 
     async def dead_letters(
         self, principal: Principal, *, limit: int, kind: str | None, settled: bool, before: str | None

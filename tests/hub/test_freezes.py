@@ -1,0 +1,123 @@
+"""`/lock`: what is locked is refused when it is asked for, when it is approved and when it would start."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from parley.errors import StartRefused
+from parley.messages.model import now
+from parley.people.principals import Role
+from parley.store import schema
+from tests.hub.approving import code_in, people_in, request, start, trail, write
+from tests.hub.rooms import World
+
+
+async def told(world: World, text: str, person: str, **more: str) -> str:
+    """The first thing that was said because of it."""
+    return (await write(world, text, person=person, **more))[0].reply.text
+
+
+async def test_it_is_refused_with_the_reason_until_it_is_unlocked(home: Path) -> None:
+    async with people_in(home) as world:
+        assert "Locked: `/change`" in await told(world, "/lock change the storage moves", "bob")
+        refused = await told(world, "/change web1", "ann")
+        assert "`/change` is locked by bob. the storage moves" in refused
+        row = await request(world)
+        assert (row.state, row.reason) == ("refused", "`/change` is locked by bob.")
+        assert "Nothing is locked" not in await told(world, "/lock", "ann")
+        assert "change" in await told(world, "/status", "ann")
+        assert "`/change` is locked" in await told(world, "change web1", "ann")
+        await write(world, "/look 1", person="ann")
+        assert (await request(world)).state == "queued", "what only looks is never locked"
+        assert "Unlocked: `change`" in await told(world, "/unlock change", "bob")
+        await write(world, "/change web1", person="ann")
+        assert (await request(world)).state == "queued"
+        assert await trail(world, "lock", "unlock") == [
+            ("lock", "intent", "bob", None),
+            ("lock", "outcome", "bob", None),
+            ("unlock", "intent", "bob", None),
+            ("unlock", "outcome", "bob", None),
+        ]
+        assert not any("storage" in str(row.details) for row in await world.rows(schema.audit))
+
+
+async def test_what_was_queued_before_is_refused_at_its_start(home: Path) -> None:
+    async with people_in(home) as world:
+        await write(world, "/change web1", person="ann")
+        await write(world, "/lock all release day for 2h", person="bob")
+        with pytest.raises(StartRefused, match="locked by bob until"):
+            await start(world)
+        await world.settled()
+        assert "locked by bob until" in world.platforms.texts("slack", "D-ann")[-1]
+        assert (await request(world)).state == "refused"
+
+
+async def test_nothing_that_is_locked_is_approved(home: Path) -> None:
+    async with people_in(home) as world:
+        code = code_in(await told(world, "/harm", "ann"))
+        await write(world, "/lock harm* not now", person="bob")
+        assert "`/harm` is locked by bob" in await told(world, f"/approve {code}", "bob")
+        assert await world.rows(schema.vote) == []
+        await write(world, "/unlock harm*", person="bob")
+        await write(world, f"/approve {code}", person="bob")
+        assert (await request(world)).state == "queued"
+
+
+async def test_a_lock_ends_at_its_time(home: Path) -> None:
+    async with people_in(home) as world:
+        assert "Locked until" in await told(world, "/lock change maintenance for 30m", "bob")
+        over = sa.update(schema.freeze).values(expires_at=now() - timedelta(seconds=1))
+        await world.hub.store.write(lambda conn: conn.execute(over))
+        await write(world, "/change web1", person="ann")
+        assert (await request(world)).state == "queued"
+        assert "Nothing is locked" in await told(world, "/lock", "bob")
+
+
+async def test_who_may_lock_and_unlock_what(home: Path) -> None:
+    async with people_in(home) as world:
+        await world.person("vera", Role.USER)
+        assert "You may lock what you may run or approve" in await told(world, "/lock change why", "vera")
+        assert "You may lock what you may run or approve" in await told(world, "/lock all why", "vera")
+        assert "Locked" in await told(world, "/lock change on call", "ann")
+        assert "Locked" in await told(world, "/lock harm on call", "bob")
+        assert "was locked by bob" in await told(world, "/unlock harm", "ann")
+        assert "Unlocked" in await told(world, "/unlock change", "bob")
+        assert "Unlocked" in await told(world, "/unlock harm", "bob")
+        assert "is not locked" in await told(world, "/unlock harm", "bob")
+
+
+async def test_a_lock_that_locks_nothing_is_refused(home: Path) -> None:
+    async with people_in(home) as world:
+        assert "nothing would be locked" in await told(world, "/lock look why", "bob")
+        assert "nothing would be locked" in await told(world, "/lock chnage why", "bob")
+        for text in (
+            "/lock change",
+            "/lock change for 2h",
+            "/lock change why for=31d",
+            "/lock /etc/passwd why",
+        ):
+            assert "/unlock NAME" in await told(world, text, "bob")
+        assert await world.rows(schema.freeze) == []
+
+
+async def test_only_who_is_surely_themselves_locks(home: Path) -> None:
+    async with people_in(home) as world:
+        (row,) = await world.rows(schema.principal, name="bob")
+        bob = await world.principal(row.id)
+        await world.link_claimed(bob, "post", "bob@example.org")
+        said = await write(world, "/lock all why", person="bob@example.org", account="post", claimed=True)
+        assert "vouches for who is writing" in said[0].reply.text
+        assert await world.rows(schema.freeze) == []
+
+
+async def test_it_holds_over_a_restart_and_is_stored_sealed(home: Path) -> None:
+    async with people_in(home) as world:
+        await write(world, "/lock change xyzzy-the-reason", person="bob")
+        (row,) = await world.rows(schema.freeze)
+        assert b"xyzzy" not in row.reason_sealed
+    async with people_in(home) as world:
+        assert "xyzzy-the-reason" in await told(world, "/change web1", "ann")
