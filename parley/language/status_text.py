@@ -29,6 +29,7 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "whole": ("half answered within {p50}, 95 % within {p95}", "半数在 {p50} 内答复，95 % 在 {p95} 内"),
     "slowest": ("most of it: {leg} {p50}", "耗时最多的环节：{leg} {p50}"),
     "busiest": ("busiest: {commands}", "最常用：{commands}"),
+    "locked": ("locked: {what}; `/lock` says why", "已锁定：{what}；`/lock` 会说明原因"),
     "dead": ("{count} dead letters: `/dlq list`", "{count} 封死信：`/dlq list`"),
     "certificate": (
         "the certificate of {port} ends in {days} days",
@@ -66,6 +67,9 @@ def status_text(status: Mapping[str, Any], language: Language, *, details: bool)
             **{name: status["queue"][name] for name in ("waiting", "running", "undelivered")},
         ),
     ]
+    if locked := status.get("locked"):
+        what = comma.join(f"`{one['automations']}` ({one['by']})" for one in locked)
+        lines.append(_say("locked", language, what=what))
     if letters := status["queue"].get("dead_letters"):
         lines.append(_say("dead", language, count=letters))
     lines += [
