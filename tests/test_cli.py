@@ -389,12 +389,15 @@ async def test_status_before_anything_was_run(house: House) -> None:
             {"name": "ben", "account": "team", "user_id": "U1", "verified": True},
         ),
         ("people disable ben", "person_disable", {"name": "ben"}),
+        ("people grant ben night-shift", "person_grant", {"name": "ben", "role": "night-shift"}),
+        ("person revoke ben night-shift", "person_revoke", {"name": "ben", "role": "night-shift"}),
+        ("people remove ben", "person_remove", {"name": "ben"}),
         ("grant report --to console:owner", "grant", {"automation": "report", "to": "console:owner"}),
         ("audit show --limit 5", "audit_show", {"limit": 5}),
     ],
 )
 async def test_commands_ask_the_hub(house: House, command: str, verb: str, arguments: dict[str, Any]) -> None:
-    house.answers |= {"audit_show": []}
+    house.answers |= {"audit_show": [], "person_revoke": True}
     done = await house.parley(*command.split())
     assert done.code == 0, done.err
     assert house.asked == [(verb, arguments)]
@@ -408,6 +411,16 @@ async def test_the_hubs_refusal_is_one_line(house: House) -> None:
     house.answers["ungrant"] = 0
     assert (await house.parley("people", "unlink", "team", "U1")).code == 1
     assert (await house.parley("ungrant", "report")).code == 1
+
+
+async def test_an_invitation_is_what_somebody_sends(house: House) -> None:
+    house.answers["person_invite"] = {"code": "ACDE-FHJK-MNPQ"}
+    assert (await house.parley("people", "invite", "ben")).out.splitlines()[-1] == "/link ACDE-FHJK-MNPQ"
+    assert (await house.parley("people", "invite", "ben", "--json")).data == {"code": "ACDE-FHJK-MNPQ"}
+    house.answers |= {"person_grant": False, "person_revoke": False}
+    again = await house.parley("people", "grant", "ben", "night-shift")
+    assert (again.code, again.out) == (0, "ben has the role night-shift already.\n")
+    assert (await house.parley("people", "revoke", "ben", "night-shift")).code == 1
 
 
 async def test_a_broken_chain_is_1(house: House) -> None:

@@ -68,7 +68,7 @@ _SUMMARIES = {
 }
 
 _FOR = {
-    "dlq": (Role.OWNER, Role.OPERATOR),
+    "dlq": (Role.OWNER, Role.OPERATOR, Role.AUDITOR),
     "standing": (Role.OWNER, Role.OPERATOR, Role.AUDITOR),
     "invite": (Role.OWNER,),
     "role": (Role.OWNER,),

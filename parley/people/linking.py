@@ -56,7 +56,8 @@ class Redeemed:
 async def issue(conn: AsyncConnection, keyring: Keyring, principal_id: str, kind: CodeKind) -> str:
     """A new code for this person, as `ABCD-EFGH-JKMN`; the one that they had before is void."""
     await void(conn, principal_id)
-    await conn.execute(sa.delete(link_code).where(link_code.c.expires_at < now() - timedelta(days=1)))
+    theirs = sa.and_(link_code.c.principal_id == principal_id, link_code.c.expires_at < now())
+    await conn.execute(sa.delete(link_code).where(theirs))
     code = await _unused(conn)
     at = now()
     row = {
