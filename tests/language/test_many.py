@@ -107,7 +107,7 @@ def test_an_offer_is_worked_out_once_for_each_sort_of_speaker() -> None:
     held = [Catalogue(automations=(ORDER, REPAIR, ANYTHING.model_copy(update={"effect": Effect.WRITE})))]
     offered = Offered(lambda: held[0], RIGHTS, asked.append)
     assert list(offered.to(speaker()).specs) == ["order"]
-    assert list(offered.to(speaker(Role.OPERATOR)).specs) == ["anything", "order"]
+    assert list(offered.to(speaker(Role.OPERATOR)).specs) == ["anything", "order", "repair"]
     assert list(offered.to(speaker(Role.OWNER)).specs) == ["anything", "order", "repair"]
     assert list(offered.to(speaker(Role.OWNER, "re*")).specs) == ["repair"]
     assert list(offered.to(speaker(Role.OWNER, assurance=Assurance.CLAIMED)).specs) == ["order"]
