@@ -9,35 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.language.characters import visible
 from parley.messages.model import Assurance, now
 from parley.messages.outbox import Outbox
 from parley.messages.watch import Watch
-from parley.people import approvals, freezes
-from parley.people.approval_rules import Terms, terms_for
-from parley.people.approvals import Ending, NewApproval
-from parley.people.approvers import Approver, Approvers, voices
+from parley.people import approvals
+from parley.people.approval_rules import Terms
+from parley.people.approvals import NewApproval
+from parley.people.approvers import Approver, voices
 from parley.people.audit import Audit, Phase
 from parley.people.principals import Principal, Role
 from parley.people.rights import Rights
 from parley.people.sealing import Keyring
-from parley.runs.approval_cards import Asked, Cards, Status
-from parley.runs.approval_texts import clock, names, say
+from parley.runs.approval_cards import Asked, Cards
+from parley.runs.approval_ends import WAITS, ApprovalEnds, request_of
+from parley.runs.approval_texts import names, say
 from parley.runs.catalogue import AutomationSpec, Catalogue, Lane
 from parley.runs.requests import QueuedRun, insert_run, open_values, short, update_request
 from parley.settings import File
-from parley.store import schema
 from parley.store.engine import after_commit
 
 LONGEST_REASON: Final = 300
-
-_WAITS: Final = ("awaiting-approval",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,16 +57,8 @@ class Said:
     queued: list[QueuedRun] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Frozen:
-    """Why something is not started: as it is kept, and as who asks is told, with the words of who locked it."""
-
-    kept: str
-    told: str = field(repr=False)
-
-
-class ApprovalDesk:
-    """Opens approvals, counts words, ends them."""
+class ApprovalDesk(ApprovalEnds):
+    """Opens approvals and counts words."""
 
     def __init__(
         self,
@@ -83,23 +72,9 @@ class ApprovalDesk:
         file: Callable[[], File],
         catalogue: Callable[[], Catalogue],
     ) -> None:
-        self._keyring = keyring
-        self._outbox = outbox
-        self._watch = watch
-        self._audit = audit
+        super().__init__(keyring, outbox, watch, audit, cards, file=file)
         self._rights = rights
-        self._cards = cards
-        self._file = file
         self._catalogue = catalogue
-        self.approvers: Approvers = Approvers(file)
-
-    def terms(self, spec: AutomationSpec, values: Mapping[str, Any]) -> Terms | None:
-        """What has to be approved before this runs; None when nothing has to be."""
-        return terms_for(self._file().approvals, spec, values)
-
-    def time_zone(self, of: str | None) -> str:
-        """Somebody's time zone, or the owner's."""
-        return of or self._file().owner.time_zone
 
     # -- asking
 
@@ -125,7 +100,7 @@ class ApprovalDesk:
                 expires_at=now() + asked.terms.within,
             ),
         )
-        await update_request(conn, asked.request_id, where=_WAITS, expires_at=row.expires_at)
+        await update_request(conn, asked.request_id, where=WAITS, expires_at=row.expires_at)
         await self._note(conn, row, asked.spec.command, actor.name, Phase.INTENT, state="asked")
         deliveries = await self._cards.show(conn, row, asked, able)
         after_commit(lambda: self._outbox.send(deliveries))
@@ -142,7 +117,7 @@ class ApprovalDesk:
             "nobody", asked.language, command=asked.spec.command, needed=asked.terms.needed, there=there
         )
         if await update_request(
-            conn, asked.request_id, where=_WAITS, state="refused", reason=reason, asking=None
+            conn, asked.request_id, where=WAITS, state="refused", reason=reason, asking=None
         ):
             await self._note_request(conn, asked.request_id, asked.spec.command, asked.actor, "refused")
         return reason
@@ -156,9 +131,9 @@ class ApprovalDesk:
         row = await approvals.by_code(conn, code)
         if row is None:
             return Said(say("unknown", voter.language, code=visible(code, 12)))
-        request = await _request(conn, row.request_id)
-        if row.state != "open" or row.expires_at <= now() or request.state not in _WAITS:
-            return Said(self._over(row, request, voter))
+        request = await request_of(conn, row.request_id)
+        if row.state != "open" or row.expires_at <= now() or request.state not in WAITS:
+            return Said(self._over(row, request, voter.principal, voter.language))
         if voter.acting or voter.assurance is not Assurance.VERIFIED:
             return Said(say("unproven", voter.language))
         spec, values = self._catalogue().find(request.automation), open_values(self._keyring, request)
@@ -264,7 +239,7 @@ class ApprovalDesk:
         released = await update_request(
             conn,
             request.id,
-            where=_WAITS,
+            where=WAITS,
             state="queued",
             queued_at=at,
             asking=None,
@@ -293,122 +268,6 @@ class ApprovalDesk:
         text = say(key, voter.language, command=spec.command, name=request.actor or "-", code=row.code)
         return Said(text if voter.typed and not row.alone else "", [queued])
 
-    # -- ending without a run
-
-    async def expire(self, conn: AsyncConnection, request: Any) -> None:
-        """The time of this request's approval is over; who asked is told, and every card says so."""
-        row, request = await approvals.of_request(conn, request.id), await _request(conn, request.id)
-        if row is not None and request.state in _WAITS and row.expires_at <= now():
-            await self._end(conn, row, request, "expired", None, told="not-in-time")
-
-    async def withdraw(self, conn: AsyncConnection, request_id: str, by: str) -> None:
-        """The request was withdrawn, and is closed already: nobody has to look at it any more."""
-        row = await approvals.of_request(conn, request_id)
-        if row is not None and await approvals.close(conn, self._keyring, row, "withdrawn", by):
-            request = await _request(conn, request_id)
-            await self._note(conn, row, request.automation, by, Phase.OUTCOME, state="withdrawn")
-            await self._lock(conn, row, request, self._status("withdrawn", names=[by], at=now()))
-
-    async def withdraw_all(self, conn: AsyncConnection, principal_id: str, by: str) -> None:
-        """Close what this person asked for and still waits: they have left."""
-        table = schema.request
-        mine = sa.and_(
-            table.c.actor_id == principal_id,
-            table.c.state == "awaiting-approval",
-            table.c.asking["kind"].as_string() == approvals.KIND,
-        )
-        for request_id in (await conn.execute(sa.select(table.c.id).where(mine))).scalars().all():
-            request = await _request(conn, request_id)
-            if await update_request(
-                conn, request_id, where=_WAITS, state="cancelled", reason=f"withdrawn by {by}", asking=None
-            ):
-                await self._note_request(conn, request_id, request.automation, by, "cancelled")
-            await self.withdraw(conn, request_id, by)
-
-    async def _end(
-        self,
-        conn: AsyncConnection,
-        row: Any,
-        request: Any,
-        ending: Ending,
-        by: str | None,
-        *,
-        reason: str = "",
-        told: str = "over",
-    ) -> None:
-        if not await approvals.close(conn, self._keyring, row, ending, by, reason=reason):
-            return
-        state = "expired" if ending == "expired" else "refused"
-        # The words of a person are kept sealed; the request says whose they were.
-        why = {"refused": f"refused by {by}", "expired": "not approved in time"}.get(
-            ending, "what it runs has changed since it was asked"
-        )
-        await update_request(conn, request.id, where=_WAITS, state=state, reason=why, asking=None)
-        await self._note(conn, row, request.automation, by or "-", Phase.OUTCOME, state=ending)
-        await self._note_request(conn, request.id, request.automation, request.actor or "-", state)
-        key = "refused-why" if ending == "refused" and reason else ending
-        status = self._status(key, names=[by] if by else [], at=now(), reason=reason)
-        await self._lock(conn, row, request, status, told=told)
-        after_commit(lambda: self._watch.notify(request.message_id))
-
-    async def _lock(
-        self, conn: AsyncConnection, row: Any, request: Any, status: Status, *, told: str = ""
-    ) -> None:
-        # What shows it was written since the row was read.
-        row = await approvals.get(conn, row.id)
-        deliveries = await self._cards.lock(conn, row, request.automation, status, told=told)
-        after_commit(lambda: self._outbox.send(deliveries))
-
-    @staticmethod
-    def _status(key: str, *, names: list[str], at: datetime, reason: str = "") -> Status:
-        return lambda language, zone: say(
-            key, language, names=_joined(names, language), at=clock(at, zone), reason=reason
-        )
-
-    def _over(self, row: Any, request: Any, voter: Voter) -> str:
-        state = "expired" if row.state == "open" else row.state
-        key = "granted-alone" if state == "granted" and row.alone else state
-        at = clock(row.decided_at or row.expires_at, self.time_zone(voter.principal.time_zone))
-        outcome = say(key, voter.language, names=row.decided_by or "-", at=at)
-        return say("over", voter.language, command=request.automation, code=row.code, outcome=outcome)
-
-    # -- before a start
-
-    async def frozen(self, conn: AsyncConnection, spec: AutomationSpec, language: str) -> Frozen | None:
-        """Why this is not started while somebody has locked it; None when nobody has."""
-        one = await freezes.stopping(conn, self._keyring, spec)
-        if one is None:
-            return None
-        until = clock(one.expires_at, self.time_zone(None)) if one.expires_at else ""
-        key = "frozen-until" if until else "frozen"
-        kept = say(key, language, command=spec.command, by=one.by, until=until)
-        return Frozen(kept=kept, told=f"{kept} {one.reason}")
-
-    async def missing(
-        self, conn: AsyncConnection, row: Any, spec: AutomationSpec, values: Mapping[str, Any], language: str
-    ) -> str | None:
-        """Why this request's row must not be started for want of an approval; None when it may be.
-
-        What was approved has to be what is started, by those who may still approve it, and for the first time.
-        """
-        terms = self.terms(spec, values)
-        if terms is None:
-            return None
-        given = await approvals.of_request(conn, row.id)
-        if given is None or given.state != "granted":
-            return say("missing", language, command=spec.command)
-        if not approvals.is_for(self._keyring, given, spec, values, row.actor_id):
-            return say("changed", language, command=spec.command)
-        if row.queued_at is None or row.queued_at > given.decided_at:
-            return say("used", language, command=spec.command)
-        able = await self.approvers.of(conn, spec, terms, excluded=() if given.alone else given.excluded)
-        needed = 1 if given.alone else max(given.needed, terms.needed)
-        if voices((await approvals.yeses(conn, given.id)).keys(), able) < needed:
-            return say("lost-right", language, command=spec.command)
-        return None
-
-    # -- the audit
-
     async def _note_vote(
         self, conn: AsyncConnection, row: Any, request: Any, voter: Voter, *, granted: bool
     ) -> None:
@@ -420,43 +279,5 @@ class ApprovalDesk:
             details={"approval": row.id, "automation": request.automation},
         )
 
-    async def _note(
-        self, conn: AsyncConnection, row: Any, command: str, actor: str, phase: Phase, **details: Any
-    ) -> None:
-        await self._audit.append(
-            conn,
-            action=f"approval:{command}",
-            phase=phase,
-            actor=actor,
-            subject=f"request:{row.request_id}",
-            details={"approval": row.id, "code": row.code, "needed": row.needed, **details},
-        )
 
-    async def _note_request(
-        self, conn: AsyncConnection, request_id: str, command: str, actor: str, state: str
-    ) -> None:
-        await self._audit.append(
-            conn,
-            action=f"run:{command}",
-            phase=Phase.OUTCOME,
-            actor=actor,
-            subject=f"request:{request_id}",
-            details={"state": state},
-        )
-
-
-async def _request(conn: AsyncConnection, request_id: str) -> Any:
-    table, who = schema.request, schema.principal
-    query = (
-        sa.select(table, who.c.name.label("actor"))
-        .outerjoin(who, who.c.id == table.c.actor_id)
-        .where(table.c.id == request_id)
-    )
-    return (await conn.execute(query)).one()
-
-
-def _joined(some: list[str], language: str) -> str:
-    return names(some, language)
-
-
-__all__ = ["ApprovalDesk", "Asked", "Frozen", "Said", "Voter"]
+__all__ = ["ApprovalDesk", "Asked", "Said", "Voter"]
