@@ -168,10 +168,9 @@ class RoleCommands:
 
     def _how(self, who: Principal, spec: AutomationSpec) -> str:
         asked = (who, spec.effect, spec.command, Origin.COMMAND, Assurance.VERIFIED)
-        if self._rights.allows(*asked).allowed:
-            return "runs"
-        if self._rights.allows(*asked, approvals=True).allowed:
-            return "asks"
+        decision = self._rights.allows(*asked, approvals=True)
+        if decision.allowed:
+            return "asks" if decision.approval else "runs"
         return "sometimes" if self._is_bounded(who, spec) else ""
 
     def _is_bounded(self, who: Principal, spec: AutomationSpec) -> bool:

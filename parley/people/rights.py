@@ -36,7 +36,7 @@ class Decision:
     """`reason` is for the person who asked; `confirm`: allowed, once they say that it is what they meant.
 
     `approval`: they may ask for it, and it runs once others have approved it. `rule`: the line of the policy that
-    decided, `ROLE` or `ROLE, deny N`.
+    decided, `ROLE` or `ROLE, deny N`. `barred`: it was one that denies, so that nothing approved beforehand helps.
     """
 
     allowed: bool
@@ -44,6 +44,7 @@ class Decision:
     confirm: bool = False
     approval: bool = False
     rule: str = ""
+    barred: bool = False
 
 
 # One row a reason: English, Chinese.
@@ -146,7 +147,7 @@ class Rights:
         denied, verdict = self._denial(principal, asked, assurance, approvals=approvals)
         if denied:
             reason = self._say(denied, verdict, automation, language)
-            return Decision(allowed=False, reason=reason, rule=verdict.line)
+            return Decision(allowed=False, reason=reason, rule=verdict.line, barred=verdict.denied)
         read = origin is Origin.LANGUAGE and effect is not Effect.READ
         waits = approvals and effect is Effect.DANGEROUS
         key = "approval" if waits else "confirm" if read else "allowed"
@@ -180,11 +181,13 @@ class Rights:
         if not principal.enabled:
             return "disabled", nothing
         policy, roles = self._policy(), _roles(principal)
+        verdict = policy.decide(_concerned(principal, asked.automation), asked)
+        if verdict.denied:
+            return "denied", verdict
         if not any(table.may for role in roles if (table := policy.table(role))):
             return "role", nothing
         if asked.effect is Effect.DANGEROUS and not approvals and principal.role is not Role.OWNER:
             return "dangerous", nothing
-        verdict = policy.decide(_concerned(principal, asked.automation), asked)
         if not verdict.allowed:
             return _why_not(verdict, asked), verdict
         if assurance is not Assurance.VERIFIED and asked.effect is not Effect.READ:
@@ -217,8 +220,6 @@ def _concerned(principal: Principal, automation: str) -> tuple[str, ...]:
 
 
 def _why_not(verdict: Verdict, asked: Asked) -> str:
-    if verdict.denied:
-        return "denied"
     if verdict.missing == "effect":
         return "dangerous-role" if asked.effect is Effect.DANGEROUS else "write"
     return {"parameters": "parameters", "place": "place", "time": "time"}.get(verdict.missing, "glob")

@@ -18,7 +18,9 @@ from typing_extensions import override
 from parley.errors import Denied, UnknownCommand
 from parley.language.binding import bind_json
 from parley.language.command_line import command_line
+from parley.language.decision import Speaker
 from parley.language.names import unknown_command
+from parley.language.offered import Offer, Offered
 from parley.messages.model import Accepted, Assurance, File, HookRequest, HookResponse, Reply, Route
 from parley.messages.published import Happening
 from parley.messages.watch import Watch
@@ -26,7 +28,7 @@ from parley.people import tokens
 from parley.people.audit import Audit, AuditRow
 from parley.people.audit_reading import Wanted
 from parley.people.principals import Principal, Role, get_by_name
-from parley.people.rights import Decision, Origin, Rights
+from parley.people.rights import Rights
 from parley.people.sealing import Keyring
 from parley.people.tokens import TokenKind
 from parley.processes import views
@@ -84,7 +86,7 @@ class HubFront(Front):
         self._watch = watch
         self._events = events
         self._replays = replays
-        self._rights = rights
+        self._offered = Offered(catalogue, rights)
         self._audit_desk = audit_desk
         self._open_approvals = open_approvals
         self._catalogue = catalogue
@@ -223,7 +225,7 @@ class HubFront(Front):
         self, principal: Principal, name: str, values: dict[str, Any], *, native_id: str | None = None
     ) -> Accepted:
         spec = self._catalogue().find(name)
-        if spec is None or not self._may(principal, spec).allowed:
+        if spec is None or spec.command not in self._offer(principal):
             known = [one.command for one in self.automations(principal)]
             raise (
                 UnknownCommand(f"there is no automation {name!r} that you may run.")
@@ -235,21 +237,12 @@ class HubFront(Front):
 
     @override
     def automations(self, principal: Principal) -> list[AutomationSpec]:
-        return [
-            spec for spec in self._catalogue().by_command().values() if self._may(principal, spec).allowed
-        ]
+        return list(self._offer(principal).specs.values())
 
-    def _may(self, principal: Principal, spec: AutomationSpec) -> Decision:
+    def _offer(self, principal: Principal) -> Offer:
+        # What is asked for here is said at the console: the same as a command typed there.
         place = f"{CONSOLE}:{principal.name}"
-        return self._rights.allows(
-            principal,
-            spec.effect,
-            spec.command,
-            Origin.REST,
-            Assurance.VERIFIED,
-            place=place,
-            approvals=True,
-        )
+        return self._offered.to(Speaker(principal, Assurance.VERIFIED, "en", place))
 
     @override
     async def runs(self, principal: Principal, *, limit: int, before: str | None) -> list[RunView]:

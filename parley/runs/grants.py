@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.messages.model import Assurance, now
 from parley.people import principals
-from parley.people.rights import Origin, Rights
+from parley.people.rights import Decision, Origin, Rights
 from parley.people.roles import meant
 from parley.runs.catalogue import AutomationSpec
 from parley.store import schema
@@ -21,7 +21,8 @@ async def in_force(
 ) -> Sequence[Any]:
     """Rows of grants for this automation, the newest first, of people who may themselves run it with these values.
 
-    They count where the giver is enabled and has the right now: who left takes what they gave along.
+    They count where the giver is enabled and has the right now: who left takes what they gave along. What a role of the
+    service denies is denied whoever granted it.
     """
     table, service = schema.grant, schema.principal
     live = sa.and_(
@@ -38,7 +39,11 @@ async def in_force(
     for row in rows:
         if row.granted_by_id not in may:
             may[row.granted_by_id] = await _may(conn, rights, row.granted_by_id, spec, values)
-    return [row for row in rows if may[row.granted_by_id]]
+    return [
+        row
+        for row in rows
+        if may[row.granted_by_id] and not await _is_barred(conn, rights, row.principal_id, spec, values)
+    ]
 
 
 async def has_grant(
@@ -51,11 +56,33 @@ async def has_grant(
 async def _may(
     conn: AsyncConnection, rights: Rights, giver_id: str, spec: AutomationSpec, values: Mapping[str, Any]
 ) -> bool:
-    giver = await principals.get(conn, giver_id)
-    whole = meant(spec, values, whole=True)
+    return (await _decision(conn, rights, giver_id, spec, values)).allowed
+
+
+async def _is_barred(
+    conn: AsyncConnection, rights: Rights, service_id: str, spec: AutomationSpec, values: Mapping[str, Any]
+) -> bool:
+    return (await _decision(conn, rights, service_id, spec, values, approvals=True)).barred
+
+
+async def _decision(
+    conn: AsyncConnection,
+    rights: Rights,
+    principal_id: str,
+    spec: AutomationSpec,
+    values: Mapping[str, Any],
+    *,
+    approvals: bool = False,
+) -> Decision:
     return rights.allows(
-        giver, spec.effect, spec.command, Origin.SCHEDULE, Assurance.VERIFIED, values=whole
-    ).allowed
+        await principals.get(conn, principal_id),
+        spec.effect,
+        spec.command,
+        Origin.SCHEDULE,
+        Assurance.VERIFIED,
+        values=meant(spec, values, whole=True),
+        approvals=approvals,
+    )
 
 
 __all__ = ["has_grant", "in_force"]

@@ -212,7 +212,7 @@ class Ledger:
         denied: str | None = decision.reason
         if decision.allowed:
             denied = await self._desk.missing(conn, row, spec, values, language)
-        if denied and row.standing_id and principal is not None and principal.enabled:
+        if denied and not decision.barred and row.standing_id and principal is not None and principal.enabled:
             cover = await standing.covering(conn, principal.id, spec, values, request_id=row.id)
             return None if cover.approval else sentence(cover.reason)
         return denied

@@ -229,7 +229,7 @@ class EventStarts:
         # A service cannot wait for an approval: it has a standing one, or a person takes its offer and asks for one.
         if allowed.allowed and not self._is_approved_first(spec, values):
             return None, None
-        if not service.enabled:
+        if not service.enabled or allowed.barred:
             return allowed.reason, None
         cover = await standing.covering(conn, service.id, spec, values, planned=planned)
         if cover.approval is not None:

@@ -16,6 +16,7 @@ from parley.link.calls import StartCall
 from parley.messages.model import ConversationKind, now
 from parley.people import principals
 from parley.people.principals import Principal, Role
+from parley.people.standing import Terms, give
 from parley.people.tokens import TokenKind, issue, resolve
 from parley.runs import grants
 from parley.runs.catalogue import Lane
@@ -251,6 +252,9 @@ async def test_a_schedule_runs_for_as_long_as_who_made_it_may(world: World) -> N
     assert await granted("web1")
     await scheduled(world, service.id)
     await start_of_newest(world)
+    await world.hub.people.grant("nightly", "trainee")
+    assert not await granted("web1"), "what denies wins over what was granted"
+    await world.hub.people.revoke("nightly", "trainee")
     await world.give_role("olga", Role.NONE)
     assert not await granted("web1")
     await scheduled(world, service.id)
@@ -261,6 +265,32 @@ async def test_a_schedule_runs_for_as_long_as_who_made_it_may(world: World) -> N
     assert not await granted("web2")
     await world.hub.store.write(lambda conn: principals.disable(conn, olga.id))
     assert not await granted("web1")
+
+
+async def test_what_denies_wins_over_a_standing_approval(home: Path) -> None:
+    mend = {"from": "forge.alert.#", "to": "slack:C1", "run": "change", "with": {"host": "web1"}}
+    async with world_in(home, routes=[mend], roles=ROLES) as world:
+        await world.platforms.notice("push", "makes the service known")
+        await world.settled()
+        service = await named(world, "forge")
+        terms = Terms(
+            automation="change",
+            version="1",
+            principal_id=service.id,
+            patterns={"host": "web*"},
+            most=9,
+            per=timedelta(hours=1),
+            expires_at=now() + timedelta(days=1),
+        )
+        await world.hub.store.write(lambda conn: give(conn, terms, world.hub.owner_id, new_id()))
+        await world.platforms.notice("alert.firing", "down", key="one")
+        await world.settled()
+        await world.hub.people.grant("forge", "trainee")
+        with pytest.raises(StartRefused, match="the role trainee forbids this"):
+            await start_of_newest(world)
+        await world.platforms.notice("alert.firing", "down", key="two")
+        await world.settled()
+        assert [row.state for row in await world.rows(schema.request)] == ["refused", "awaiting-approval"]
 
 
 # -- linking

@@ -446,3 +446,16 @@ def test_a_question_costs_the_same_among_many_roles() -> None:
         return statistics.median(took)
 
     assert median(200) < 2 * median(2) < 2e-3
+
+
+def test_what_denies_is_said_to_be_final() -> None:
+    """Nothing that was approved beforehand helps against it, not even where no other role gives anything."""
+    current = policy(trainee={"deny": [{"automations": ["drop"]}]})
+    rights = Rights(lambda: current)
+    for role in (Role.NONE, Role.AUDITOR, Role.USER, Role.OPERATOR):
+        for approvals in (True, False):
+            asking = (somebody("trainee", role=role), Effect.DANGEROUS)
+            dropped = rights.allows(*asking, "drop", Origin.SERVICE, Assurance.VERIFIED, approvals=approvals)
+            assert dropped.barred
+            other = rights.allows(*asking, "other", Origin.SERVICE, Assurance.VERIFIED, approvals=approvals)
+            assert not other.barred
