@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg  # type: ignore[import-untyped]  # it ships neither types nor stubs
 import pytest
 import sqlalchemy as sa
 
 from parley.errors import ConfigurationError, ParleyError
 from parley.store.engine import Store
 from parley.tls.database import link
+from tests.ports import free_port
 from tests.postgres_fixture import PostgresServer, cluster, need_postgres
+from tests.prefect_fixture import running_server, start_launcher
 from tests.tls.files import made_folder
 
 ELSEWHERE = "0.0.0.0"
@@ -176,3 +180,29 @@ async def test_the_unix_socket_needs_none(secured: Secured) -> None:
         f"postgresql://parley@/postgres?host={secured.server.folder}&port={secured.server.port}"
     )
     await store.aclose()
+
+
+@pytest.mark.servers
+@pytest.mark.prefect
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_prefects_server_verifies_its_database_too(secured: Secured, tmp_path: Path) -> None:
+    database = (await secured.server.create_database()).rsplit("/", 1)[1]
+    url = secured.url(database, ELSEWHERE).replace("postgresql://", "postgresql+asyncpg://")
+    server = start_launcher(
+        tmp_path / "other", free_port(), "--database-url", f"{url}?sslrootcert={secured.stranger}"
+    )
+    _, said = await asyncio.to_thread(server.communicate, None, 120)
+    assert server.returncode == 2
+    assert b"certificate verify failed" in said
+
+    with running_server(tmp_path, "--database-url", f"{url}?sslrootcert={secured.authority}", fresh=True):
+        connection = await asyncpg.connect(f"{secured.server.address}/postgres")
+        try:
+            found = await connection.fetch(
+                "SELECT ssl, version FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE datname = $1",
+                database,
+            )
+        finally:
+            await connection.close()
+    assert {(one["ssl"], one["version"]) for one in found} == {(True, "TLSv1.3")}
