@@ -187,3 +187,24 @@ async def test_all_of_a_kind_are_revoked(store: Store) -> None:
         await store.write(partial(tokens.issue, principal_id=ann, kind=kind))
     assert await store.write(lambda conn: tokens.revoke_all(conn, ann, {TokenKind.SESSION})) == 2
     assert await store.write(lambda conn: tokens.revoke_all(conn, ann)) == 1
+
+
+async def test_roles_of_the_file_come_with_the_person(store: Store) -> None:
+    ann, bob = await add(store, "ann"), await add(store, "bob")
+    for role in ("night-shift", "day-shift"):
+        assert await store.write(partial(principals.give_role, principal_id=ann, role=role))
+    assert not await store.write(partial(principals.give_role, principal_id=ann, role="day-shift"))
+    await store.write(
+        partial(principals.link_identity, principal_id=ann, account="slack", native_user_id="U1")
+    )
+    link = await store.read(partial(principals.find_by_identity, account="slack", native_user_id="U1"))
+    assert link is not None
+    assert link.principal.roles == ("day-shift", "night-shift")
+    assert [one.roles for one in await store.read(principals.list_principals)] == [link.principal.roles, ()]
+    assert await store.read(partial(principals.identities, principal_id=ann)) == [("slack", "U1", False)]
+    assert await store.write(partial(principals.take_role, principal_id=ann, role="day-shift"))
+    assert not await store.write(partial(principals.take_role, principal_id=bob, role="night-shift"))
+    assert (await store.read(partial(principals.get, principal_id=ann))).roles == ("night-shift",)
+    for role in Role:
+        with pytest.raises(PolicyError):
+            await store.write(partial(principals.give_role, principal_id=ann, role=role.value))
