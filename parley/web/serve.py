@@ -107,9 +107,24 @@ class _Server(uvicorn.Server):
         self.listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen."""
-        await super().startup(sockets)
+        """Listen. As uvicorn does it, but that nobody has a minute for a handshake."""
+        config, loop = self.config, asyncio.get_running_loop()
+        patience = HEADER_SECONDS if config.ssl else None
+        self.servers = [
+            await loop.create_server(
+                self._protocol,
+                sock=one,
+                backlog=config.backlog,
+                ssl=config.ssl,
+                ssl_handshake_timeout=patience,
+            )
+            for one in sockets or ()
+        ]
+        self.started = True
         self.listening.set()
+
+    def _protocol(self) -> asyncio.Protocol:
+        return _Impatient(self.config, self.server_state, self.lifespan.state)
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from parley.errors import ConfigurationError
 from parley.messages.model import Reply
 from parley.metrics import MOST_VALUES, Metrics
-from parley.settings import File, Hooks, MetricsPort, Settings, Web
+from parley.settings import File, Hooks, MetricsPort, Settings, Tls, Web
 from parley.web import console, serve
 from parley.web.limits import HOOK_BODY
 from tests.certificates import self_signed
@@ -204,6 +204,21 @@ async def test_slow_headers_are_cut_off(served: Settings, monkeypatch: pytest.Mo
         writer.write(said)
         assert await asyncio.wait_for(reader.read(), 10) == b""
         writer.close()
+
+
+async def test_a_slow_handshake_is_cut_off(
+    front: FakeFront, configured: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "HEADER_SECONDS", 0.1)
+    certificate, key = certificate_files(tmp_path)
+    secure = configured.model_copy(update={"file": File(tls=Tls(certificate=certificate, key=key))})
+    async with serve.serve(front, secure, metrics=Metrics()):
+        for port in (configured.port, configured.hooks_port, configured.metrics_port):
+            for said in (b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(said)
+                assert await asyncio.wait_for(reader.read(), 10) == b""
+                writer.close()
 
 
 async def test_a_slow_body_is_cut_off(served: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
