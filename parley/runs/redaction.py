@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Collection
 from functools import wraps
@@ -40,6 +41,9 @@ class _Hidden:
     def clear(self) -> None:
         with self._lock:
             self._texts = _ordered(self._lasting)
+
+    def is_in(self, content: bytes) -> bool:
+        return any(secret.encode("utf-8", "surrogatepass") in content for secret in self._texts)
 
     def __bool__(self) -> bool:
         return bool(self._texts)
@@ -133,7 +137,7 @@ def _clean_record(record: logging.LogRecord) -> None:
 
 
 def _install_in_engines() -> None:
-    """Prefect makes the message of a failed state of the error's text."""
+    """Prefect makes the message of a failed state of the error's text, and keeps the error itself as its result."""
     from prefect import flow_engine, task_engine
 
     for engine in (flow_engine, task_engine):
@@ -150,18 +154,38 @@ def _wrap(engine: Any, name: str, around: Callable[[Any], Any]) -> None:
 
 def _cleaned(make: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(make)
-    def made(*args: Any, **kwargs: Any) -> Any:
-        return _clean_state(make(*args, **kwargs))
+    def made(exc: BaseException | None = None, *args: Any, **kwargs: Any) -> Any:
+        return _clean_state(make(_fit_to_keep(exc), *args, **kwargs))
 
     return made
 
 
 def _cleaned_async(make: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     @wraps(make)
-    async def made(*args: Any, **kwargs: Any) -> Any:
-        return _clean_state(await make(*args, **kwargs))
+    async def made(exc: BaseException | None = None, *args: Any, **kwargs: Any) -> Any:
+        return _clean_state(await make(_fit_to_keep(exc), *args, **kwargs))
 
     return made
+
+
+def _fit_to_keep(error: BaseException | None) -> BaseException | None:
+    """The error, or where something hidden is in it another that says the same without: Prefect writes it to a file."""
+    error = error or sys.exc_info()[1]
+    if not _hidden or not isinstance(error, Exception) or not _holds_hidden(error):
+        return error
+    text = f"{type(error).__name__}: {error}"
+    return RuntimeError(_hidden.clean(text))
+
+
+def _holds_hidden(error: Exception) -> bool:
+    """As it would be kept. What cannot be looked into counts as if it did."""
+    import cloudpickle  # type: ignore[import-untyped]  # Prefect's, which writes with it
+
+    try:
+        kept = cloudpickle.dumps(error)
+    except Exception:  # noqa: BLE001 - whatever its author made of it
+        return True
+    return _hidden.is_in(kept) or _hidden.clean(f"{error} {error!r}") != f"{error} {error!r}"
 
 
 def _clean_state(state: Any) -> Any:

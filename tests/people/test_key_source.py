@@ -111,7 +111,8 @@ async def test_a_key_file_that_is_still_there_unwraps_beside_the_environment(tmp
 
 @pytest.mark.parametrize("text", ["x", "QUFB", FIRST + "QQ", "secret-that-is-no-base64!"])
 def test_what_is_no_key_is_refused_and_not_shown(tmp_path: Path, text: str) -> None:
-    for given in ({"key": text}, {"key": FIRST, "key_previous": text}):
+    wrong: list[dict[str, Any]] = [{"key": text}, {"key": FIRST, "key_previous": text}]
+    for given in wrong:
         with pytest.raises(ConfigurationError, match="is not a key") as caught:
             opened(tmp_path, **given)
         assert text not in str(caught.value).replace("is not a key", "")

@@ -6,11 +6,18 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from typing import Any
 
+import cloudpickle  # type: ignore[import-untyped]
+import prefect.flow_engine
+import prefect.task_engine
 import pytest
-from prefect import flow_engine, task_engine
 
 from parley.runs import redaction
+
+# Prefect imports these names for itself.
+flow_engine: Any = prefect.flow_engine
+task_engine: Any = prefect.task_engine
 
 SECRET = "s3cret-tOken/42"
 LINES = '-----BEGIN KEY-----\nMIIEv"quoted"QIBADAN\n-----END KEY-----'
@@ -79,6 +86,35 @@ def test_wrong_arguments_of_a_log_line_hide_the_secret_too(log: tuple[logging.Lo
     redaction.hide(SECRET)
     logger.warning("one %s", SECRET, SECRET)  # noqa: PLE1205 - as authors write by mistake
     assert SECRET not in stream.getvalue()
+
+
+class Stubborn(Exception):
+    """Its text hides what it holds, and its attribute does not."""
+
+    def __init__(self, secret: str) -> None:
+        super().__init__("refused")
+        self.secret = secret
+
+
+async def test_the_error_that_prefect_keeps_has_no_secret_in_it() -> None:
+    """Not in its text, its arguments or its attributes; one that has none stays what it is."""
+    redaction.hide(SECRET)
+    try:
+        for error in (ValueError("no", SECRET), Stubborn(SECRET), KeyError(SECRET), Stubborn(lambda: SECRET)):  # type: ignore[arg-type]
+            state = await flow_engine.exception_to_failed_state(error)
+            kept = await state.aresult(raise_on_failure=False)
+            assert SECRET.encode() not in cloudpickle.dumps(kept)
+            assert type(error).__name__ in str(kept)
+        harmless = ValueError("no")
+        state = task_engine.exception_to_failed_state_sync(harmless)
+        assert await state.aresult(raise_on_failure=False) is harmless
+        try:
+            raise ValueError(SECRET)  # noqa: TRY301 - the engine takes what is being handled
+        except ValueError:
+            state = await flow_engine.exception_to_failed_state()
+        assert SECRET not in repr(state.data) + str(state.message)
+    finally:
+        redaction.forget()
 
 
 async def test_a_failed_state_says_what_failed_without_the_secret() -> None:
