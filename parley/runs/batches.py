@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.messages.model import now
+from parley.runs.requests import HAS_NO_FLOW_RUN
 from parley.store import schema
 from parley.store.ages import long_ago
 from parley.store.engine import Store
@@ -63,7 +64,7 @@ class Batches:
             run.c.batch_id == batch_id,
             run.c.id != run_id,
             run.c.state.in_(ALIVE),
-            run.c.flow_run_id.is_(None),
+            HAS_NO_FLOW_RUN,
         )
         query = sa.select(batch.c.flow_run_id).where(batch.c.id == batch_id, ~others)
 
@@ -76,7 +77,7 @@ class Batches:
     async def over(self, since: timedelta) -> Sequence[Any]:
         """Open batches in which nothing is alive for that long, the oldest first. `answered`: one was, at least."""
         run, batch = schema.run, schema.batch
-        theirs = sa.and_(run.c.batch_id == batch.c.id, run.c.flow_run_id.is_(None))
+        theirs = sa.and_(run.c.batch_id == batch.c.id, HAS_NO_FLOW_RUN)
         alive = sa.exists().where(theirs, sa.or_(run.c.state.in_(ALIVE), ~long_ago(run.c.ended_at, since)))
         answered = sa.exists().where(theirs, run.c.outcome == "done")
         query = (
@@ -106,7 +107,7 @@ async def runs_of(conn: AsyncConnection, flow_run_id: str) -> list[str]:
     """Our runs of this flow run: one, or all of its batch."""
     run, batch = schema.run, schema.batch
     shared = sa.select(batch.c.id).where(batch.c.flow_run_id == flow_run_id).scalar_subquery()
-    together = sa.and_(run.c.batch_id == shared, run.c.flow_run_id.is_(None))
+    together = sa.and_(run.c.batch_id == shared, HAS_NO_FLOW_RUN)
     query = sa.select(run.c.id).where(sa.or_(run.c.flow_run_id == flow_run_id, together))
     return list((await conn.execute(query)).scalars())
 

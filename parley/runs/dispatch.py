@@ -24,7 +24,7 @@ from parley.people.sealing import Keyring
 from parley.runs.batches import Batches
 from parley.runs.catalogue import AutomationSpec, Catalogue, Lane
 from parley.runs.gate import Gate
-from parley.runs.lanes import Lanes, ReadPage
+from parley.runs.lanes import Lanes, Waiting
 from parley.runs.prefect_api import PrefectApi, PrefectRefused, PrefectUnavailable
 from parley.runs.requests import QueuedRun, outward, run_token, short
 
@@ -72,7 +72,7 @@ class Dispatcher:
         handed: Callable[[QueuedRun, float], None] = lambda _queued, _seconds: None,
         room: int,
         stock_environment: dict[str, str] | None = None,
-        waiting: ReadPage | None = None,
+        waiting: Waiting | None = None,
         batches: Batches | None = None,
         denied: Callable[[QueuedRun], Awaitable[bool]] | None = None,
     ) -> None:
@@ -86,7 +86,7 @@ class Dispatcher:
         self._handed = handed
         self.room: int = room
         self._stock = stock_environment
-        self._lanes = Lanes(waiting)
+        self._lanes = Lanes(waiting, under_way=self._under_way)
         self._batches = batches
         self._known: set[str] = set()
         self._flow_runs: dict[str, str] = {}
@@ -159,6 +159,9 @@ class Dispatcher:
         if alone is not None:
             return [alone]
         return [run_id for run_id, flight in self.in_flight.items() if flight.flow_run_id == flow_run_id]
+
+    def _under_way(self, automation: str) -> int:
+        return sum(1 for flight in self.in_flight.values() if flight.queued.automation == automation)
 
     def is_batched(self, run_id: str) -> bool:
         """Whether this run was handed over together with others."""

@@ -243,6 +243,15 @@ request = sa.Table(
     _when("expires_at", False),
     sa.UniqueConstraint("message_id", "automation", "ordinal"),
     sa.Index("ix_request_state_lane_created_at", "state", "lane", "created_at"),
+    # What waits for its run: each automation has a line of its own.
+    sa.Index(
+        "ix_request_waiting",
+        "lane",
+        "automation",
+        "created_at",
+        sqlite_where=sa.text("state = 'queued'"),
+        postgresql_where=sa.text("state = 'queued'"),
+    ),
     sa.Index("ix_request_conversation_id_state", "conversation_id", "state", "id"),
     sa.Index("ix_request_actor_id", "actor_id", "id"),
     _due("ix_request_forget", "created_at", "message_id IS NULL"),
