@@ -26,12 +26,13 @@ from benchmarks.machine import watched
 from benchmarks.rows import Row, scaled
 from benchmarks.runs import AT_ONCE, said
 from parley.processes.memory import descendants, pss_mb
+from parley.runs.crew import SURPLUS_AGE
 from tests.stack import Stack
 
 T = TypeVar("T")
 
 AT_WORK = 48
-REST_SECONDS = 45
+REST_SECONDS = SURPLUS_AGE + 15
 READINGS = 5
 AT_PEAK = 160
 EVERY: Final = 0.25

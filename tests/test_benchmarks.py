@@ -47,12 +47,19 @@ NAMES = {
         "burst.ack_p99_ms",
         "burst.answered_in_the_peak",
         "burst.control_p95_ms",
+        "burst.batched_p95_ms",
         "burst.drained_s",
         "burst.lost",
     ],
     "flat": [*(f"flat.{name}_ms" for name in flat.WORK), "flat.retention_commit_p99_ms"],
 }
-WITHOUT_PEER = {"case.lost", "burst.control_p95_ms", "burst.drained_s", "burst.lost"}
+WITHOUT_PEER = {
+    "case.lost",
+    "burst.control_p95_ms",
+    "burst.batched_p95_ms",
+    "burst.drained_s",
+    "burst.lost",
+}
 NO_PEER_IN_A_DRY_RUN = {"answer.beside_airflow"}
 MAY_BE_NOTHING = {"case.lost", "burst.lost", "burst.answered_in_the_peak"}
 

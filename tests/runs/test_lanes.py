@@ -161,7 +161,7 @@ async def test_automations_take_turns_however_many_wait_for_one(desk: Desk) -> N
     for one in others:
         desk.ask(one)
     assert len(list(desk.lanes)) == MOST + len(others)
-    first = [one.automation for _ in range(6) if (one := await desk.next())]
+    first = [taken.automation for _ in range(6) if (taken := await desk.next())]
     assert first == ["flood", "order", "stock", "flood", "flood", "flood"]
 
 
