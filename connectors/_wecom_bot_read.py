@@ -206,7 +206,8 @@ def _without_mention(text: str, bot_name: str) -> str:
     start = text.lstrip()
     if bot_name and start.startswith(f"@{bot_name}"):
         return start[len(bot_name) + 1 :].lstrip()
-    return _MENTION.sub("", text, count=1) if _MENTION.match(text) else text
+    found = _MENTION.match(text)
+    return text[found.end() :] if found else text
 
 
 def _media(body: Json) -> Iterator[Media]:

@@ -22,7 +22,7 @@ from parley.language.tokens import Token, glued, may_end, may_start, tokens_of, 
 from parley.runs.catalogue import AutomationSpec, Parameter
 
 _SLOT = re.compile(r"\{\s*([^\W\d]\w*)\s*\}")
-_MEANT = re.compile(r"\s*\{\s*([^\W\d]\w*)\s*=([^{}]*)\}")
+_MEANT = re.compile(r"(?<!\s)\s*\{\s*([^\W\d]\w*)\s*=([^{}]*)\}")
 _LONGEST_TEXT = 16  # tokens: a longer stretch is rarely one value
 _MOST_WAYS = (
     64  # a message that is readable in more ways is ambiguous, and trying them all could take for ever
