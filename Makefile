@@ -15,7 +15,7 @@ export WORKERS COVERAGE ARGS
 COMPILED = $(BIN)/python -m compileall -q -j 0 $(SOURCES)
 
 .PHONY: help up test test-scenarios test-servers test-containers faults faults-long bench plots lock clean
-.PHONY: check check-format check-lint check-types check-public-types check-lock check-scan
+.PHONY: check check-format check-lint check-types check-public-types check-lock check-scan security
 
 help:
 	@echo "make up               set up and run everything on this machine; Ctrl-C ends it"
@@ -27,6 +27,7 @@ help:
 	@echo "make bench            measure                    (ONLY=answer,burst)"
 	@echo "make plots            draw docs/plots/ from what bench and faults measured"
 	@echo "make check            format, lint, types, lock"
+	@echo "make security         dangerous code, secrets, known holes, bill of materials"
 	@echo "make lock             requirements.lock from pyproject.toml   (UPGRADE=1 takes the newest versions)"
 	@echo "make clean            remove what was built; .venv and data stay"
 
@@ -88,6 +89,10 @@ check-lock: $(SET_UP)
 
 check-scan:
 	@sh scripts/scan.sh
+
+# Dangerous code, secrets, versions with known holes, and build/sbom.json; its tools are installed at the first time.
+security: $(SET_UP)
+	@sh scripts/security.sh
 
 lock: $(SET_UP)
 	sh scripts/lock.sh $(if $(UPGRADE),--upgrade)

@@ -1,26 +1,37 @@
 #!/bin/sh
 # Writes requirements.lock from pyproject.toml: every extra and the dev group, for every supported Python and system.
-# Pins that still fit are kept; `--upgrade` takes the newest. `--check` only says whether the lock is fresh.
+# Pins that still fit are kept; `--upgrade` takes the newest. `--check` only says whether the lock is fresh. So it is
+# with requirements-security.lock, which follows from requirements-security.in and is installed apart from the others.
 set -eu
 cd "$(dirname "$0")/.."
 uv=.venv/bin/uv
 
-compile() {
-    out=$1
-    shift
+resolve() {
     # No header and no index: the file must say the same wherever and from whatever registry it is made.
-    "$uv" pip compile pyproject.toml --quiet --all-extras --group dev --universal --python-version 3.11 \
-        --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --output-file "$out" "$@" >/dev/null
+    "$uv" pip compile "$@" --quiet --universal --python-version 3.11 \
+        --generate-hashes --no-header --no-emit-index-url --no-emit-find-links >/dev/null
 }
 
-if [ "${1:-}" = --check ]; then
-    mkdir -p build
-    cp requirements.lock build/requirements.lock
-    compile build/requirements.lock
-    diff -u requirements.lock build/requirements.lock || {
-        echo "requirements.lock does not follow from pyproject.toml any more: run 'make lock' and commit it" >&2
-        exit 1
-    }
-else
-    compile requirements.lock "$@"
-fi
+compile() {
+    lock=$1
+    out=$2
+    shift 2
+    case $lock in
+    requirements.lock) resolve pyproject.toml --all-extras --group dev --output-file "$out" "$@" ;;
+    *) resolve requirements-security.in --output-file "$out" "$@" ;;
+    esac
+}
+
+for lock in requirements.lock requirements-security.lock; do
+    if [ "${1:-}" = --check ]; then
+        mkdir -p build
+        cp "$lock" "build/$lock"
+        compile "$lock" "build/$lock"
+        diff -u "$lock" "build/$lock" || {
+            echo "$lock does not follow from its source any more: run 'make lock' and commit it" >&2
+            exit 1
+        }
+    else
+        compile "$lock" "$lock" "$@"
+    fi
+done
