@@ -614,6 +614,16 @@ class Settings(_Section):
         return "http" if self.pair(port) is None else "https"
 
     @property
+    def console(self) -> str:
+        """The address of the console, as a browser is sent there: `[web]`'s first origin where the network has it."""
+        host = self.host("web")
+        if not is_loopback(host) and self.file.web.origins:
+            return self.file.web.origins[0].rstrip("/")
+        if host in ("0.0.0.0", "::", ""):  # noqa: S104 - compared, not bound
+            host = "127.0.0.1"
+        return f"{self.scheme('web')}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
     def prefect_trust(self) -> Path | None:
         """With what our processes verify the server that we launch (PEM); None where it is plain, or not ours."""
         pair = self.pair("prefect")

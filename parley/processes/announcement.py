@@ -61,7 +61,7 @@ class Announcement(threading.Thread):
 def addresses(settings: Settings, login_link: str) -> str:
     """The banner."""
     rows = [
-        ("console", login_link or f"{settings.scheme('web')}://{settings.host('web')}:{settings.port}/"),
+        ("console", login_link or f"{settings.console}/"),
         ("", "(logs you in, once; `parley token` and `parley up` make others)") if login_link else ("", ""),
         ("Prefect", settings.api_url.removesuffix("/api")),
         ("", f"(its password: {settings.home / 'prefect' / 'auth'})") if settings.own_prefect else ("", ""),

@@ -394,7 +394,7 @@ class Hub:
             keyring,
             self.accounts,
             owner_id=owner_id,
-            console_url=_console_url(settings),
+            console_url=settings.console,
             catalogue=lambda: self.catalogue,
             replays=self.replays,
             audit_desk=self.audit_desk,
@@ -793,10 +793,6 @@ def main() -> int:
 
 def _policy_of(file: File) -> Policy:
     return Policy(file.roles, file.owner.time_zone)
-
-
-def _console_url(settings: Settings) -> str:
-    return f"{settings.scheme('web')}://{settings.file.web.host}:{settings.port}"
 
 
 def _stock_environment(settings: Settings) -> dict[str, str]:

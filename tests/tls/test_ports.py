@@ -79,6 +79,24 @@ def test_one_table_is_for_all_ports_and_a_ports_own_comes_first(tmp_path: Path) 
     assert found == {"web": "/env.pem", "hooks": "/hooks.pem", "metrics": "/env.pem", "prefect": "/env.pem"}
 
 
+@pytest.mark.parametrize(
+    ("host", "origins", "console"),
+    [
+        ("127.0.0.1", '"https://parley.example.com"', "https://127.0.0.1:8080"),
+        ("0.0.0.0", '"https://parley.example.com:8080"', "https://parley.example.com:8080"),
+        ("0.0.0.0", "", "https://127.0.0.1:8080"),
+        ("::", "", "https://127.0.0.1:8080"),
+        ("::1", "", "https://[::1]:8080"),
+        ("192.0.2.7", "", "https://192.0.2.7:8080"),
+    ],
+)
+def test_people_are_sent_to_an_address_that_works(
+    tmp_path: Path, host: str, origins: str, console: str
+) -> None:
+    toml = f'[web]\nhost = "{host}"\norigins = [{origins}]\n[tls]\ncertificate = "/c.pem"\nkey = "/k.pem"\n'
+    assert settings_of(tmp_path, toml).console == console
+
+
 def test_the_consoles_certificate_is_also_for_hooks_that_others_reach(tmp_path: Path) -> None:
     web = '[web]\ncertificate = "/web.pem"\nkey = "/web.key"\n'
     assert settings_of(tmp_path, web).pair("hooks") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -17,6 +18,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from websockets.asyncio.client import connect
 
 from parley import tls
 from parley.processes import memory, record
@@ -210,6 +212,24 @@ def test_prefects_pages_and_events_come_over_tls(secure: Secure) -> None:
         timeout=90,
     )
     assert done.stdout.strip() == "parley.tls.tried", done.stderr
+
+
+async def test_the_console_hears_over_tls(secure: Secure) -> None:
+    link = secure.stack.admin("login_link")["url"]
+    origin = f"https://127.0.0.1:{secure.ports['PARLEY_PORT']}"
+    assert link.startswith(f"{origin}/login?code=")
+    entered = secure.get("PARLEY_PORT", link.removeprefix(origin))
+    cookie = entered.headers["set-cookie"].partition(";")[0]
+    assert cookie.startswith("__Host-parley=")
+    async with connect(
+        f"wss://127.0.0.1:{secure.ports['PARLEY_PORT']}/ws",
+        ssl=secure.context(),
+        additional_headers={"Origin": origin, "Cookie": cookie},
+        proxy=None,
+    ) as page:
+        hello = json.loads(await asyncio.wait_for(page.recv(), 20))
+    assert hello["type"] == "hello"
+    assert hello["prefect"] == f"https://127.0.0.1:{secure.ports['PARLEY_PREFECT_PORT']}"
 
 
 def test_a_client_that_does_not_know_the_authority_is_not_served_by_prefect(secure: Secure) -> None:
