@@ -32,6 +32,9 @@ SMALL = frozenset(
 )
 """What a plan may go through as a whole: tables that do not grow with use."""
 
+FEW = (" USING INDEX ix_freeze_in_force",)
+"""Indexes that hold only the rows that are in force, however long their table grows."""
+
 READ_ALREADY = ("anon_", "(")
 """How SQLite names what a subquery has read: its own reading is a line of its own."""
 
@@ -75,6 +78,7 @@ async def whole_reads(house: House, statements: list[Statement]) -> list[str]:
                 if row[-1].startswith("SCAN ")
                 and row[-1].split()[1] not in SMALL
                 and not row[-1].split()[1].startswith(READ_ALREADY)
+                and not row[-1].endswith(FEW)
             ]
             # The first rows of a table or an index in their own order are no reading of the whole.
             if scans and not bounded:
