@@ -429,6 +429,40 @@ async def test_a_broken_chain_is_1(house: House) -> None:
     assert (done.code, done.out, done.err) == (1, "3 rows, 1 problems.\n", "parley: row 2 was changed\n")
 
 
+async def test_the_audit_is_verified_part_by_part(house: House) -> None:
+    parts = {
+        0: {"rows": 2, "anchors": 1, "problems": ["row 2 is gone"], "next": {"sequence": 2}},
+        2: {"rows": 1, "problems": [], "notes": ["a line was cut off"], "more": 4, "next": None},
+    }
+    house.answers["audit_verify"] = lambda place=None: parts[place["sequence"] if place else 0]
+    done = await house.parley("audit", "verify")
+    assert (done.code, done.err) == (1, "parley: row 2 is gone\n")
+    assert done.out == "Note: a line was cut off\n3 rows, 1 anchors, 5 problems.\n"
+    told = json.loads((await house.parley("audit", "verify", "--json")).out)
+    assert (told["rows"], told["more"]) == (3, 4)
+
+
+async def test_the_audit_is_exported_as_lines(house: House) -> None:
+    rows = [{"sequence": number, "action": "run:x", "actor": "ann\u202e"} for number in range(1, 6)]
+
+    def page(after: int, limit: int, action: str) -> list[dict[str, Any]]:
+        assert action == "run:*"
+        return rows[after : after + 2]
+
+    house.answers["audit_page"] = page
+    done = await house.parley("audit", "export", "--action", "run:*")
+    assert [json.loads(line) for line in done.out.splitlines()] == rows
+    assert [asked["after"] for _, asked in house.asked] == [0, 2, 4, 5]
+
+
+async def test_the_story_of_a_request(house: House) -> None:
+    line = {"at": "2026-11-23T10:00:00", "what": "run started", "who": None, "details": {}, "sequence": 4}
+    house.answers["audit_request"] = [line]
+    done = await house.parley("audit", "show", "--request", "4f1d02aa")
+    assert "run started" in done.out
+    assert house.asked == [("audit_request", {"identifier": "4f1d02aa"})]
+
+
 LETTER: dict[str, Any] = {
     "id": "01a2079d-2813-71fd-865e-43fe875166f9",
     "code": "875166f9",

@@ -58,7 +58,7 @@ def export(since: Since = None, until: Until = None, action: Action = None, acto
     after = 0
     while rows := _admin("audit_page", after=after, limit=PAGE, **wanted):
         for row in rows:
-            sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+            sys.stdout.write(json.dumps(row) + "\n")  # no character of it means anything to a terminal
         after = rows[-1]["sequence"]
 
 

@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(1800 if
 
 ACTIONS, KILLS = (1000, 10) if LONG else (100, 3)
 SIDE_BY_SIDE = 8
-PATIENCE = 120.0
+PATIENCE = 240.0
 
 
 class HubProcess:
@@ -162,7 +162,7 @@ async def test_one_intent_and_one_outcome_each(
         return {"outcome": "done", "reply": Reply(text="ok")}
 
     async with living(home, server) as hub, worker_at(hub.settings) as worker:
-        worker.answer = effect
+        worker.answer, worker.patience = effect, PATIENCE  # a machine that others use too starts a hub slowly
         actions = Actions(hub, (await hub.admin("token"))["token"])
         asked = [asyncio.create_task(actions.act(number)) for number in range(ACTIONS)]
         for turn in range(1, KILLS + 1):

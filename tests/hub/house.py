@@ -87,6 +87,7 @@ class Worker:
     orders: asyncio.Queue[RunOrder] = field(default_factory=asyncio.Queue)
     cancelled: list[str] = field(default_factory=list)
     manual: bool = False
+    patience: float = PATIENCE
     answer: Callable[[RunOrder, Started], Awaitable[dict[str, Any]]] | None = None
 
     async def take(self, args: dict[str, Any]) -> None:
@@ -121,7 +122,7 @@ class Worker:
             holder=holder or uuid.uuid4().hex,
             automation=order.automation,
         )
-        return Started.model_validate(await self.client.call("start", call, timeout=PATIENCE))
+        return Started.model_validate(await self.client.call("start", call, timeout=self.patience))
 
     async def finish(self, order: RunOrder, started: Started, **said: Any) -> None:
         """Tell the end, and that the process is free."""
@@ -132,13 +133,13 @@ class Worker:
             epoch=started.epoch,
             **said,
         )
-        await self.client.call("finish", call, timeout=PATIENCE)
+        await self.client.call("finish", call, timeout=self.patience)
         await self.ended(order.flow_run_id, "finished")
 
     async def ended(self, flow_run_id: str, how: Any, reason: str = "") -> None:
         """The process that ran it is done, one way or another."""
         await self.client.call(
-            "run_ended", RunEnded(flow_run_id=flow_run_id, how=how, reason=reason), timeout=PATIENCE
+            "run_ended", RunEnded(flow_run_id=flow_run_id, how=how, reason=reason), timeout=self.patience
         )
 
     async def next_order(self) -> RunOrder:

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from parley.errors import AuditUnavailable, BadArguments, Denied
+from parley.errors import AuditUnavailable, BadArguments, Denied, StoreUnavailable
 from parley.link.calls import FinishCall, LogActionCall, RunEnded
 from parley.messages.model import Reply, now
 from parley.people import principals
@@ -330,3 +330,24 @@ async def test_the_hub_takes_up_an_audit_of_before(quiet: Quiet) -> None:
     finally:
         await again.prefect.aclose()
         await again.store.aclose()
+
+
+async def test_a_full_disk_refuses_what_is_privileged(quiet: Quiet) -> None:
+    """No page more for the database, as a full disk has it: nothing is promised, and nothing is done."""
+    before = len(await rows(quiet))
+    await quiet.hub.store.write(lambda conn: conn.execute(sa.text("PRAGMA max_page_count = 1")))
+    refused = 0
+    for number in range(60):
+        try:
+            await quiet.hub.admin.run("person_add", {"name": f"p{number}"})
+        except StoreUnavailable:
+            refused += 1
+    assert refused > 0
+    added = {row.name for row in await quiet.rows(schema.principal) if row.name.startswith("p")}
+    audited = {row.subject.removeprefix("person:") for row in await rows(quiet, "person-added")}
+    assert added == audited
+    assert len(added) == 60 - refused
+    assert len(await rows(quiet)) == before + 2 * len(added)
+    await quiet.hub.store.write(lambda conn: conn.execute(sa.text("PRAGMA max_page_count = 1000000")))
+    await quiet.hub.admin.run("person_add", {"name": "after"})
+    await is_whole(quiet)
