@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -179,6 +181,46 @@ async def test_two_of_three(home: Path) -> None:
         assert (await request(world)).state == "queued"
         assert (await approval(world)).decided_by == "cleo, dan"
         await start(world)
+
+
+async def test_two_words_at_once_let_it_run_once(home: Path) -> None:
+    rule = {"automations": "harm", "needed": 2, "roles": "owner"}
+    async with people_in(home, approvals=[rule]) as world:
+        for name in ("cleo", "dan", "eve"):
+            await world.person(name, Role.OWNER)
+        code = await asked(world)
+        people = ("bob", "cleo", "dan", "eve", "bob", "cleo")
+        await asyncio.gather(
+            *(
+                world.platforms.say(
+                    f"slack:D-{name}",
+                    f"/approve {code}",
+                    person=name,
+                    addressed=True,
+                    kind=ConversationKind.DIRECT,
+                )
+                for name in people
+            )
+        )
+        await world.settled()
+        assert (await request(world)).state == "queued"
+        assert len(await world.rows(schema.run)) == 1
+        assert len(await world.rows(schema.vote)) == 2
+        assert len(await trail(world, "approve")) == 4
+        assert await audit_is_whole(world)
+
+
+async def test_it_is_said_in_everybodys_own_language(home: Path) -> None:
+    async with people_in(home, approvals=[TO_ROOM], owner={"language": "zh"}) as world:
+        told, *cards = await write(world, "/harm", person="ann")
+        assert "等待以下人员中 1 人批准：bob、owner（您本人除外）" in told.reply.text
+        assert all("**ann 请求执行**：`/harm`（有风险）" in card.reply.text for card in cards)
+        assert [button.label for button in cards[0].reply.buttons] == ["批准", "拒绝"]
+        code = re.search(r"代码 `([A-Z2-9]{4})`", told.reply.text)
+        assert code
+        said = await write(world, f"/refuse {code[1]} 正在发布", person="bob")
+        assert any("bob 于" in call.reply.text and "拒绝：正在发布" in call.reply.text for call in said)
+        assert any("已拒绝：ann 的 `/harm` 不会运行" in call.reply.text for call in said)
 
 
 async def test_who_lost_the_right_meanwhile_does_not_count(home: Path) -> None:
@@ -439,6 +481,12 @@ async def test_it_is_listed_for_whom_it_concerns(home: Path) -> None:
             (call,) = await write(world, "/approvals", person=person)
             assert call.reply.text.count(code) == 1
             assert last in call.reply.text
+        (one,) = await world.hub.front.approvals(await who(world, "bob"))
+        assert (one.code, one.actor, one.mine, one.may) == (code, "ann", False, True)
+        assert one.what == "`/harm` - may do harm"
+        (one,) = await world.hub.front.approvals(await who(world, "ann"))
+        assert (one.code, one.mine, one.may) == (code, True, False)
+        assert await world.hub.front.approvals(await who(world, "otto")) == []
         (call,) = await write(world, "/approvals", person="otto")
         assert "Nothing waits" in call.reply.text
 
