@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from parley import log_lines
 from parley.errors import ConfigurationError, LinkError, ParleyError, StartRefused
 from parley.language.approval_commands import ApprovalCommands
 from parley.language.builtin import Builtins, Verb
@@ -779,10 +780,7 @@ async def run(settings: Settings) -> None:
 
 def main() -> int:
     """Start the hub; 2 when it cannot start as it is configured."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    log_lines.configure()
     try:
         asyncio.run(run(load()))
     except ConfigurationError as error:

@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Final
 
-from parley import prefect_env
+from parley import log_lines, prefect_env
 from parley.errors import ConfigurationError, LinkError
 from parley.link.calls import Role
 from parley.link.client import default_address, role_token
@@ -30,10 +30,7 @@ STOP_SECONDS: Final = 4.5
 
 def main() -> int:
     """Hold accounts until SIGTERM or SIGINT; returns the exit code."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    log_lines.configure()
     # Before there is any thread. Prefect's engine puts in handlers of its own, one a run, that raise in whatever runs
     # at that moment: blocked, the signal waits for the one thread that asks for it.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)

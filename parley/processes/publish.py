@@ -23,7 +23,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_netw
 from pathlib import Path
 from typing import Final
 
-from parley import prefect_env
+from parley import log_lines, prefect_env
 from parley.errors import ConfigurationError
 from parley.link.forward import Forwarder, bound, tcp
 from parley.settings import Settings, load
@@ -110,9 +110,7 @@ async def serve(settings: Settings) -> None:
 
 def main() -> int:
     """Publish; 2 when it cannot be done as it is configured."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    log_lines.configure()
     try:
         asyncio.run(serve(load()))
     except ConfigurationError as error:

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import httpx
 
-from parley import settings
+from parley import log_lines, settings
 from parley.errors import ConfigurationError, LinkError
 from parley.link.calls import Role
 from parley.link.client import HubClient, default_address, role_token
@@ -28,10 +28,7 @@ ENGINE_SECONDS = 5.0
 
 def main() -> int:
     """Run the worker until SIGTERM or SIGINT; returns the exit code."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    log_lines.configure()
     try:
         loaded = settings.load()
         prepare_environment(loaded)

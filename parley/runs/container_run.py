@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
+from parley import log_lines
 from parley.link.calls import RunOrder
 from parley.link.forward import Forwarder, bound, unix
 from parley.messages.model import Model
@@ -46,8 +46,7 @@ class ContainerOrder(Model):
 
 def main(folder: Path = FOLDER) -> int:
     """Run it; 0 when the engine came to its end, whatever the run's state is then."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    log_lines.configure(form="%(levelname)s %(name)s: %(message)s")
     told = ContainerOrder.model_validate_json((folder / ORDER).read_bytes())
     _open(folder, told.ways)
     from parley.runs.child import CANCEL, END, Child, Work

@@ -10,7 +10,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from parley import prefect_env, settings
+from parley import log_lines, prefect_env, settings
 from parley.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -21,10 +21,7 @@ logger = logging.getLogger("parley.worker")
 
 def main() -> int:
     """Run the worker until SIGTERM or SIGINT; returns the exit code."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    log_lines.configure()
     try:
         loaded = settings.load()
         prepare_environment(loaded)
