@@ -456,8 +456,9 @@ async def test_the_audit_is_exported_as_lines(house: House) -> None:
 
 
 async def test_the_story_of_a_request(house: House) -> None:
-    line = {"at": "2026-11-23T10:00:00", "what": "run started", "who": None, "details": {}, "sequence": 4}
-    house.answers["audit_request"] = [line]
+    house.answers["audit_request"] = [
+        {"at": "2026-11-23T10:00:00", "what": "run started", "who": None, "details": {}, "sequence": 4}
+    ]
     done = await house.parley("audit", "show", "--request", "4f1d02aa")
     assert "run started" in done.out
     assert house.asked == [("audit_request", {"identifier": "4f1d02aa"})]

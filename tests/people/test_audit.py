@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
@@ -105,6 +106,10 @@ async def test_both_rows_and_the_effect_are_one_write(store: Store) -> None:
     assert await store.read(open_ones) == []
 
 
+async def _execute(conn: AsyncConnection, *, statement: str) -> None:
+    await conn.execute(sa.text(statement))
+
+
 async def test_what_the_database_refuses_is_told_as_that(store: Store) -> None:
     sqlite = "CREATE TRIGGER no_more BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no more'); END"
     postgres = (
@@ -112,7 +117,7 @@ async def test_what_the_database_refuses_is_told_as_that(store: Store) -> None:
         "CREATE TRIGGER no_more BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION no_more()",
     )
     for statement in [sqlite] if store.backend == "sqlite" else postgres:
-        await store.write(lambda conn, statement=statement: conn.execute(sa.text(statement)))
+        await store.write(partial(_execute, statement=statement))
     with pytest.raises(AuditUnavailable, match="could not be written in the audit"):
         await store.write(appended(0))
 

@@ -33,14 +33,16 @@ def row(number: int) -> AuditRow:
 @pytest.fixture
 def asked(front: FakeFront) -> list[Wanted]:
     """What the hub was asked for; it has seven rows."""
-    wanted: list[Wanted] = []
+    asked: list[Wanted] = []
 
-    async def audit(_: Principal, one: Wanted, *, limit: int, before: int | None) -> list[AuditRow]:
-        wanted.append(one)
+    async def audit(
+        principal: Principal, wanted: Wanted, *, limit: int, before: int | None
+    ) -> list[AuditRow]:
+        asked.append(wanted)
         return [row(number) for number in range(7, 0, -1) if before is None or number < before][:limit]
 
     front.audit = audit  # type: ignore[method-assign]
-    return wanted
+    return asked
 
 
 async def test_it_is_read_in_pages_newest_first(ada: httpx.AsyncClient, asked: list[Wanted]) -> None:
