@@ -45,7 +45,7 @@ def measure(effort: float = 1.0) -> list[Row]:
     """`case.answer_p50_ms`, `case.answer_p95_ms`, `case.lost`."""
     seconds = max(LEAST_SECONDS, min(1.0, effort) * SECONDS)
     asked = excerpt(whole_day(MESSAGES, SECONDS), seconds, SECONDS)
-    with watched() as conditions, stacks.stack(effort) as stack:
+    with watched() as conditions, stacks.stack(effort, stacks.UNAPPROVED) as stack:
         desk = Desk()
         asyncio.run(_day(stack, desk, asked, _KINDS if effort else _KINDS[:1]))
         stations = _stations(stack)

@@ -21,10 +21,17 @@ from tests.prefect_fixture import running_server
 from tests.stack import READY_SECONDS, Stack
 
 TEXT: Final = "/order 1024"
-TOML: Final = """
+UNAPPROVED: Final = """
+[[approvals]]
+automations = "repair"
+needed = 0
+"""
+"""What is measured is the way of a message; nobody is there to approve."""
+
+TOML: Final = f"""
 [automations]
 modules = ["flows", "benchmarks.automations"]
-"""
+{UNAPPROVED}"""
 EVERY_SECOND: Final = {"PREFECT_RUNNER_POLL_FREQUENCY": "1"}
 """What somebody sets who finds that ten seconds are long; Prefect takes whole seconds only."""
 

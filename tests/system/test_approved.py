@@ -8,9 +8,10 @@ import re
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.stack import COMMAND, Stack
@@ -33,10 +34,16 @@ ASK = "/repair restart-service host=web1"
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
     """A stack with a script that leaves a line, an operator ann, and a guest."""
-    program = tmp_path / "restart"
-    program.write_text(PROGRAM.format(effects=tmp_path / "effects"))
+    with made(tmp_path) as running:
+        yield running
+
+
+@contextmanager
+def made(folder: Path, **extra: str) -> Iterator[Stack]:
+    program = folder / "restart"
+    program.write_text(PROGRAM.format(effects=folder / "effects"))
     program.chmod(0o755)
-    with Stack(toml=TOML.format(program=program)) as running:
+    with Stack(toml=TOML.format(program=program), extra=extra) as running:
         running.admin("person_add", name="ann", role="operator")
         running.admin("person_add", name="guest", role="user")
         yield running
@@ -97,7 +104,7 @@ def test_it_waits_for_a_second_person_runs_once_and_the_audit_proves_it(stack: S
     assert effects.read_text() == "restart web1\n"
 
     rows = json.loads(parley(stack, "audit", "show", "--request", _request(stack), "--json"))
-    told = [(row["what"], row["who"]) for row in rows if row.get("sequence")]
+    happened = [(row["what"], row["who"]) for row in rows if row.get("sequence")]
     story = [
         ("run:repair intent", "ann"),
         ("approval:repair intent", "ann"),
@@ -106,11 +113,36 @@ def test_it_waits_for_a_second_person_runs_once_and_the_audit_proves_it(stack: S
         ("approval:repair outcome", "owner"),
         ("run:repair outcome", "ann"),
     ]
-    assert [one for one in told if one in story] == story, rows
+    assert [one for one in happened if one in story] == story, rows
     assert "0 problems" in parley(stack, "audit", "verify")
     stack.stop()
     _edit_one_byte(stack)
     assert re.search(r"Row \d+ was changed", parley(stack, "audit", "verify", "--offline", good=False))
+
+
+@pytest.mark.parametrize("moment", ["request.decided", "request.stored"])
+def test_the_hub_dies_as_the_vote_comes_and_it_runs_once(tmp_path: Path, moment: str) -> None:
+    """Before the commit the vote is counted after the restart; after it, what it let go is taken up."""
+    effects = tmp_path / "effects"
+    # The first message asks, the second one is the vote.
+    with made(tmp_path, PARLEY_FAILPOINT=f"{moment}:kill:2") as stack:
+        asked = say_as_ann(stack, ASK)
+        found = re.search(r"Code `([A-Z2-9]{4})`", str(asked["replies"]))
+        assert found, asked
+        hub = stack.pid("hub")
+        with suppress(httpx.HTTPError):
+            stack.client.post("/api/v1/messages", json={"text": f"/approve {found[1]}"})
+        stack.until(lambda: stack.ready() and stack.pid("hub") != hub, 90, "the hub died and is back")
+        stack.until(lambda: _done(stack), 90, "it ran")
+        assert effects.read_text() == "restart web1\n"
+        rows = json.loads(parley(stack, "audit", "show", "--action", "appro*", "--json"))
+        assert [(row["action"], row["phase"]) for row in rows] == [
+            ("approval:repair", "intent"),
+            ("approve", "intent"),
+            ("approve", "outcome"),
+            ("approval:repair", "outcome"),
+        ]
+        assert "0 problems" in parley(stack, "audit", "verify")
 
 
 def _done(stack: Stack) -> bool:
