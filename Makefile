@@ -24,6 +24,7 @@ help:
 	@echo "make test-servers     bring the real servers that some tests talk to (Debian, as root)"
 	@echo "make test-containers  build the image and test what runs in containers (Debian, as root)"
 	@echo "make faults           kill, stop, cut, fill up, set the clock: minutes; make faults-long: hours"
+	@echo "make pentest          attack it: 10,000 cases a reader, all that docs/security-tests.md names"
 	@echo "make bench            measure                    (ONLY=answer,burst)"
 	@echo "make plots            draw docs/plots/ from what bench and faults measured"
 	@echo "make check            format, lint, types, lock"
@@ -62,6 +63,12 @@ faults: $(SET_UP) test-servers
 
 faults-long: $(SET_UP) test-servers
 	@FAULTS_LONG=1 sh scripts/faults.sh
+
+# Who attacks finds nothing: all that tests/attacks tries, with ten thousand cases a reader; the better part of an hour.
+.PHONY: pentest
+pentest: $(SET_UP) test-servers
+	@$(COMPILED)
+	@sh scripts/pentest.sh
 
 bench: $(SET_UP)
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Writes requirements.lock from pyproject.toml: every extra and the dev group, for every supported Python and system.
 # Pins that still fit are kept; `--upgrade` takes the newest. `--check` only says whether the lock is fresh. So it is
-# with requirements-security.lock, which follows from requirements-security.in and is installed apart from the others.
+# with the locks of tools that are installed apart from the others: requirements-security.lock follows from
+# requirements-security.in, and requirements-pentest.lock from requirements-pentest.in.
 set -eu
 cd "$(dirname "$0")/.."
 uv=.venv/bin/uv
@@ -18,11 +19,11 @@ compile() {
     shift 2
     case $lock in
     requirements.lock) resolve pyproject.toml --all-extras --group dev --output-file "$out" "$@" ;;
-    *) resolve requirements-security.in --output-file "$out" "$@" ;;
+    *) resolve "${lock%.lock}.in" --output-file "$out" "$@" ;;
     esac
 }
 
-for lock in requirements.lock requirements-security.lock; do
+for lock in requirements.lock requirements-security.lock requirements-pentest.lock; do
     if [ "${1:-}" = --check ]; then
         mkdir -p build
         cp "$lock" "build/$lock"
