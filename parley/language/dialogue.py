@@ -285,7 +285,7 @@ class Dialogue:
                 where=WAITING,
                 **waits,
                 actor_id=speaker.principal.id,
-                digest=digest(spec, values, speaker.principal.id),
+                digest=digest(self._keyring, spec, values, speaker.principal.id),
                 under_id=None,
                 **own,
                 **self._taken_over(row, received, values),

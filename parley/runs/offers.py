@@ -59,7 +59,8 @@ async def is_open(
     """Whether the same is offered, or on its way, already: a repeated alert need not offer it twice."""
     table = schema.request
     own = sa.select(sa.func.count()).where(
-        table.c.state.in_((_STATE, "queued", "running")), table.c.digest == digest(spec, values, service_id)
+        table.c.state.in_((_STATE, "queued", "running")),
+        table.c.digest == digest(keyring, spec, values, service_id),
     )
     if (await conn.execute(own)).scalar_one():
         return True

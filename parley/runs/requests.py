@@ -6,7 +6,6 @@ token is derived from its id, so that it survives a restart of the hub and is wo
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -79,10 +78,10 @@ class QueuedRun:
         return self.again or self.attempt > 0
 
 
-def digest(spec: AutomationSpec, values: Mapping[str, Any], actor_id: str | None) -> str:
-    """What an approval is bound to: automation, version, parameters, requester."""
+def digest(keyring: Keyring, spec: AutomationSpec, values: Mapping[str, Any], actor_id: str | None) -> str:
+    """Tells requests for the same apart from others; no sealed parameter can be guessed by it."""
     body = json.dumps([spec.name, spec.version, dict(values), actor_id], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(body.encode()).hexdigest()
+    return keyring.keyed_hash(body)
 
 
 async def insert_request(conn: AsyncConnection, keyring: Keyring, new: NewRequest) -> str:
@@ -98,7 +97,7 @@ async def insert_request(conn: AsyncConnection, keyring: Keyring, new: NewReques
         "origin": new.origin,
         "automation_version": new.spec.version,
         "parameters_sealed": seal_values(keyring, request_id, new.values),
-        "digest": digest(new.spec, new.values, new.actor_id),
+        "digest": digest(keyring, new.spec, new.values, new.actor_id),
         "state": new.state,
         "lane": new.lane.value,
         "fell_back": False,
