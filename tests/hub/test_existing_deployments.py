@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from parley.language.reception import queue
 from parley.messages.model import Accepted, now
-from parley.runs.catalogue import AutomationSpec, Catalogue
+from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane
+from parley.runs.requests import NewRequest, QueuedRun, insert_request
 from parley.store import schema
 from tests.fakes._driver import eventually
 from tests.hub.house import CATALOGUE, House, text_of
@@ -100,3 +104,45 @@ async def test_what_an_earlier_hub_handed_over_is_found_by_its_key(existing: Exi
     view = await existing.house.hub.front.message(await existing.house.owner(), accepted.id)
     assert view is not None
     assert not view.final
+
+
+async def test_what_was_queued_and_is_locked_meanwhile_is_not_handed_over(existing: Existing) -> None:
+    """An existing deployment asks nobody for its start: rights, approvals and locks are looked at before it is made."""
+    house = existing.house
+    changes = REINDEX.model_copy(update={"effect": Effect.WRITE})
+    house.hub.catalogue = Catalogue(automations=(*CATALOGUE.automations, changes))
+    assert "Locked" in text_of(await house.say("/lock reindex the index is being moved"))
+    new = NewRequest(
+        spec=changes,
+        values={},
+        origin="command",
+        actor_id=house.hub.owner_id,
+        state="queued",
+        lane=Lane.PEOPLE,
+        expires_at=now() + timedelta(hours=1),
+    )
+
+    async def put(conn: AsyncConnection) -> QueuedRun:
+        request_id = await insert_request(conn, house.hub.keyring, new)
+        return await queue(conn, request_id, new, "owner")
+
+    queued = await house.hub.store.write(put)
+    house.hub.dispatcher.add(queued)
+
+    async def row() -> Any:
+        query = sa.select(schema.request).where(schema.request.c.id == queued.request_id)
+
+        async def fetch(conn: AsyncConnection) -> Any:
+            return (await conn.execute(query)).one()
+
+        return await house.hub.store.read(fetch)
+
+    await eventually(lambda: queued.run_id not in house.hub.dispatcher.in_flight, "it is looked at")
+    for _ in range(100):
+        if (await row()).state != "queued":
+            break
+        await asyncio.sleep(0.05)
+    assert ((await row()).state, (await row()).reason) == ("refused", "`/reindex` is locked by owner.")
+    with existing.server.client() as client:
+        body = {"flow_runs": {"idempotency_key": {"any_": [queued.run_id]}}}
+        assert client.post("/flow_runs/filter", json=body).raise_for_status().json() == []
