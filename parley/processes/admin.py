@@ -44,7 +44,6 @@ class Admin:
         keyring: Keyring,
         accounts: Accounts,
         *,
-        owner_id: str,
         console_url: str,
         catalogue: Callable[[], Catalogue],
         replays: ReplayDesk,
@@ -57,7 +56,6 @@ class Admin:
         self._store = store
         self._keyring = keyring
         self._accounts = accounts
-        self._owner_id = owner_id
         self._console_url = console_url
         self._catalogue = catalogue
         self._accounts_changed = accounts_changed
@@ -101,18 +99,17 @@ class Admin:
         kind: str = "bearer",
     ) -> dict[str, str]:
         async def issue(conn: AsyncConnection) -> str:
-            holder = (await principals.get_by_name(conn, as_name)).id if as_name else self._owner_id
+            holder = (await principals.get_by_name(conn, as_name)).id if as_name else await _owner(conn)
             ttl = timedelta(days=days) if days else None
             return await tokens.issue(conn, holder, TokenKind(kind), label, ttl)
 
         return {"token": await self._change("token-issued", f"person:{as_name or 'owner'}", issue)}
 
     async def _login_link(self) -> dict[str, str]:
-        secret = await self._change(
-            "log-in-link-issued",
-            "person:owner",
-            lambda conn: tokens.issue(conn, self._owner_id, TokenKind.LOGIN, "link", LOGIN),
-        )
+        async def issue(conn: AsyncConnection) -> str:
+            return await tokens.issue(conn, await _owner(conn), TokenKind.LOGIN, "link", LOGIN)
+
+        secret = await self._change("log-in-link-issued", "person:owner", issue)
         return {"url": f"{self._console_url}/login?code={secret}"}
 
     # -- accounts
@@ -211,7 +208,7 @@ class Admin:
                 "id": new_id(),
                 "automation": spec.command,
                 "principal_id": service,
-                "granted_by_id": self._owner_id,
+                "granted_by_id": await _owner(conn),
                 "route": route_from(to, kind).model_dump(mode="json") if to else None,
                 "created_at": now(),
                 "expires_at": now() + timedelta(days=days) if days else None,
@@ -301,6 +298,11 @@ _OWN = {
     "accounts": "_show_accounts",
     "catalogue": "_show_catalogue",
 }
+
+
+async def _owner(conn: AsyncConnection) -> str:
+    # The one of the start may have left since.
+    return await principals.ensure_owner(conn, "owner")
 
 
 def _role(text: str) -> Role:

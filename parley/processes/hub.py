@@ -394,7 +394,6 @@ class Hub:
             store,
             keyring,
             self.accounts,
-            owner_id=owner_id,
             console_url=settings.console,
             catalogue=lambda: self.catalogue,
             replays=self.replays,

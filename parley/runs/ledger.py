@@ -208,7 +208,7 @@ class Ledger:
         if row.origin in _WITHOUT_MESSAGE and await has_grant(conn, self._rights, spec, row.actor_id, values):
             return None
         principal = await principals.get(conn, row.actor_id) if row.actor_id else None
-        decision = await self._allowed(conn, row, spec, principal, values)
+        decision = await self._allowed(conn, row, spec, principal, values, language)
         denied: str | None = decision.reason
         if decision.allowed:
             denied = await self._desk.missing(conn, row, spec, values, language)
@@ -224,6 +224,7 @@ class Ledger:
         spec: AutomationSpec,
         principal: Principal | None,
         values: Mapping[str, Any],
+        language: str,
     ) -> Decision:
         return self._rights.allows(
             principal,
@@ -231,6 +232,7 @@ class Ledger:
             spec.command,
             Origin(row.origin),
             await self._assurance(conn, row),
+            language,
             values=meant(spec, values, whole=True),
             place=_asked_at(row),
             approvals=True,

@@ -499,3 +499,15 @@ async def test_it_is_said_in_chinese_too(world: World) -> None:
     assert await ask(world, "/role add ann web-shift", "boss") == "ann 现在拥有角色 web-shift。"
     assert "只允许这些参数值：host = web1" in await ask(world, "/change web2", "ann")
     assert "请在十分钟内" in await ask(world, "/link", "ann")
+
+
+async def test_what_the_machine_does_as_the_owner_outlives_an_owner(world: World) -> None:
+    await world.hub.admin.run("person_add", {"name": "Olof", "role": "owner"})
+    await world.hub.admin.run("person_remove", {"name": "owner"})
+    await world.hub.admin.run("grant", {"automation": "change"})
+    (grant,) = await world.rows(schema.grant)
+    assert grant.granted_by_id == (await named(world, "Olof")).id
+    secret = (await world.hub.admin.run("token", {}))["token"]
+    holder = await world.hub.store.read(lambda conn: resolve(conn, secret, {TokenKind.BEARER}))
+    assert holder is not None
+    assert holder.name == "Olof"
