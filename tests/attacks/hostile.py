@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -41,6 +42,11 @@ texts: Final[SearchStrategy[str]] = st.one_of(
     st.text(max_size=60),
     st.text(alphabet="/ =\"'{}[]<>@#.:-_\\n\x00é", max_size=80),
 )
+
+_NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+xml_texts: Final[SearchStrategy[str]] = texts.map(lambda text: _NOT_XML.sub("", text))
+"""Text as XML can carry it: no zero character, no half of a pair."""
 
 values: Final[SearchStrategy[Json]] = st.one_of(
     st.sampled_from(NASTY_VALUES),

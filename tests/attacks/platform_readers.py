@@ -292,7 +292,7 @@ def _xmpp() -> tuple[Reader, ...]:
             xml[0].text = text
             keepable(xmpp.read(xml, room))
 
-    return Reader("xmpp.stanza", stanzas, stanza), Reader("xmpp.body", hostile.texts, body)
+    return Reader("xmpp.stanza", stanzas, stanza), Reader("xmpp.body", hostile.xml_texts, body)
 
 
 def _websocket() -> tuple[Reader, ...]:
@@ -318,7 +318,7 @@ def _websocket() -> tuple[Reader, ...]:
 
 def _wecom() -> tuple[Reader, ...]:
     sealed, _ = wecom.CIPHER
-    said = st.dictionaries(st.sampled_from(wecom.TAGS), wecom.KINDS | hostile.texts)
+    said = st.dictionaries(st.sampled_from(wecom.TAGS), wecom.KINDS | hostile.xml_texts)
     xml = hostile.damaged(
         b"<xml><ToUserName><![CDATA[c]]></ToUserName><Encrypt><![CDATA[AAAA]]></Encrypt><AgentID>1</AgentID></xml>",
         wecom.ENTITIES, wecom.OUTSIDE,

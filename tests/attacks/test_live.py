@@ -273,7 +273,7 @@ def test_no_words_of_others_make_anything_run(stack: Stack) -> None:
     bodies = list(injections())
     assert len(bodies) == 200
     for person, headers in people.items():
-        for body in bodies if PENTEST else bodies[:: 2 if person == "eve" else 5]:
+        for body in bodies if PENTEST else bodies[:: 4 if person == "eve" else 10]:
             if person == "owner" and body["text"].startswith("/"):
                 continue
             answer = stack.client.post("/api/v1/messages", params={"wait": 30}, json=body, headers=headers)
