@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes what compose.yaml mounts, in the folder that it is called in (or PARLEY_DIR): data/, config/, secrets/ with a
-# sealing key. What is there stays. As root the folders are given to the image's user; as another user run compose with
+# Makes what compose.yaml mounts, in the folder that it is called in (or PARLEY_DIR): data/, config/, anchors/, secrets/
+# with a sealing key. What is there stays. As root the folders are given to the image's user; as another user run compose with
 # PARLEY_UID and PARLEY_GID, as this script prints them.
 set -eu
 umask 077
@@ -15,11 +15,11 @@ else
     group=$(id -g)
 fi
 
-mkdir -p "$folder/data" "$folder/config" "$folder/secrets"
-chmod 0700 "$folder/data" "$folder/secrets"
+mkdir -p "$folder/data" "$folder/config" "$folder/anchors" "$folder/secrets"
+chmod 0700 "$folder/data" "$folder/anchors" "$folder/secrets"
 chmod 0755 "$folder/config"
 if [ "$(id -u)" = 0 ]; then
-    chown "$user:$group" "$folder/data" "$folder/secrets"
+    chown "$user:$group" "$folder/data" "$folder/anchors" "$folder/secrets"
 fi
 
 # Of PostgreSQL's profile; empty until they are filled in.

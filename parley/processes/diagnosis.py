@@ -23,6 +23,7 @@ async def diagnosis(hub: Hub) -> list[dict[str, Any]]:
             "mend the file",
         ),
         _row("key", True, f"{hub.settings.key_file} opens the store", "-"),
+        *_anchors(hub),
         *[
             _row(f"automation {one.source}", False, one.reason, "mend the module; it is read again at once")
             for one in hub.catalogue.broken
@@ -40,6 +41,22 @@ async def diagnosis(hub: Hub) -> list[dict[str, Any]]:
         ],
     ]
     return rows + _routes(hub) + await _deployments(hub)
+
+
+def _anchors(hub: Hub) -> list[dict[str, Any]]:
+    anchors = hub.anchors
+    rows = [
+        _row(
+            "anchors of the audit",
+            not anchors.problem,
+            f"{anchors.file.path}: {anchors.problem or 'are written'}",
+            "point PARLEY_AUDIT_ANCHORS to a file that may be written, not with the data",
+        )
+    ]
+    if anchors.behind:
+        mend = "`parley audit verify`; after a restore of your own, move the file of anchors away and keep it"
+        rows.append(_row("audit", False, anchors.behind, mend))
+    return rows
 
 
 def _certificates(hub: Hub) -> list[dict[str, Any]]:

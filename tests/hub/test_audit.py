@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from datetime import timedelta
 from typing import Any
@@ -14,12 +15,15 @@ from parley.errors import AuditUnavailable, BadArguments, Denied, StoreUnavailab
 from parley.link.calls import FinishCall, LogActionCall, RunEnded
 from parley.messages.model import Reply, now
 from parley.people import principals
+from parley.people.anchors import Head
 from parley.people.audit_reading import Wanted
 from parley.people.principals import Role
+from parley.processes.diagnosis import _anchors
 from parley.processes.hub import open_hub
 from parley.processes.open_actions import OpenActions
 from parley.runs.requests import short
 from parley.store import schema
+from tests.fakes._driver import eventually
 from tests.hub.test_ends import Quiet, quiet
 
 __all__ = ["quiet"]
@@ -351,3 +355,25 @@ async def test_a_full_disk_refuses_what_is_privileged(quiet: Quiet) -> None:
     await quiet.hub.store.write(lambda conn: conn.execute(sa.text("PRAGMA max_page_count = 1000000")))
     await quiet.hub.admin.run("person_add", {"name": "after"})
     await is_whole(quiet)
+
+
+async def test_doctor_names_anchors_that_cannot_be_written_and_rows_that_are_gone(quiet: Quiet) -> None:
+    anchors = quiet.hub.anchors
+    await quiet.hub.admin.run("token", {})
+    assert await anchors.add()
+    assert [row["ok"] for row in _anchors(quiet.hub)] == [True]
+    anchors.file.path.unlink()
+    anchors.file.path.mkdir()
+    await quiet.hub.admin.run("token", {})
+    assert not await anchors.add()
+    (row,) = _anchors(quiet.hub)
+    assert (row["ok"], "Is a directory" in row["says"]) == (False, True)
+    anchors.file.path.rmdir()
+    anchors.file.add(Head(900, "00000001:x"))
+    living = asyncio.create_task(anchors.run())
+    await eventually(lambda: anchors.behind, "what is gone")
+    living.cancel()
+    await asyncio.gather(living, return_exceptions=True)
+    rows_ = _anchors(quiet.hub)
+    assert [row["ok"] for row in rows_] == [True, False]
+    assert "row 900 of the audit" in rows_[1]["says"]
