@@ -23,6 +23,7 @@ from parley.runs.catalogue import Lane
 from parley.runs.requests import NewRequest, insert_request, insert_run, run_token
 from parley.store import schema
 from parley.store.ids import new_id
+from tests.fakes._driver import eventually
 from tests.hub.rooms import World, world_in
 
 ROLES = {
@@ -511,3 +512,29 @@ async def test_what_the_machine_does_as_the_owner_outlives_an_owner(world: World
     holder = await world.hub.store.read(lambda conn: resolve(conn, secret, {TokenKind.BEARER}))
     assert holder is not None
     assert holder.name == "Olof"
+
+
+async def test_a_changed_file_counts_at_once_and_a_broken_one_changes_nothing(world: World) -> None:
+    ann = await named(world, "ann")
+    await world.hub.people.grant("ann", "web-shift")
+    config = world.hub.settings.config
+
+    async def state_of(text: str) -> str:
+        accepted = await world.hub.front.say(await world.principal(ann.id), text)
+        await world.hub.intake_is_empty()
+        (row,) = await world.rows(schema.request, message_id=accepted.id)
+        return str(row.state)
+
+    assert await state_of("/change web2") == "refused"
+    config.write_text('[roles.web-shift]\nmay = ["write"]\nhours = "late"\n')
+    await eventually(lambda: world.hub.configuration.refused is not None, "the broken file is seen")
+    assert await state_of("/change web2") == "refused"
+    assert await state_of("/change web1") == "queued"
+    config.write_text('[roles.web-shift]\nmay = ["write"]\n')
+    before = world.hub.policy
+    await eventually(lambda: world.hub.policy is not before, "the new file is in force")
+    assert await state_of("/change web2") == "queued"
+    config.write_text("")
+    changed = world.hub.policy
+    await eventually(lambda: world.hub.policy is not changed, "the empty file is in force")
+    assert await state_of("/change web1") == "refused"
