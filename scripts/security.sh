@@ -28,6 +28,6 @@ check "dangerous code (bandit)" "$tools/bin/bandit" --quiet --recursive --severi
 check "secrets (detect-secrets)" "$tools/bin/python" scripts/find_secrets.py
 check "versions with known holes" .venv/bin/python -m pytest --quiet --no-header -p no:cacheprovider tests/test_supply_chain.py
 mkdir -p build
-check "bill of materials (build/sbom.json)" "$tools/bin/cyclonedx-py" requirements requirements.lock \
+check "bill of materials (build/sbom.json)" env PYTHONWARNINGS=ignore "$tools/bin/cyclonedx-py" requirements requirements.lock \
     --pyproject pyproject.toml --output-format JSON --output-reproducible --output-file build/sbom.json
 [ -z "$failed" ]
