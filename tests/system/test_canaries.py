@@ -24,11 +24,12 @@ import pytest
 
 from parley.processes import memory
 from tests.fakes._driver import eventually
+from tests.fakes.mail import ASSISTANT, PASSWORD, MailDriver
 from tests.fakes.slack import APP_TOKEN, BOT_TOKEN, SIGNING_SECRET, SlackDriver
 from tests.stack import Stack
 from tests.system.test_platforms import connect, listening
 
-pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.prefect, pytest.mark.slow, pytest.mark.servers, pytest.mark.timeout(400)]
 
 TOML = """
 [automations]
@@ -122,6 +123,32 @@ async def said(stack: Stack, text: str, **more: Any) -> dict[str, Any]:
     return await asyncio.to_thread(lambda: stack.say(text, wait=WAIT, **more))
 
 
+async def by_mail(stack: Stack, canaries: Canaries, mail: MailDriver) -> None:
+    """An account whose password is a canary, and mails with some."""
+    canaries.tokens["password of a mailbox"] = PASSWORD
+    fields = {
+        "address": ASSISTANT,
+        "username": ASSISTANT,
+        "imap_host": "127.0.0.1",
+        "imap_port": mail.dovecot.imap_port,
+        "imap_security": "none",
+        "smtp_host": "127.0.0.1",
+        "smtp_port": mail.post.smtp_port,
+        "smtp_security": "none",
+    }
+    await asyncio.to_thread(lambda: connect(stack, "mail", "post", {"password": PASSWORD}, **fields))
+    await asyncio.to_thread(
+        lambda: stack.admin("person_link", name="owner", account="post", user_id="alice@example.org")
+    )
+    await listening(stack, "post")
+    await mail.person_says(f"hello {canaries.new('mail of a stranger')}", person="mallory")
+    await mail.sent(1)
+    pin = canaries.new("sealed parameter from a mail")
+    await mail.person_says(f"/keepsafe pin={pin}")
+    answers = await mail.sent(3)  # what it said meanwhile, and its answer
+    assert any(pin in one.text for one in answers)
+
+
 async def live(stack: Stack, canaries: Canaries, slack: SlackDriver) -> list[str]:
     """Everything that a secret can be put in as; the ids of the messages."""
     ids = []
@@ -211,7 +238,7 @@ def told_by_prefect(stack: Stack) -> Iterator[tuple[str, bytes]]:
 async def test_no_canary_is_found_in_clear(tmp_path: Path) -> None:
     canaries = Canaries()
     with company() as (port, seen):
-        async with SlackDriver() as slack, Stack(toml=TOML) as stack:
+        async with SlackDriver() as slack, MailDriver() as mail, Stack(toml=TOML) as stack:
             slack.fake.host = "127.0.0.1"
             canaries.tokens |= {"bot token": BOT_TOKEN, "app token": APP_TOKEN, "signing": SIGNING_SECRET}
             accounts = {"bot_token": BOT_TOKEN, "app_token": APP_TOKEN, "signing_secret": SIGNING_SECRET}
@@ -234,6 +261,7 @@ async def test_no_canary_is_found_in_clear(tmp_path: Path) -> None:
             )
             await listening(stack, "office")
             ids = await live(stack, canaries, slack)
+            await by_mail(stack, canaries, mail)
             assert canaries.tokens["token of an API"] in seen[0]
             await asyncio.to_thread(lambda: backups(stack, tmp_path / "backup"))
             found = await asyncio.to_thread(lambda: search(stack, canaries, ids, tmp_path))
