@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from parley.errors import ConfigurationError
-from parley.people.sealing import Keyring
+from parley.people import key_file
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     path = Path(given[0]).absolute()
     try:
         # No store is looked at here: this is for a new installation.
-        _ = Keyring.load_or_create(path, home=path / "no such folder", sealed_rows=False)
+        _ = key_file.load_or_create(path, home=path / "no such folder", sealed_rows=False)
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 2
