@@ -119,3 +119,23 @@ async def test_postgresql(tmp_path: Path, postgres_store_url: str) -> None:
         assert await found(settings) == (6, [])
     finally:
         await _close(hub)
+
+
+async def test_the_chain_is_whole_over_new_keys(hub: Hub) -> None:
+    """Rows and anchors of before prove themselves with the key of their time, with a hub and without."""
+    await hub.admin.run("keys_rotate", {})
+    await hub.admin.run("token", {})
+    await hub.anchors.add()
+    await hub.admin.run("keys_rotate", {"data": True})
+    await hub.admin.run("token", {})
+    await hub.anchors.add()
+    told = await hub.admin.run("audit_verify", {})
+    assert (told["rows"], told["anchors"], told["problems"]) == (18, 3, [])
+    assert await found(hub.settings) == (18, [])
+    await _close(hub)
+    again = await open_hub(hub.settings)
+    try:
+        assert (await again.admin.run("audit_verify", {}))["problems"] == []
+        assert await again.open_actions.settle() == 0
+    finally:
+        await _close(again)
