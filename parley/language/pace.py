@@ -7,6 +7,7 @@ shuts nobody out of the controls.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -27,6 +28,14 @@ class TooFast:
 
     wait: float
     told: bool
+
+    @property
+    def spoken(self) -> str:
+        """The wait as people read it."""
+        for length, unit in ((3600, "h"), (60, "min")):
+            if self.wait >= 2 * length:
+                return f"{math.ceil(self.wait / length)} {unit}"
+        return f"{max(1, math.ceil(self.wait))} s"
 
 
 class Pacer:

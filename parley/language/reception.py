@@ -29,6 +29,7 @@ from parley.language.dialogue import Dialogue, confirm_reply
 from parley.language.grammar import Command, command_name, parse_command
 from parley.language.names import unknown_command
 from parley.language.offered import Offered
+from parley.language.pace import Pacer, TooFast
 from parley.language.phrases import phrase
 from parley.language.understanding import Understander
 from parley.messages.bridges import Bridges, Crossing
@@ -127,6 +128,7 @@ class Reception:
         self._limits = limits
         self._language = language
         self._audit = Audit(keyring)
+        self._pacer = Pacer(limits)
         self._telling: OrderedDict[tuple[str, str], datetime] = OrderedDict()
 
     def urgent(self, received: Received) -> bool:
@@ -220,12 +222,22 @@ class Reception:
         if old or received.expires_at < now():
             text, reason = sentence("too-late", speaker.language, age=_spoken(age)), "it came too late"
             return Decision.answer(text, state="expired", reason=reason)
+        if hurried := self._said_too_fast(received, speaker):
+            return hurried
         decision = await self._unless_frozen(await self._understand(received, speaker), speaker)
         if speaker.moved:
             decision.changes.append(partial(_reached_at, event=event))
         if isinstance(event, Message) and event.left_out:
             decision.replies.append(_without(event.left_out, speaker.language))
         return decision
+
+    def _said_too_fast(self, received: Received, speaker: Speaker) -> Decision | None:
+        if received.principal_id or received.replayed:
+            return None  # what programs send is bounded where it comes in
+        too_fast = self._pacer.said(
+            speaker.principal.id, place_of(received.event.route), urgent=self.urgent(received)
+        )
+        return _too_fast(too_fast, speaker.language) if too_fast else None
 
     async def _unless_frozen(self, decision: Decision, speaker: Speaker) -> Decision:
         new = decision.request
@@ -375,6 +387,8 @@ class Reception:
         allowed = self._allowed(speaker, spec, origin, values)
         if not allowed.allowed:
             return self._refused(received, speaker, spec, values, origin, allowed.reason)
+        if too_fast := self._pacer.asked(spec.command, speaker.principal.id):
+            return _too_fast(too_fast, speaker.language)
         missing = next((p for p in spec.parameters if p.required and p.name not in values), None)
         if missing is not None:
             asking = {"kind": "parameter", "parameter": missing.name, "confirm": allowed.confirm}
@@ -613,6 +627,12 @@ def _apology(event: Event, error: Exception) -> Decision:
         return Decision(state="dead", reason=reason)  # nobody asked, so nobody is told
     text = "Something went wrong on our side; the operator's log says what."
     return Decision.answer(text, state="dead", reason=reason)
+
+
+def _too_fast(one: TooFast, language: Language) -> Decision:
+    if one.told:
+        return Decision.silent("too fast, and told so")
+    return Decision.answer(sentence("too-fast", language, wait=one.spoken), reason=MISTAKEN)
 
 
 async def _record(conn: AsyncConnection, received: Received, decision: Decision) -> None:

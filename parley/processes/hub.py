@@ -399,7 +399,7 @@ class Hub:
             replays=self.replays,
             audit_desk=self.audit_desk,
             accounts_changed=self._accounts_changed,
-            status=self.vitals.status,
+            status=lambda: self.vitals.status(anew=True),
             doctor=self.vitals.doctor,
             more={**self.keys.verbs, **self.people.verbs},
         )
