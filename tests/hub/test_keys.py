@@ -13,13 +13,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from parley.errors import ConfigurationError, StartRefused
 from parley.messages.model import Reply, now
 from parley.people import key_file
+from parley.people.audit import Audit
 from parley.people.data_keys import rows
+from parley.people.sealing import Keyring
 from parley.processes import keys as hub_keys
+from parley.processes.hub import open_hub
 from parley.runs.requests import run_token
 from parley.store import schema
+from parley.store.engine import Store
 from parley.store.resealing import count_by_key
-from tests.hub.house import PATIENCE, House, house_in, text_of
+from tests.hub.house import PATIENCE, House, house_in, settings_for, text_of
 from tests.prefect_fixture import PrefectServer
+from tests.store.sealed_rows import begin, message, put
 
 pytestmark = pytest.mark.prefect
 
@@ -239,3 +244,54 @@ async def test_a_data_key_of_yesterdays_yesterday_is_replaced_by_itself(house: H
     await house.hub.keys.look()
     assert house.hub.keyring.sealing != old
     assert (await house.say("/look 7")).state == "done"
+
+
+async def before_data_keys(house_home: Path, deployed: PrefectServer) -> str:
+    """A store as an earlier version left it, sealed with the key file itself: the id of that key."""
+    chosen = settings_for(house_home, deployed)
+    keyring = Keyring(key_file.load_or_create(chosen.key_file, home=chosen.home, sealed_rows=False))
+    store = await Store.open(house_home / "parley.db")
+    try:
+        await begin(store)
+        await put(store, schema.message, [message(keyring, f"old-{number}") for number in range(3)])
+        log = Audit(keyring)
+
+        async def grant(conn: AsyncConnection) -> None:
+            for number in range(3):
+                await log.record(conn, action="granted", actor="x", subject=f"automation:{number}")
+
+        await store.write(grant)
+    finally:
+        await store.aclose()
+    return keyring.newest
+
+
+async def test_a_store_of_an_earlier_version_is_taken_over(home: Path, deployed: PrefectServer) -> None:
+    """What it sealed opens, its audit holds, also after everything was sealed anew and its key has left the file."""
+    old = await before_data_keys(home, deployed)
+    async with house_in(home, deployed) as house:
+        assert (await check(house))["broken"] == []
+        assert text_of(await house.say("/look 7")) == "ok"
+        assert (await count_by_key(house.hub.store))[old] == 6
+        await admin(house, "keys_rotate", data=True)
+        await resealed(house)
+        assert (await count_by_key(house.hub.store))[old] == 0
+        await admin(house, "keys_rotate")
+        await admin(house, "keys_retire", key_id=old)
+    async with house_in(home, deployed) as house:
+        assert old not in key_file.read(house.hub.settings.key_file)
+        assert (await check(house))["broken"] == []
+        assert (await admin(house, "audit_verify"))["problems"] == []
+
+
+async def test_a_store_of_an_earlier_version_is_refused_with_another_key(
+    home: Path, deployed: PrefectServer
+) -> None:
+    await before_data_keys(home, deployed)
+    path = settings_for(home, deployed).key_file
+    key_file.replace(path, {"0badc0de": b"x" * 32})
+    with pytest.raises(ConfigurationError, match="does not fit the store"):
+        await open_hub(settings_for(home, deployed))
+    path.unlink()
+    with pytest.raises(ConfigurationError, match="is missing"):
+        await open_hub(settings_for(home, deployed))
