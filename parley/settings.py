@@ -46,6 +46,9 @@ BUS: Final = "bus"
 OWN_TOPICS: Final = frozenset({"run", "alert", "message"})
 """First words of topics that only the engine publishes."""
 
+MOST_TOLD: Final = 30
+"""Mistakes of a file that are told at once."""
+
 KEPT: Final = "parley.toml"
 """In the run folder: the file as it is in force."""
 
@@ -714,8 +717,9 @@ def read_file(path: Path, *, required: bool = False) -> File:
 
 
 def _sentences(error: ValidationError) -> str:
-    lines = (f"  {'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors())
-    return "\n".join(lines)
+    lines = [f"  {'.'.join(map(str, item['loc']))[:100]}: {item['msg'][:500]}" for item in error.errors()]
+    rest = len(lines) - MOST_TOLD
+    return "\n".join(lines[:MOST_TOLD] + ([f"  ... and {rest} more"] if rest > 0 else []))
 
 
 def _port(env: Mapping[str, str], name: str, default: int) -> int:

@@ -48,7 +48,8 @@ class Reader:
                 read(value)
             except self.refuses as error:
                 said = str(error)
-                assert len(said) <= LONGEST_REFUSAL, f"a refusal of {len(said)} characters"
+                most = LONGEST_REFUSAL * (7 if self.lines else 1)
+                assert len(said) <= most, f"a refusal of {len(said)} characters"
                 assert self.lines or "\n" not in said, f"a refusal of several lines: {said[:300]!r}"
 
         return take
