@@ -1,4 +1,4 @@
-"""Globs over a parameter's value, as standing approvals and roles write them."""
+"""Globs over a parameter's value, as standing approvals and roles write them: `matches` allows, `may_match` forbids."""
 
 from __future__ import annotations
 
@@ -21,3 +21,16 @@ def matches(pattern: str, value: Any) -> bool:
     text = "" if value is None else spoken(value)
     # `web*` is one name; a second line behind it is not what anybody meant.
     return value is not None and not _BREAKS.search(text) and fnmatchcase(text, pattern)
+
+
+def may_match(pattern: str, value: Any) -> bool:
+    """Whether the value may be what the glob means, for what forbids: None, which is not known, may be anything.
+
+    Blanks and line breaks around it and upper and lower case make no difference.
+    """
+    if pattern == ANYTHING or value is None:
+        return True
+    # The whole of a text is looked at: what `spoken` leaves of a long one may be the blanks before it.
+    text = value if isinstance(value, str) else spoken(value)
+    # As written, too: `casefold` may make two letters of one, which `?` then does not fit any more.
+    return fnmatchcase(text, pattern) or fnmatchcase(text.strip().casefold(), pattern.strip().casefold())

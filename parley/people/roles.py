@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from parley.people.patterns import matches
+from parley.people.patterns import matches, may_match
 from parley.runs.catalogue import AutomationSpec, Effect
 
 MOST_ROLES: Final = 200
@@ -164,7 +164,10 @@ class Deny(Conditions):
         return not self.effects or effect in self.effects
 
     def fits(self, values: Mapping[str, Any] | None) -> bool:
-        """Whether the values are meant; of a list one is enough. What is not known yet is not meant."""
+        """Whether the values may be meant; of a list one is enough. A default that is not known may be anything.
+
+        What is still asked for is not meant yet: it is looked at when it is there.
+        """
         if not self.parameters:
             return True
         if values is None or not self.parameters.keys() <= values.keys():
@@ -224,7 +227,7 @@ def _fits(globs: Iterable[str], value: Any) -> bool:
 def _touches(globs: Iterable[str], value: Any) -> bool:
     if isinstance(value, list | tuple) and value:
         return any(_touches(globs, one) for one in value)
-    return any(matches(glob, value) for glob in globs)
+    return any(may_match(glob, value) for glob in globs)
 
 
 def _clock(text: str) -> timedelta:

@@ -187,6 +187,46 @@ def test_what_denies_wins_over_every_role() -> None:
             assert both.decide(roles, asked(values={"host": value})).line == "trainee, deny 2"
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "prod1",
+        "PROD1",
+        "prod1\n",
+        " prod1",
+        "\u00a0prod1",
+        "prod1\u2028",
+        "\tprod1\r\nx",
+        " " * 30_000 + "prod1",
+        ["web1", "Prod1 "],
+        ["web1", None],
+        None,
+        "stra\u00dfe",
+    ],
+)
+def test_no_way_of_writing_a_value_gets_around_what_denies_it(value: Any) -> None:
+    one = policy(day={"may": "write", "deny": [{"parameters": {"host": ["prod*", "stra?e"]}}]})
+    assert one.decide(["day"], asked(values={"host": value})).line == "day, deny 1"
+
+
+def test_what_denies_holds_for_a_default_that_is_not_known() -> None:
+    one = policy(day={"may": "write", "deny": [{"parameters": {"host": "prod*"}}]})
+
+    def may(whole: bool, **more: Any) -> bool:
+        host = Parameter(name="host", json_schema={"type": "string"}, **more)
+        spec = AutomationSpec(name="r", command="r", summary="", deployment="r/r", parameters=(host,))
+        return one.decide(["day"], asked(values=meant(spec, {}, whole=whole))).allowed
+
+    assert not may(True, required=False)
+    assert not may(False, required=False), "nobody asks for it any more"
+    assert not may(True)
+    assert may(False), "it is still asked for"
+    assert may(True, required=False, default="web1")
+    assert one.decide(["day"], asked(values={"host": "web1"})).allowed
+    assert one.decide(["day"], asked(values={"host": []})).allowed
+    assert one.decide(["day"], asked(values={"other": None})).allowed
+
+
 def test_what_denies_is_only_about_what_it_names() -> None:
     one = policy(day={"may": ["read", "write"], "deny": [{"effects": ["write"], "hours": "12:00-13:00"}]})
     assert not one.decide(["day"], asked(at=NOON)).allowed
@@ -369,7 +409,9 @@ def _read_plainly(tables: dict[str, RoleTable], roles: list[str], question: Aske
         for line in table.get("deny", ()):
             wants = line["parameters"].get("host")
             told = question.values is not None and "host" in question.values
-            if _plainly(line, question) and (wants is None or (told and _one(wants, question))):
+            unknown = told and (question.values or {})["host"] is None
+            fits = wants is None or unknown or (told and _one(wants, question))
+            if _plainly(line, question) and fits:
                 return False
     return any(
         question.effect in table["may"]
