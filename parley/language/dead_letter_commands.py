@@ -52,6 +52,7 @@ class DeadLetterCommands:
         who = Decider(
             name=speaker.principal.name,
             principal=speaker.principal,
+            place=speaker.place,
             assurance=speaker.assurance,
             language=speaker.language,
         )

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.messages.model import now
 from parley.people.patterns import ANYTHING, matches
+from parley.people.principals import Role
 from parley.runs.catalogue import AutomationSpec
 from parley.store import schema
 
@@ -85,13 +86,17 @@ async def revoke(conn: AsyncConnection, approval_id: str, revoked_by_id: str) ->
 
 
 async def in_force(conn: AsyncConnection, **where: Any) -> Sequence[StandingApproval]:
-    """Those that are neither revoked nor expired, oldest first; `where` narrows by columns."""
+    """Those that are neither revoked nor expired, oldest first; `where` narrows by columns.
+
+    One counts while whoever gave it may give one: who is no owner any more, or disabled, takes theirs along.
+    """
     table, by, of = schema.standing_approval, schema.principal.alias(), schema.principal.alias()
     query = (
         sa.select(table, by.c.name.label("given_by"), of.c.name.label("principal"))
         .join(by, by.c.id == table.c.given_by_id)
         .join(of, of.c.id == table.c.principal_id)
         .where(table.c.revoked_at.is_(None), table.c.expires_at > now())
+        .where(by.c.enabled, by.c.role == Role.OWNER)
         .where(*(table.c[name] == value for name, value in where.items()))
         .order_by(table.c.created_at, table.c.id)
     )

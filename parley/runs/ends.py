@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.link.calls import RunEnded
 from parley.messages.model import Button, Reply, now
-from parley.people import principals
+from parley.people import approvals, principals
 from parley.people.sealing import Keyring
 from parley.runs import dead_letters, failures
 from parley.runs.batches import runs_of
@@ -281,7 +281,7 @@ class Ends:
             await self._cancelled(conn, after, row)
             return
         spec = self._catalogue().find(row.automation)
-        if spec and spec.idempotent and await self._runs_of(conn, row.id) < MOST_RUNS:
+        if spec and spec.idempotent and await self._may_run_again(conn, row.id):
             await self._closing.drop_questions(conn, after, run_id)
             await set_run(conn, run_id, state="lost", outcome="lost", ended_at=now(), lease_until=None)
             await update_request(conn, row.id, state="queued")
@@ -300,6 +300,11 @@ class Ends:
         await self._closing.close(
             conn, after, row, failed=reason or text, run_state="lost", text=text, duty=asked
         )
+
+    async def _may_run_again(self, conn: AsyncConnection, request_id: str) -> bool:
+        # An approval is for one run: of what was interrupted people decide.
+        approved = await approvals.of_request(conn, request_id) is not None
+        return not approved and await self._runs_of(conn, request_id) < MOST_RUNS
 
     async def _runs_of(self, conn: AsyncConnection, request_id: str) -> int:
         query = (

@@ -7,7 +7,7 @@ after a second word where it may have had effects already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, Literal
@@ -19,9 +19,11 @@ from parley.errors import BadArguments, Denied, NeedsConfirmation
 from parley.messages.inbox import REPLAYED
 from parley.messages.model import Assurance, now
 from parley.messages.outbox import Outbox
+from parley.people import principals
 from parley.people.audit import Audit, Phase
 from parley.people.principals import Principal, Role
 from parley.people.rights import Origin, Rights
+from parley.people.roles import meant
 from parley.people.sealing import Keyring
 from parley.runs import dead_letters
 from parley.runs.approval_texts import say
@@ -41,10 +43,11 @@ ENDED: Final = ("failed", "expired")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decider:
-    """Who decides; `principal` is None for the person at the machine, who may do all."""
+    """Who decides, and where; `principal` is None for the person at the machine, who may do all."""
 
     name: str
     principal: Principal | None = None
+    place: str | None = None
     assurance: Assurance = Assurance.VERIFIED
     language: str = "en"
 
@@ -205,6 +208,22 @@ class ReplayDesk:
             details={"kind": letter.kind, "subject": letter.subject, "automation": letter.automation or ""},
         )
 
+    def _check_may_run(self, who: Decider, spec: AutomationSpec, values: Mapping[str, Any]) -> None:
+        if who.principal is None:
+            return
+        allowed = self._rights.allows(
+            who.principal,
+            spec.effect,
+            spec.command,
+            Origin.COMMAND,
+            who.assurance,
+            who.language,
+            values=meant(spec, values, whole=True),
+            place=who.place,
+        )
+        if not allowed.allowed:
+            raise Denied(allowed.reason)
+
     async def _run_again(self, conn: AsyncConnection, who: Decider, letter: DeadLetter) -> None:
         row = await _run_row(conn, letter.subject_id)
         spec = self._catalogue().find(letter.automation or "")
@@ -212,7 +231,9 @@ class ReplayDesk:
             raise BadArguments(sentence("dlq-erased", who.language))
         if spec is None:
             raise BadArguments(sentence("not-in-catalogue", who.language, command=row.automation))
-        if self._desk.terms(spec, open_values(self._keyring, row)) is not None:
+        values = open_values(self._keyring, row)
+        self._check_may_run(who, spec, values)
+        if self._desk.terms(spec, values) is not None:
             # It was approved for one run; another one is somebody's new request.
             raise BadArguments(say("used", who.language, command=spec.command))
         if row.run_state not in ("lost", "finished") or not await self._queue_again(conn, row):
@@ -224,7 +245,7 @@ class ReplayDesk:
             request_id=row.id,
             message_id=row.message_id,
             automation=spec.command,
-            values=open_values(self._keyring, row),
+            values=values,
             actor=await principal_name(conn, row.actor_id),
             lane=Lane(row.lane),
         )
@@ -255,7 +276,21 @@ class ReplayDesk:
             details={"state": "queued", "origin": row.origin, "version": spec.version, "again_by": who.name},
         )
 
+    async def _check_is_theirs(self, conn: AsyncConnection, who: Decider, letter: DeadLetter) -> None:
+        # It is handled in the name of whoever wrote it: nobody else has them approve, unlock or ask for anything.
+        if who.principal is None:
+            return
+        row = await _row(conn, schema.message, letter.subject_id)
+        if row is None:
+            raise BadArguments(sentence("dlq-erased", who.language))
+        writer = row.principal_id
+        if writer is None and (link := await principals.find_by_identity(conn, row.account, row.sender_id)):
+            writer = link.principal.id
+        if writer != who.principal.id or row.acting_for_id is not None:
+            raise Denied(sentence("dlq-not-theirs", who.language))
+
     async def _handle_again(self, conn: AsyncConnection, who: Decider, letter: DeadLetter) -> None:
+        await self._check_is_theirs(conn, who, letter)
         table, request = schema.message, schema.request
         made = sa.select(sa.func.count()).where(request.c.message_id == letter.subject_id)
         if (await conn.execute(made)).scalar_one():

@@ -81,7 +81,7 @@ _SENTENCES: dict[str, tuple[str, str]] = {
         "The same event starts `/{command}` with these values already.",
         "同一事件已经以这些参数值启动 `/{command}`。",
     ),
-    "offer-taken": ("{name} has taken this already: `/{command}`.", "{name} 已经执行了 `/{command}`。"),
+    "offer-taken": ("{name} has taken this already: `/{command}`.", "{name} 已经接手：`/{command}`。"),
     "offer-over": (
         "This offer of `/{command}` is over: the matter is closed, or it took too long.",
         "`/{command}` 的提议已结束：问题已关闭，或已超时。",
@@ -131,6 +131,13 @@ _SENTENCES: dict[str, tuple[str, str]] = {
     "dlq-denied": (
         "Dead letters are for the owner and operators, where the platform vouches for who is writing.",
         "死信由所有者和操作员处理，且须在能够证明身份的渠道中进行。",
+    ),
+    "dlq-not-theirs": (
+        (
+            "What somebody wrote is handled again in their name: only they can ask for that, "
+            "or the person at the machine (`parley dlq replay`)."
+        ),
+        "重新处理消息等于以原发送者的名义执行：只有其本人，或在服务器上使用 `parley dlq replay`，才能这样做。",
     ),
     "dlq-doubtful": (
         "`{what}` may have had effects before it was interrupted. Look first; run it again only if that is right.",

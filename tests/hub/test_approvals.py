@@ -534,3 +534,59 @@ async def test_long_values_say_that_they_are_cut(home: Path) -> None:
         world.hub.publish(CATALOGUE.model_copy(update={"automations": (*CATALOGUE.automations, text)}))
         said = await write(world, f'/write-it "{"a" * 3000}\u202eb"', person="ann")
         assert "characters, the beginning is shown)" in said[0].reply.text
+
+
+async def test_what_is_approved_and_was_interrupted_is_asked_for_again_even_where_it_may_be_repeated(
+    home: Path,
+) -> None:
+    async with people_in(home) as world:
+        again = [
+            one.model_copy(update={"idempotent": True}) if one.name == "harm" else one for one in CATALOGUE
+        ]
+        world.hub.catalogue = CATALOGUE.model_copy(update={"automations": tuple(again)})
+        code = await asked(world)
+        await write(world, f"/approve {code}", person="bob")
+        started = await start(world)
+        await world.hub.ends.lost(started.run_id, "gone")
+        await world.settled()
+        assert [row.state for row in await world.rows(schema.run)] == ["lost"]
+        assert (await request(world)).state == "failed"
+        (letter,) = await world.hub.admin.run("dead_letters", {})
+        assert letter["doubtful"]
+
+
+async def test_nobody_has_another_persons_words_count_once_more(home: Path) -> None:
+    """They came too late, and were told so; whoever may decide about dead letters does not decide for their writer."""
+    async with people_in(home) as world:
+        code = await asked(world)
+        late = now() - timedelta(hours=9)
+        for text in (f"/approve {code}", "/role add ann owner"):
+            await write(world, text, person="bob", sent_at=late)
+        letters = await world.hub.admin.run("dead_letters", {"kind": "expired"})
+        assert len(letters) == 2
+        for letter in letters:
+            said = await write(world, f"/dlq replay {letter['code']}", person="ann")
+            assert "in their name: only they can ask for that" in said[0].reply.text
+        assert (await approval(world)).state == "open"
+        assert (await who(world, "ann")).role is Role.OPERATOR
+        letters = await world.hub.admin.run("dead_letters", {"kind": "expired"})
+        assert len(letters) == 2, "they stay open for their writer"
+        (vote,) = [one for one in letters if one["subject"] == letters[-1]["subject"]]
+        await write(world, f"/dlq replay {vote['code']}", person="bob")
+        await world.hub.backlog.take_up()
+        await world.settled()
+        assert len(await world.hub.admin.run("dead_letters", {"kind": "expired"})) == 1
+
+
+async def test_what_a_role_denies_nobody_has_done_again_for_another(home: Path) -> None:
+    roles = {"not-web2": {"deny": [{"automations": ["change"], "parameters": {"host": ["web2"]}}]}}
+    async with people_in(home, roles=roles) as world:
+        await write(world, "/role add ann not-web2", person="bob")
+        await write(world, "/change web2", person="bob")
+        await world.hub.ends.lost((await start(world)).run_id, "gone")
+        await world.settled()
+        (letter,) = await world.hub.admin.run("dead_letters", {})
+        said = await write(world, f"/dlq replay {letter['code']} confirm", person="ann")
+        assert len(await world.rows(schema.run)) == 1, said
+        await write(world, f"/dlq replay {letter['code']} confirm", person="bob")
+        assert len(await world.rows(schema.run)) == 2

@@ -109,3 +109,13 @@ async def test_nobody_but_the_owner_gives_one(shop: House) -> None:
 async def test_what_cannot_be_given_says_how_to_write_it(shop: House, said: str, answer: str) -> None:
     assert answer in text_of(await shop.say(said))
     assert await in_force(shop) == []
+
+
+@pytest.mark.parametrize("gone", ["disabled", "no-owner"])
+async def test_one_counts_while_whoever_gave_it_may_give_it(shop: House, gone: str) -> None:
+    giver = await shop.person("greta", "owner")
+    await shop.say(ALLOW, giver)
+    assert len(await in_force(shop)) == 1
+    verb, more = ("person_disable", {}) if gone == "disabled" else ("person_role", {"role": "operator"})
+    await shop.hub.admin.run(verb, {"name": "greta", **more})
+    assert await in_force(shop) == []
