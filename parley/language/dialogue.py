@@ -39,6 +39,7 @@ from parley.runs.requests import (
     QueuedRun,
     digest,
     insert_run,
+    is_as_read,
     open_values,
     seal_values,
     short,
@@ -140,8 +141,7 @@ class Dialogue:
         if spec is None:
             return Decision.answer(sentence("not-in-catalogue", speaker.language, command=row.automation))
         if not offers.is_free(row):
-            key = "offer-taken" if row.state in ("queued", "running", "done", "failed") else "offer-over"
-            return Decision.answer(sentence(key, speaker.language, command=row.automation, name=row.actor))
+            return Decision.answer(_no_longer_free(row, speaker))
         values = open_values(self._keyring, row)
         allowed = self._allowed(spec, speaker, values)
         if not allowed.allowed or received.acting_for_id is not None:
@@ -185,16 +185,22 @@ class Dialogue:
         return self._queue(row, spec, received, open_values(self._keyring, row), speaker)
 
     def _drop(self, row: Any, spec: AutomationSpec, speaker: Speaker) -> Decision:
+        text = sentence("asking-ended", speaker.language, command=row.automation)
+        decision = Decision(replies=[Reply(text=text)])
+
         async def drop(conn: AsyncConnection) -> list[QueuedRun]:
+            if not await is_as_read(conn, row):
+                decision.replies[:] = [Reply(text=sentence("nothing-open", speaker.language))]
+                return []
             reason = "dropped by the person who asked"
-            if await update_request(
-                conn, row.id, where=WAITING, state="cancelled", reason=reason, asking=None
-            ):
-                await self._note(conn, row, spec, speaker, Phase.OUTCOME, "cancelled")
+            await update_request(
+                conn, row.id, where=(row.state,), state="cancelled", reason=reason, asking=None
+            )
+            await self._note(conn, row, spec, speaker, Phase.OUTCOME, "cancelled")
             return []
 
-        text = sentence("asking-ended", speaker.language, command=row.automation)
-        return Decision(replies=[Reply(text=text)], changes=[drop])
+        decision.changes.append(drop)
+        return decision
 
     def _parameter(
         self, row: Any, spec: AutomationSpec, received: Received, speaker: Speaker, text: str
@@ -210,10 +216,11 @@ class Dialogue:
         missing = next((p for p in spec.parameters if p.required and p.name not in values), None)
         if missing is not None:
             asking = dict(row.asking) | {"parameter": missing.name}
-            return self._keep(row, received, values, asking, ask_parameter(missing, spec, speaker.language))
+            reply = ask_parameter(missing, spec, speaker.language)
+            return self._keep(row, received, values, asking, reply, speaker)
         if row.asking.get("confirm"):
             reply = confirm_reply(spec, values, row.id, speaker.language)
-            return self._keep(row, received, values, {"kind": "confirm"}, reply)
+            return self._keep(row, received, values, {"kind": "confirm"}, reply, speaker)
         return self._queue(row, spec, received, values, speaker)
 
     def _keep(
@@ -223,16 +230,23 @@ class Dialogue:
         values: dict[str, Any],
         asking: dict[str, Any],
         reply: Reply,
+        speaker: Speaker,
     ) -> Decision:
+        decision = Decision(replies=[reply])
+
         async def keep(conn: AsyncConnection) -> list[QueuedRun]:
+            if not await is_as_read(conn, row):
+                decision.replies[:] = [Reply(text=sentence("nothing-open", speaker.language))]
+                return []
             taken = self._taken_over(row, received, values)
             state = "awaiting-approval" if asking["kind"] == "confirm" else "needs-input"
             acting = await approval_asking.acting_in(conn, row, received)
             kept_asking = asking | ({"acting": acting} if acting else {})
-            await update_request(conn, row.id, where=WAITING, state=state, asking=kept_asking, **taken)
+            await update_request(conn, row.id, where=(row.state,), state=state, asking=kept_asking, **taken)
             return []
 
-        return Decision(replies=[reply], changes=[keep])
+        decision.changes.append(keep)
+        return decision
 
     def _taken_over(self, row: Any, received: Received, values: dict[str, Any]) -> dict[str, Any]:
         # The answer is now the message that the request belongs to: who sent it waits for what comes of it.
@@ -255,34 +269,38 @@ class Dialogue:
     ) -> Decision:
         # Typed or confirmed by this very person: what plain language only proposed is now a command.
         allowed = self._allowed(spec, speaker, values)
-        decision = Decision(replies=[] if allowed.allowed else [Reply(text=allowed.reason)])
+        decision = Decision()
         terms = self._desk.terms(spec, values)
         # What was taken is the person's own: nothing of it is the service's any more.
         own = {"origin": Origin.COMMAND} if taken else {}
 
+        async def refuse(conn: AsyncConnection, kept_reason: str, told: str) -> list[QueuedRun]:
+            decision.replies[:] = [Reply(text=told)]
+            await update_request(
+                conn, row.id, where=(row.state,), state="refused", reason=kept_reason, asking=None
+            )
+            await self._note(conn, row, spec, speaker, Phase.OUTCOME, "refused")
+            return []
+
         async def queue(conn: AsyncConnection) -> list[QueuedRun]:
-            if not allowed.allowed:
-                if await update_request(
-                    conn, row.id, where=WAITING, state="refused", reason=allowed.reason, asking=None
-                ):
-                    await self._note(conn, row, spec, speaker, Phase.OUTCOME, "refused")
+            # The row was read before this write: of two who take or confirm it at once the second one changes nothing.
+            if not await is_as_read(conn, row):
+                decision.replies[:] = [Reply(text=await _too_late(conn, row, speaker, taken=taken))]
                 return []
+            decision.replies.clear()
+            if not allowed.allowed:
+                return await refuse(conn, allowed.reason, allowed.reason)
             frozen = await self._desk.frozen(conn, spec, speaker.language)
             if frozen is not None:
-                if await update_request(
-                    conn, row.id, where=WAITING, state="refused", reason=frozen.kept, asking=None
-                ):
-                    await self._note(conn, row, spec, speaker, Phase.OUTCOME, "refused")
-                decision.replies[:] = [Reply(text=frozen.told)]
-                return []
+                return await refuse(conn, frozen.kept, frozen.told)
             acting = await approval_asking.acting_in(conn, row, received)
             waits: dict[str, Any] = {"state": "queued", "queued_at": now(), "asking": None}
             if terms is not None:
                 waits = {"state": "awaiting-approval", "asking": {"kind": approvals.KIND}}
-            changed = await update_request(
+            await update_request(
                 conn,
                 row.id,
-                where=WAITING,
+                where=(row.state,),
                 **waits,
                 actor_id=speaker.principal.id,
                 digest=digest(self._keyring, spec, values, speaker.principal.id),
@@ -290,8 +308,6 @@ class Dialogue:
                 **own,
                 **self._taken_over(row, received, values),
             )
-            if not changed:
-                return []
             # Who was asked before has their intent there already; who takes what a service was offered has it now.
             phase, action = (Phase.INTENT, "run") if taken else (Phase.OUTCOME, "confirm")
             await self._note(conn, row, spec, speaker, phase, waits["state"], action)
@@ -436,6 +452,16 @@ def question_reply(parameter: Parameter, question_id: str) -> Reply:
 
 def _answer(parameter: Parameter, question_id: str, choice: str) -> str:
     return f"/answer {short(question_id)} {parameter.name}={quoted(choice)}"
+
+
+def _no_longer_free(row: Any, speaker: Speaker) -> str:
+    key = "offer-taken" if offers.is_taken(row) else "offer-over"
+    return sentence(key, speaker.language, command=row.automation, name=row.actor)
+
+
+async def _too_late(conn: AsyncConnection, row: Any, speaker: Speaker, *, taken: bool) -> str:
+    offer = await offers.find(conn, row.id) if taken else None
+    return _no_longer_free(offer, speaker) if offer else sentence("nothing-open", speaker.language)
 
 
 def _takes_text(spec: AutomationSpec, row: Any) -> bool:

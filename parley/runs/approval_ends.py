@@ -79,9 +79,11 @@ class ApprovalEnds(StartChecks):
         why = {"refused": f"refused by {by}", "expired": "not approved in time"}.get(
             ending, "what it runs has changed since it was asked"
         )
-        await update_request(conn, request.id, where=WAITS, state=state, reason=why, asking=None)
         await self._note(conn, row, request.automation, by or "-", Phase.OUTCOME, state=ending)
-        await self._note_request(conn, request.id, request.automation, request.actor or "-", state)
+        # A request that waits for a newer approval goes on waiting for it.
+        if (await approvals.of_request(conn, request.id)).id == row.id:
+            await update_request(conn, request.id, where=WAITS, state=state, reason=why, asking=None)
+            await self._note_request(conn, request.id, request.automation, request.actor or "-", state)
         key = "refused-why" if ending == "refused" and reason else ending
         status = self._status(key, names=[by] if by else [], at=now(), reason=reason)
         await self._lock(conn, row, request, status, told=told)

@@ -136,6 +136,10 @@ class ApprovalDesk(ApprovalEnds):
             return Said(self._over(row, request, voter.principal, voter.language))
         if voter.acting or voter.assurance is not Assurance.VERIFIED:
             return Said(say("unproven", voter.language))
+        if (await approvals.of_request(conn, request.id)).id != row.id:
+            await self._end(conn, row, request, "void", None)
+            ended = await approvals.get(conn, row.id)
+            return Said(self._over(ended, request, voter.principal, voter.language))
         spec, values = self._catalogue().find(request.automation), open_values(self._keyring, request)
         if spec is None or not approvals.is_for(self._keyring, row, spec, values, request.actor_id):
             await self._end(conn, row, request, "void", None, told="changed")

@@ -16,6 +16,7 @@ from parley.errors import BadArguments
 from parley.language.characters import visible
 from parley.language.command_line import command_line
 from parley.messages.model import Button, now
+from parley.people import approvals
 from parley.people.sealing import Keyring
 from parley.runs.catalogue import AutomationSpec
 from parley.runs.requests import digest, open_values, short, update_request
@@ -110,3 +111,9 @@ async def find(conn: AsyncConnection, identifier: str) -> Any:
 def is_free(row: Any) -> bool:
     """Whether it can still be taken."""
     return row.state == _STATE and (row.asking or {}).get("kind") == KIND and row.expires_at > now()
+
+
+def is_taken(row: Any) -> bool:
+    """Whether somebody took it, and it waits for its approval, runs or has run."""
+    waits = row.state == _STATE and (row.asking or {}).get("kind") == approvals.KIND
+    return waits or row.state in ("queued", "running", "done", "failed")

@@ -35,7 +35,7 @@ from parley.runs.dispatch import Dispatcher
 from parley.runs.ends import EXPIRED, Ends
 from parley.runs.ledger import LEASE, Ledger
 from parley.runs.prefect_api import PrefectApi, PrefectRefused, PrefectUnavailable
-from parley.runs.requests import principal_name, update_request
+from parley.runs.requests import is_as_read, principal_name, update_request
 from parley.runs.sentences import sentence
 from parley.store import schema
 from parley.store.ages import AHEAD, long_ago
@@ -384,6 +384,8 @@ class Reconciler:
                 try:
                     if not self._is_external(row.automation) or await self._is_withdrawn(row.id):
                         await self._ends.expire(row.id)
+                except PrefectRefused as error:
+                    logger.warning("run %s is not withdrawn: %s", row.id, error)
                 finally:
                     self._withdrawn.discard(row.id)
 
@@ -408,14 +410,13 @@ class Reconciler:
         return _kind(after) == "CANCELLED" and not after.get("run_count")
 
     async def _expire(self, conn: AsyncConnection, *, row: Any) -> list[Delivery]:
+        if not await is_as_read(conn, row):
+            return []  # answered since the row was read: what it waits for now has a time of its own
         if (row.asking or {}).get("kind") == approvals.KIND:
             await self._desk.expire(conn, row)
             return []
         reason = "not answered in time"
-        if not await update_request(
-            conn, row.id, where=(row.state,), state="expired", reason=reason, asking=None
-        ):
-            return []
+        await update_request(conn, row.id, where=(row.state,), state="expired", reason=reason, asking=None)
         await self._audit_expired(conn, row)
         if not row.route or (row.asking or {}).get("kind") == offers.KIND:
             return []  # an offer that nobody took was asked of nobody in particular

@@ -147,6 +147,17 @@ async def update_request(
     return bool(done.rowcount)
 
 
+async def is_as_read(conn: AsyncConnection, row: Any) -> bool:
+    """Whether a request still waits for what it waited for when its row was read, before the write that asks this.
+
+    Of two that go on from the same row only the first finds it so.
+    """
+    table = schema.request
+    query = sa.select(table.c.state, table.c.asking).where(table.c.id == row.id)
+    found = (await conn.execute(query)).first()
+    return found is not None and (found.state, found.asking) == (row.state, row.asking)
+
+
 def seal_values(keyring: Keyring, request_id: str, values: Mapping[str, Any]) -> bytes:
     """Parameters, sealed for this request."""
     body = json.dumps(dict(values), ensure_ascii=False).encode("utf-8", "surrogatepass")
