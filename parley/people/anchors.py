@@ -93,8 +93,12 @@ class AnchorFile:
                     f"The audit's anchors {path} can be changed by others. Run: chmod 0600 {path}"
                 )
 
-    def add(self, head: Head) -> Anchor:
-        """Write this head, and come back once it is on the disk. Raises `OSError`."""
+    def add(self, head: Head, *, seen: str | None = None) -> Anchor | None:
+        """Write this head, and come back once it is on the disk. Raises `OSError`.
+
+        `seen`: the seal of the last line ("" for none) before the head was looked at; nothing is written and None comes
+        back when another process has written since. None: whatever was written.
+        """
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = not self.path.exists()
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -102,7 +106,10 @@ class AnchorFile:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             last, is_torn = self._last(descriptor)
-            anchor = self._sealed(head, last.seal if last else "")
+            before = last.seal if last else ""
+            if seen is not None and seen != before:
+                return None
+            anchor = self._sealed(head, before)
             _write(descriptor, (b"\n" if is_torn else b"") + _written(anchor))
             os.fsync(descriptor)
         finally:
@@ -220,17 +227,31 @@ class Anchors:
     async def add(self) -> bool:
         """Anchor the head where it has moved since; whether it had. What fails is logged, and done the next time."""
         try:
-            head = await self._head()
-            if head is None or head == self._anchored:
+            if await self._head() in (None, self._anchored):
                 return False
-            anchor = await asyncio.to_thread(self.file.add, head)
+            anchor = await self._append()
         except (OSError, ParleyError) as error:
             self._failed(error)
             return False
-        self._anchored, self.problem = head, ""
+        if anchor is None:
+            return False
+        self._anchored, self.problem = Head(anchor.sequence, anchor.chain), ""
         if self._syslog:
             await asyncio.to_thread(self._send, anchor)
         return True
+
+    async def _append(self) -> Anchor | None:
+        """The head as a new line; None when there is no row any more."""
+        while True:
+            # The file first: a head that is older than its last line was then put back, and not merely read earlier
+            # than another hub, which shares the file, wrote a newer one.
+            last = await asyncio.to_thread(self.file.last)
+            head = await self._head()
+            if head is None:
+                return None
+            anchor = await asyncio.to_thread(self.file.add, head, seen=last.seal if last else "")
+            if anchor is not None:
+                return anchor
 
     def _failed(self, error: Exception) -> None:
         words = getattr(error, "strerror", None) or str(error)

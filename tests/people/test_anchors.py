@@ -13,6 +13,7 @@ from parley.errors import ConfigurationError
 from parley.people import audit_reading
 from parley.people.anchors import AnchorFile, Anchors, Head
 from parley.people.audit import Audit
+from parley.people.audit_walk import Place, walk
 from parley.people.sealing import Keyring
 from parley.store.engine import Store
 from tests.fakes._driver import eventually
@@ -184,6 +185,40 @@ async def test_a_store_that_was_put_back_is_noticed_at_the_start(store: Store, f
         await until(file, 2)
         await asyncio.sleep(0.05)
     assert "row 9 of the audit" in later.behind
+
+
+async def test_two_hubs_that_share_the_file_raise_no_alarm(store: Store, file: AnchorFile) -> None:
+    """One looks at the head, and before it writes, the other one has written a newer row's."""
+    other = watching(store, file)
+    overtaken = 0
+
+    async def slow_head() -> Head | None:
+        nonlocal overtaken
+        head = await store.read(audit_reading.head)
+        if overtaken < 4:
+            overtaken += 1
+            await happens(store)
+            assert await other.add()
+        return head
+
+    await happens(store)
+    slow = Anchors(
+        file, slow_head, lambda sequence: store.read(lambda c: audit_reading.chain_of(c, sequence))
+    )
+    assert await slow.add()
+    assert overtaken == 4
+    assert [line.anchor.sequence for line in file.lines() if line.anchor] == [4, 6, 8, 10, 10]
+    assert (await walk(store.read, Audit(KEYRING), file, Place())).problems == []
+
+
+async def test_a_store_that_was_put_back_stays_in_the_file(store: Store, file: AnchorFile) -> None:
+    """An older head is held back for nobody: the line shows that the store went back."""
+    await happens(store)
+    file.add(Head(9, "k:9"))
+    assert await watching(store, file).add()
+    assert [line.anchor.sequence for line in file.lines() if line.anchor] == [9, 2]
+    problems = (await walk(store.read, Audit(KEYRING), file, Place())).problems
+    assert any("row 9 of" in words or "row 9 was" in words for words in problems), problems
 
 
 @pytest.mark.parametrize("kind", ["udp", "unix"])
