@@ -276,6 +276,8 @@ class Dialogue:
 
         async def refuse(conn: AsyncConnection, kept_reason: str, told: str) -> list[QueuedRun]:
             decision.replies[:] = [Reply(text=told)]
+            if taken:
+                return []  # an offer stays open for somebody who may, or for when the lock is gone
             await update_request(
                 conn, row.id, where=(row.state,), state="refused", reason=kept_reason, asking=None
             )

@@ -64,6 +64,22 @@ async def test_of_two_who_take_an_offer_at_once_one_has_it_and_the_other_is_told
         assert (await start(world)).command == "change"
 
 
+async def test_an_offer_pressed_during_a_lock_stays_open_for_afterwards(home: Path) -> None:
+    async with people_in(home, routes=[OFFER]) as world:
+        button = await offered(world)
+        await write(world, "/lock change moving", person="bob")
+        await press(world, button, "ann", "C2")
+        await world.settled()
+        assert "moving" in world.platforms.texts("slack", "C2")[0]
+        kept = await request(world)
+        assert (kept.state, kept.origin) == ("awaiting-approval", "service")
+        await write(world, "/unlock change", person="bob")
+        await press(world, button, "ann", "C2")
+        await world.settled()
+        assert (await request(world)).state == "queued"
+        assert (await start(world)).command == "change"
+
+
 async def test_who_presses_later_is_told_who_has_it_while_it_waits_for_its_approval(home: Path) -> None:
     async with people_in(home, routes=[OFFER], approvals=[RULE]) as world:
         await world.person("pete", Role.OPERATOR)
