@@ -79,20 +79,6 @@ class AnchorFile:
         self.path: Path = path
         self._keyring = keyring
 
-    def check(self, *, home: Path) -> None:
-        """Raises `ConfigurationError` when the file lies with the data, or others could change it."""
-        path = self.path.absolute()
-        if any(one.is_relative_to(home.resolve()) for one in (path, path.resolve())):
-            raise ConfigurationError(
-                f"The audit's anchors {path} lie in the data folder {home}: who puts back an older copy of the data "
-                "would put them back too. Point PARLEY_AUDIT_ANCHORS to another folder."
-            )
-        with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                raise ConfigurationError(
-                    f"The audit's anchors {path} can be changed by others. Run: chmod 0600 {path}"
-                )
-
     def add(self, head: Head, *, seen: str | None = None) -> Anchor | None:
         """Write this head, and come back once it is on the disk. Raises `OSError`.
 
@@ -273,6 +259,30 @@ class Anchors:
             sent.handle(logging.LogRecord("parley.audit", logging.INFO, "", 0, "%s", (text,), None))
 
 
+def check_place(path: Path, *, home: Path) -> None:
+    """Raises `ConfigurationError` when this file of anchors lies with the data, or others could change it."""
+    path = path.absolute()
+    try:
+        roots, spellings = {home.absolute(), home.resolve()}, (path, path.resolve())
+        with contextlib.suppress(FileNotFoundError):
+            mode = path.stat().st_mode
+            if mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise ConfigurationError(
+                    f"The audit's anchors {path} can be changed by others. Run: chmod 0600 {path}"
+                )
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
+        words = getattr(error, "strerror", None) or error
+        raise ConfigurationError(
+            f"The audit's anchors {path} cannot be reached: {words}. Point PARLEY_AUDIT_ANCHORS to a file in a folder "
+            "that belongs to us."
+        ) from None
+    if any(spelling.is_relative_to(root) for root in roots for spelling in spellings):
+        raise ConfigurationError(
+            f"The audit's anchors {path} lie in the data folder {home}: who puts back an older copy of the data "
+            "would put them back too. Move the file to another folder and point PARLEY_AUDIT_ANCHORS to it there."
+        )
+
+
 def _canonical(at: datetime, sequence: int, chain: str, before: str) -> bytes:
     fields = [before, at.isoformat(timespec="microseconds"), sequence, chain]
     return json.dumps(fields, separators=(",", ":")).encode()
@@ -316,4 +326,4 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-__all__ = ["Anchor", "AnchorFile", "Anchors", "Head", "Line"]
+__all__ = ["Anchor", "AnchorFile", "Anchors", "Head", "Line", "check_place"]

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from parley.errors import ConfigurationError, StoreUnavailable
-from parley.people.anchors import AnchorFile
+from parley.people.anchors import AnchorFile, check_place
 from parley.people.audit import Audit
 from parley.people.audit_walk import Place, walk
 from parley.people.data_keys import DataKeys, holds_keys
@@ -55,9 +55,11 @@ class _ReadOnly:
 async def verified(settings: Settings | None = None) -> AsyncIterator[dict[str, Any]]:
     """What each part of the audit showed, as `AuditDesk.verify` gives it.
 
-    Raises ConfigurationError when there is no store, or not the key that belongs to it.
+    Raises ConfigurationError when there is no store, or not the key that belongs to it, or when the anchors lie where
+    they prove nothing.
     """
     settings = settings or load({**os.environ, RUNNING: "1"})
+    check_place(settings.anchors_file, home=settings.home)
     async with _opened(settings) as store:
         keyring = await _keyring(settings, store)
         log, file = Audit(keyring), AnchorFile(settings.anchors_file, keyring)

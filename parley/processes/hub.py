@@ -56,7 +56,7 @@ from parley.messages.topics import topic
 from parley.messages.watch import Watch
 from parley.metrics import Metrics
 from parley.people import audit_reading
-from parley.people.anchors import AnchorFile, Anchors
+from parley.people.anchors import AnchorFile, Anchors, check_place
 from parley.people.approval_rules import terms_for
 from parley.people.audit import Audit
 from parley.people.data_keys import DataKeys
@@ -750,6 +750,7 @@ class Hub:
 async def open_hub(settings: Settings) -> Hub:
     """Open store and key, and make sure that there is an owner. Raises `ConfigurationError`."""
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_place(settings.anchors_file, home=settings.home)
     store = await Store.open(
         settings.database_url or settings.home / "parley.db", plain_links=settings.plain_links
     )

@@ -3,7 +3,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import pytest
 
 from parley.errors import ConfigurationError
 from parley.people import audit_reading
-from parley.people.anchors import AnchorFile, Anchors, Head
+from parley.people.anchors import AnchorFile, Anchors, Head, check_place
 from parley.people.audit import Audit
 from parley.people.audit_walk import Place, walk
 from parley.people.sealing import Keyring
@@ -80,20 +83,46 @@ def test_another_key_proves_nothing(file: AnchorFile) -> None:
 
 
 def test_they_do_not_lie_with_the_data(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
+    home = tmp_path / "data"
+    home.mkdir()
     with pytest.raises(ConfigurationError, match="lie in the data folder"):
-        AnchorFile(tmp_path / "data" / "anchors", KEYRING).check(home=tmp_path / "data")
-    (tmp_path / "link").symlink_to(tmp_path / "data")
+        check_place(home / "anchors", home=home)
+    (tmp_path / "link").symlink_to(home)
     with pytest.raises(ConfigurationError, match="lie in the data folder"):
-        AnchorFile(tmp_path / "link" / "anchors", KEYRING).check(home=tmp_path / "data")
-    AnchorFile(tmp_path / "keys" / "anchors", KEYRING).check(home=tmp_path / "data")
+        check_place(tmp_path / "link" / "anchors", home=home)
+    with pytest.raises(ConfigurationError, match="lie in the data folder"):
+        check_place(home / "anchors", home=tmp_path / "link")
+    check_place(tmp_path / "keys" / "anchors", home=home)
 
 
 def test_others_cannot_write_them(file: AnchorFile, tmp_path: Path) -> None:
     file.add(Head(1, "k:1"))
     file.path.chmod(0o620)
     with pytest.raises(ConfigurationError, match="chmod 0600"):
-        file.check(home=tmp_path / "data")
+        check_place(file.path, home=tmp_path / "data")
+
+
+def test_a_place_that_cannot_be_reached_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    for folder in ("file", "circle", "x" * 300):
+        with pytest.raises(ConfigurationError, match="cannot be reached"):
+            check_place(tmp_path / folder / "anchors", home=tmp_path / "data")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look with another user's eyes")
+def test_so_is_one_that_only_somebody_else_may_reach(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from pathlib import Path; from parley.people.anchors import check_place; os.seteuid(65534)\n"
+        "check_place(Path(sys.argv[1]), home=Path('/nowhere'))"
+    )
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(closed / "anchors")], capture_output=True, text=True, check=False
+    )
+    assert "ConfigurationError: The audit's anchors" in done.stderr
+    assert "Permission denied" in done.stderr
 
 
 def test_a_link_in_their_place_is_not_followed(file: AnchorFile, tmp_path: Path) -> None:

@@ -108,6 +108,21 @@ async def test_what_is_not_there_is_said(hub: Hub, tmp_path: Path) -> None:
         await found(hub.settings.model_copy(update={"home": tmp_path / "x"}))
 
 
+async def test_anchors_with_the_data_are_refused_by_the_hub_and_without_it(hub: Hub, tmp_path: Path) -> None:
+    inside = settings_in(tmp_path, audit_anchors=tmp_path / "h" / "anchors")
+    with pytest.raises(ConfigurationError, match="lie in the data folder"):
+        await found(inside)
+    await _close(hub)
+    with pytest.raises(ConfigurationError, match="lie in the data folder"):
+        await open_hub(inside)
+    (tmp_path / "empty").touch()
+    unreachable = settings_in(tmp_path / "new", audit_anchors=tmp_path / "empty" / "anchors")
+    with pytest.raises(ConfigurationError, match="cannot be reached"):
+        await open_hub(unreachable)
+    assert not (unreachable.home / "parley.db").exists()
+    assert not unreachable.key_file.exists()
+
+
 @pytest.mark.servers
 async def test_postgresql(tmp_path: Path, postgres_store_url: str) -> None:
     settings = settings_in(tmp_path, database_url=postgres_store_url)
