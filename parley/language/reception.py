@@ -168,16 +168,25 @@ class Reception:
             await self._commit(received, refused, Crossing())
         except StoreUnavailable:
             raise
-        except Exception:
-            if not decision.events:
+        except Exception as error:
+            logger.exception("message %s: what it leads to could not be committed", received.id)
+            await self._commit_less(received, decision, error)
+
+    async def _commit_less(self, received: Received, decision: Decision, error: Exception) -> None:
+        # Nothing was committed, and it must not come up again for ever. What is only published is left out first;
+        # if that was not it, whoever asked is told.
+        if decision.events:
+            rest = replace(decision, events=[], state="dead", reason="it could not be published")
+            try:
+                await self._commit(received, rest, Crossing())
+            except StoreUnavailable:
                 raise
-            # An event that cannot be published is told in the log, and must not come up again for ever.
-            logger.exception("message %s could not be published", received.id)
-            await self._commit(
-                received,
-                replace(decision, events=[], state="dead", reason="it could not be published"),
-                Crossing(),
-            )
+            except Exception as again:
+                logger.exception("message %s: nor could it be without its events", received.id)
+                error = again
+            else:
+                return
+        await self._commit(received, _apology(received.event, error), Crossing())
 
     def _crossing(self, received: Received, decision: Decision) -> Crossing:
         event = received.event

@@ -15,6 +15,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from parley.errors import SealError
 from parley.messages.model import now
 from parley.people.sealing import Keyring
 from parley.runs.catalogue import AutomationSpec, Effect
@@ -30,7 +31,10 @@ _TABLE = schema.freeze
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freeze:
-    """What `automations` (a glob) names is not started, says `by`, until it is unlocked or until `expires_at`."""
+    """What `automations` (a glob) names is not started, says `by`, until it is unlocked or until `expires_at`.
+
+    `reason` is empty where it does not open any more: a lock whose reason cannot be read locks all the same.
+    """
 
     id: str
     automations: str
@@ -99,16 +103,22 @@ def covers(freeze: Freeze, spec: AutomationSpec) -> bool:
 
 
 def _of(keyring: Keyring, row: Any) -> Freeze:
-    reason = keyring.open("freeze", "reason_sealed", row.id, row.reason_sealed).decode()
     return Freeze(
         id=row.id,
         automations=row.automations,
-        reason=reason,
+        reason=_reason(keyring, row),
         by=row.by,
         by_id=row.by_id,
         created_at=row.created_at,
         expires_at=row.expires_at,
     )
+
+
+def _reason(keyring: Keyring, row: Any) -> str:
+    try:
+        return keyring.open("freeze", "reason_sealed", row.id, row.reason_sealed).decode()
+    except SealError:
+        return ""
 
 
 __all__ = ["ALL", "LONGEST_REASON", "Freeze", "begin", "covers", "end", "in_force", "stopping"]

@@ -50,7 +50,7 @@ class StartChecks:
         until = clock(one.expires_at, self.time_zone(None)) if one.expires_at else ""
         key = "frozen-until" if until else "frozen"
         kept = say(key, language, command=spec.command, by=one.by, until=until)
-        return Frozen(kept=kept, told=f"{kept} {one.reason}")
+        return Frozen(kept=kept, told=f"{kept} {one.reason}".rstrip())
 
     async def missing(
         self, conn: AsyncConnection, row: Any, spec: AutomationSpec, values: Mapping[str, Any], language: str

@@ -48,6 +48,33 @@ async def set_all(world: World, table: sa.Table, **values: Any) -> None:
     await world.hub.store.write(lambda conn: conn.execute(sa.update(table).values(values)))
 
 
+@pytest.mark.parametrize("heard", [False, True])
+async def test_a_request_that_cannot_be_read_is_told_of_once_and_not_approved(
+    home: Path, heard: bool
+) -> None:
+    """With `heard` a route takes what is said, so that there is something to publish, too."""
+    routes = [{"from": "message.slack", "to": "slack:HEARD"}] if heard else []
+    async with people_in(home, routes=routes) as world:
+        code = await asked(world)
+        (row,) = await world.rows(schema.request)
+        sealed = row.parameters_sealed
+        await set_all(world, schema.request, parameters_sealed=sealed[:-1] + bytes([sealed[-1] ^ 1]))
+        said = await write(world, f"/approve {code}", person="bob")
+        to_bob = [call.reply.text for call in said if call.route.conversation == "D-bob"]
+        assert to_bob == ["Something went wrong on our side; the operator's log says what."]
+        (*_, message) = await world.rows(schema.message)
+        assert (message.state, message.reason.split(";")[0]) == (
+            "dead",
+            "it could not be handled (SealError)",
+        )
+        assert [letter.subject for letter in await world.rows(schema.dead_letter)] == [
+            f"message:{message.id}"
+        ]
+        assert ((await request(world)).state, (await approval(world)).state) == ("awaiting-approval", "open")
+        assert await world.rows(schema.vote) == []
+        assert await audit_is_whole(world)
+
+
 async def test_it_waits_for_somebody_else_and_runs_once(home: Path) -> None:
     async with people_in(home, approvals=[TO_ROOM]) as world:
         await write(world, "/help", person="bob")

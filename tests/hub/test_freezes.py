@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -112,6 +113,32 @@ async def test_only_who_is_surely_themselves_locks(home: Path) -> None:
         said = await write(world, "/lock all why", person="bob@example.org", account="post", claimed=True)
         assert "vouches for who is writing" in said[0].reply.text
         assert await world.rows(schema.freeze) == []
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda own: own[:-1] + bytes([own[-1] ^ 1]), lambda own: own[:1] + bytes(4) + own[5:], lambda _: b""],
+    ids=["one bit", "a key that is not there", "empty"],
+)
+async def test_a_lock_whose_reason_cannot_be_read_locks_and_is_ended_as_any_other(
+    home: Path, spoil: Callable[[bytes], bytes]
+) -> None:
+    async with people_in(home) as world:
+        await write(world, "/change web1", person="ann")
+        await write(world, "/lock harm the storage moves", person="bob")
+        (row,) = await world.rows(schema.freeze)
+        spoilt = sa.update(schema.freeze).values(reason_sealed=spoil(row.reason_sealed))
+        await world.hub.store.write(lambda conn: conn.execute(spoilt))
+        assert await told(world, "/harm", "ann") == "`/harm` is locked by bob."
+        await start(world)  # what is not locked
+        listed = await told(world, "/lock", "bob")
+        assert [word in listed for word in ("harm", "bob", "storage")] == [True, True, False]
+        assert "harm" in await told(world, "/status", "ann")
+        assert "Locked" in await told(world, "/lock change as well", "bob")
+        assert "Unlocked: `harm`" in await told(world, "/unlock harm", "bob")
+        await write(world, "/harm", person="ann")
+        assert (await request(world)).state == "awaiting-approval"
+        assert {message.state for message in await world.rows(schema.message)} == {"handled"}
 
 
 async def test_it_holds_over_a_restart_and_is_stored_sealed(home: Path) -> None:
