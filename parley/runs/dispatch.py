@@ -424,7 +424,7 @@ class Dispatcher:
         spec = self._catalogue().find(queued.automation)
         if spec is None:
             raise PrefectRefused("not in the catalogue", 404)
-        if not spec.wrapped and self._denied is not None and await self._denied(queued):
+        if not spec.wrapped and await self._must_not_begin(queued):
             return  # an existing deployment does not ask for its start: this is it
         flow_run = await self._create(queued, spec)
         failpoint("dispatch.created")
@@ -447,6 +447,23 @@ class Dispatcher:
             startable = await self._startable(queued.run_id, flow_run)
             if startable is not None:
                 await self._push(queued, spec, flight, startable)
+
+    async def _must_not_begin(self, queued: QueuedRun) -> bool:
+        if self._denied is None:
+            return False
+        # It may have been handed over before, and be running: then it goes on, whatever has changed since.
+        found = await self._prefect.flow_runs_of([queued.run_id]) if queued.alone else []
+        left = next(iter(found), None)
+        if left is not None and (left.get("state") or {}).get("type") != "SCHEDULED":
+            return False
+        if not await self._denied(queued):
+            return False
+        if left is not None:
+            flow_run_id = str(left["id"])
+            await self._prefect.set_state(
+                flow_run_id, "CANCELLED", "Cancelled", "it may not start any more", force=False
+            )
+        return True
 
     async def _startable(self, run_id: str, flow_run: dict[str, Any]) -> dict[str, Any] | None:
         # Found again after its process died before our start was granted: Prefect may hold it for crashed.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -146,3 +146,26 @@ async def test_what_was_queued_and_is_locked_meanwhile_is_not_handed_over(existi
     with existing.server.client() as client:
         body = {"flow_runs": {"idempotency_key": {"any_": [queued.run_id]}}}
         assert client.post("/flow_runs/filter", json=body).raise_for_status().json() == []
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "SCHEDULED"])
+async def test_what_an_earlier_hub_handed_over_is_refused_only_if_it_has_not_begun(
+    existing: Existing, state: str
+) -> None:
+    hub = existing.house.hub
+    changes = REINDEX.model_copy(update={"effect": Effect.WRITE})
+    hub.catalogue = Catalogue(automations=(*CATALOGUE.automations, changes))
+    accepted, flow_run_id = await existing.asked()
+    (flight,) = hub.dispatcher.in_flight.values()
+    if state == "RUNNING":
+        existing.set_state(flow_run_id, state)
+    await existing.house.say("/lock reindex maintenance")
+    hub.dispatcher.ended(flight.queued.run_id)  # as after a restart, which takes up what waits
+    hub.dispatcher.add(replace(flight.queued, again=True))
+    if state == "SCHEDULED":
+        assert (await existing.house.outcome(accepted.id)).state == "refused"
+        await eventually(lambda: existing.state(flow_run_id) == "CANCELLED", "it is withdrawn there")
+        return
+    await eventually(lambda: any(one.flow_run_id for one in hub.dispatcher.in_flight.values()), "it is found")
+    existing.set_state(flow_run_id, "COMPLETED")
+    assert (await existing.house.outcome(accepted.id)).state == "done"
