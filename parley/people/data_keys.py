@@ -40,6 +40,9 @@ FULL: Final = MOST_VALUES // 2
 KNOWN_WITHIN: Final = 15.0
 """Seconds after which every hub of a shared store knows a new key; each looks several times as often."""
 
+_NEEDED: Final[tuple[Kind, ...]] = ("root", "data")
+"""Kinds of which one key has to open, or the store cannot be worked with."""
+
 _TRIES: Final = 5
 
 
@@ -102,8 +105,10 @@ class DataKeys:
     async def load(self) -> Keyring:
         """Unwrap all keys, make those that are missing, and wrap anew what an older key wrapped.
 
-        Raises ConfigurationError when the key that wrapped one of them is not here. One that is damaged is told in
-        the log and left where it is: what it sealed does not open until it is restored.
+        Raises ConfigurationError when the key that wrapped one of them is not here, and when none of a kind opens:
+        then what unwraps is the wrong one, and what it sealed meanwhile would be lost. One of
+        several that is damaged is told in the log and left where it is: what it sealed does not open until it is
+        restored.
         """
         async with self._changing:
             for _ in range(_TRIES):
@@ -115,10 +120,15 @@ class DataKeys:
         return self.keyring
 
     async def refresh(self) -> None:
-        """Take up what another hub of the same store has changed."""
+        """Take up what another hub of the same store has changed.
+
+        Raises ConfigurationError as `load` where nothing is loaded yet.
+        """
         async with self._changing:
             found = await self._store.read(rows)
             await self._unwrap(found)
+            if self._keyring is None:
+                self._refuse_unopened(found)
             self._install(found)
 
     async def make(self, *, reseal: bool = False) -> str:
@@ -194,15 +204,23 @@ class DataKeys:
     # -- within
 
     async def _complete(self, found: list[KeyRow]) -> bool:
-        """Whether there is a root and a data key that open; otherwise they are made, and to be looked for again."""
+        """Whether there is a root and a data key; otherwise they are made, and to be looked for again."""
         await self._unwrap(found)
-        there = [row for row in found if row.id in self._opened and row.retired_at is None]
-        missing = [kind for kind in ("root", "data") if all(row.kind != kind for row in there)]
+        self._refuse_unopened(found)
+        missing = [kind for kind in _NEEDED if all(row.kind != kind for row in found)]
         for kind in missing:
-            if any(row.kind == kind for row in found):
-                logger.error("no %s key of this store can be used: a new one is made", kind)
-            await self._add(kind, new_key_id(), new_key())  # type: ignore[arg-type]
+            await self._add(kind, new_key_id(), new_key())
         return not missing
+
+    def _refuse_unopened(self, found: list[KeyRow]) -> None:
+        for kind in _NEEDED:
+            ids = [row.id for row in found if row.kind == kind]
+            if ids and not any(key_id in self._opened for key_id in ids):
+                raise ConfigurationError(
+                    f"No {kind} key of this store opens (data_key has {len(ids)}): [keys] command of parley.toml, or "
+                    "the key, is not the one that wrapped it, or the rows are damaged. Set the command and its account "
+                    "as they were, or restore the rows of data_key from a backup, and start again. Nothing was changed."
+                )
 
     async def _unwrap(self, found: list[KeyRow]) -> None:
         for row in found:

@@ -62,6 +62,10 @@ def _suffer(mishap: str, asked: dict[str, Any]) -> None:
         sys.stdout.write("{}")
     if mishap == "short":
         sys.stdout.write(json.dumps({"key_id": "k1", "wrapped": "AA==", "key": "AA=="}))
+    if mishap == "another":  # as the KMS of another region or account, under the same name
+        wrapped = asked.get("key", "")
+        other = base64.b64encode(bytes(48)).decode()
+        sys.stdout.write(json.dumps({"key_id": "k1", "wrapped": wrapped, "key": other}))
     sys.exit(0)
 
 

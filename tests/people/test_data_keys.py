@@ -10,9 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from parley.errors import ConfigurationError, SealError
+from parley.messages.model import now
 from parley.people import data_keys
 from parley.people.data_keys import DataKeys, KeyRow, holds_keys, rows
 from parley.people.key_source import open_source
+from parley.people.sealing import new_key, new_key_id
 from parley.store.engine import Store
 from parley.store.schema import data_key
 from tests.people import kms
@@ -146,25 +148,92 @@ async def test_without_the_key_that_wrapped_nothing_starts_and_no_new_one_is_mad
     assert len(await home.rows()) == 2
 
 
+def spoilt(row: KeyRow) -> bytes:
+    """Its wrapped key with one bit flipped."""
+    return row.wrapped[:-1] + bytes([row.wrapped[-1] ^ 1])
+
+
+async def add(home: Home, keys: DataKeys, kind: str) -> None:
+    """One more key of this kind, later than those that are there."""
+    key_id = new_key_id()
+    wrapped = await keys.source.wrap(key_id, kind, new_key())
+    values = {
+        "id": key_id,
+        "kind": kind,
+        "kek_id": wrapped.by,
+        "wrapped": wrapped.value,
+        "reserved": 0,
+        "created_at": now(),
+    }
+    await home.store.write(lambda conn: conn.execute(sa.insert(data_key).values(values)))
+
+
 @pytest.mark.parametrize("kind", ["data", "root"])
-async def test_a_damaged_key_stops_nothing_and_stays_to_be_restored(
+async def test_one_damaged_key_of_several_stops_nothing_and_stays_to_be_restored(
     home: Home, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     keys = await home.start()
-    sealed = keys.keyring.seal(*PLACE, b"kept")
-    row = next(row for row in await home.rows() if row.kind == kind)
-    await home.change(row.id, wrapped=row.wrapped[:-1] + bytes([row.wrapped[-1] ^ 1]))
+    sealed, hashed = keys.keyring.seal(*PLACE, b"kept"), keys.keyring.keyed_hash("x")
+    await add(home, keys, kind)
+    before = await home.rows()
+    row = next(row for row in before if row.kind == kind)
+    await home.change(row.id, wrapped=spoilt(row))
     with caplog.at_level(logging.ERROR):
         after = await home.start()
     assert f"data_key {row.id} does not unwrap" in caplog.text
     assert await after.check() == [row.id]
+    assert [one.id for one in await home.rows()] == [one.id for one in before], (
+        "another one is used, none made"
+    )
     fresh = after.keyring.seal(*PLACE, b"new")
     assert after.keyring.open(*PLACE, fresh) == b"new"
     await home.change(row.id, wrapped=row.wrapped)
     restored = await home.start()
     assert restored.keyring.open(*PLACE, sealed) == b"kept"
     assert restored.keyring.open(*PLACE, fresh) == b"new"
+    assert restored.keyring.is_hash_of(hashed, "x")
     assert await restored.check() == []
+
+
+@pytest.mark.parametrize("kind", ["data", "root"])
+async def test_where_none_of_a_kind_opens_nothing_starts_and_no_new_one_is_made(
+    home: Home, kind: str
+) -> None:
+    keys = await home.start()
+    sealed = keys.keyring.seal(*PLACE, b"kept")
+    await add(home, keys, kind)
+    before = await home.rows()
+    for row in before:
+        if row.kind == kind:
+            await home.change(row.id, wrapped=spoilt(row))
+    with pytest.raises(ConfigurationError, match=rf"No {kind} key .* opens \(data_key has 2\).*restore"):
+        await home.start()
+    assert [row.id for row in await home.rows()] == [row.id for row in before]
+    for row in before:
+        await home.change(row.id, wrapped=row.wrapped)
+    assert (await home.start()).keyring.open(*PLACE, sealed) == b"kept"
+
+
+async def test_a_kms_that_answers_with_other_keys_starts_nothing(home: Home) -> None:
+    """What would be sealed with new keys of the wrong KMS would be lost once it is the right one again."""
+    vault = home.folder / "vault"
+    kms.new_key(vault)
+    keys = await home.start(kms.command(vault))
+    sealed = keys.keyring.seal(*PLACE, b"kept")
+    before = await home.rows()
+    with pytest.raises(ConfigurationError, match=r"opens .*: \[keys\] command"):
+        await home.start(kms.command(vault, "another"))
+    assert await home.rows() == before
+    assert (await home.start(kms.command(vault))).keyring.open(*PLACE, sealed) == b"kept"
+
+
+async def test_reading_alone_is_refused_too_where_no_key_opens(home: Home) -> None:
+    """As `parley audit verify` beside a hub that is not there."""
+    keys = await home.start()
+    for row in await home.rows():
+        await home.change(row.id, wrapped=spoilt(row))
+    with pytest.raises(ConfigurationError, match="No root key of this store opens"):
+        await DataKeys(home.store, keys.source).refresh()
 
 
 async def test_keys_that_changed_places_do_not_unwrap(home: Home) -> None:
