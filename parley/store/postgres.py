@@ -30,7 +30,7 @@ from parley.store.engine import (
     too_many,
 )
 from parley.store.migrations import upgrade
-from parley.tls.database import link
+from parley.tls.database import link, unverified
 
 MOST_WAITING = 10_000
 RETRY_SECONDS = 10.0
@@ -218,4 +218,6 @@ def _cannot_open(url: sa.URL, error: BaseException) -> Exception:
         )
     if _state(error) in {"42501", "25006"}:
         return ConfigurationError(f"The store {where} cannot be written: {words}.")
+    if mend := unverified(url, error):
+        return ConfigurationError(f"The store {where} is not used: {mend}")
     return StoreUnavailable(f"The store {where} cannot be reached: {words}.")

@@ -85,6 +85,31 @@ def link(url: sa.URL, plain_links: Collection[str] = ()) -> Link:
     )
 
 
+def unverified(url: sa.URL, error: BaseException) -> str:
+    """How to mend what kept TLS from being agreed on with this database; empty where `error` is of something else.
+
+    A connection that broke during it is something else: it may pass.
+    """
+    mend = (
+        "If its authority is not one of this machine's, add sslrootcert=/path/to/authority.pem to the database's "
+        "address."
+    )
+    hosts = ",".join(
+        host for host in _hosts(url) if not is_loopback(host) and not host.startswith(("/", "@"))
+    )
+    if hosts and VERIFIED not in (_word(url, "sslmode"), _word(url, "ssl")):
+        mend += (
+            f" Only where the network to it is as private as this machine, PARLEY_PLAIN_LINKS={hosts} lets the link "
+            "be plain."
+        )
+    if isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error):
+        return f"the server has no TLS. Switch it on there (ssl = on). {mend}"
+    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        reason = getattr(error, "verify_message", "") or error.reason or "TLS failed"
+        return f"its server could not be verified over TLS ({reason}). {mend}"
+    return ""
+
+
 def _stays(url: sa.URL, plain_links: Collection[str]) -> bool:
     return all(
         host.startswith(("/", "@")) or is_loopback(host) or host in plain_links for host in _hosts(url)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +15,7 @@ import asyncpg  # type: ignore[import-untyped]  # it ships neither types nor stu
 import pytest
 import sqlalchemy as sa
 
-from parley.errors import ConfigurationError, ParleyError
+from parley.errors import ConfigurationError, StoreUnavailable
 from parley.store.engine import Store
 from parley.tls.database import link
 from tests.ports import free_port
@@ -160,18 +163,70 @@ async def test_another_authority_or_another_name_is_not_taken(secured: Secured) 
             "postgres", "0", f"sslrootcert={secured.authority}"
         ),  # the same machine by a name it has not
     ):
-        with pytest.raises(ParleyError, match="certificate"):
+        with pytest.raises(ConfigurationError, match="could not be verified over TLS") as refused:
             await Store.open(url)
+        assert "sslrootcert=" in str(refused.value)
+        assert "PARLEY_PLAIN_LINKS=0" in str(refused.value)
 
 
 @pytest.mark.servers
 async def test_a_server_without_tls_is_never_spoken_to_in_clear(tmp_path: Path) -> None:
     with cluster(need_postgres()) as server:
         url = f"postgresql://parley@{ELSEWHERE}:{server.port}/postgres"
-        with pytest.raises(ParleyError, match="SSL"):
-            await Store.open(url)
+        with pytest.raises(ConfigurationError, match="the server has no TLS") as refused:
+            await Store.open(url.replace("parley@", "parley:hunter2@"))
+        assert f"PARLEY_PLAIN_LINKS={ELSEWHERE} " in str(refused.value)
+        assert "sslrootcert=" in str(refused.value)
+        assert "hunter2" not in str(refused.value)
+        with pytest.raises(ConfigurationError, match="the server has no TLS") as refused:
+            await Store.open(f"{url}?sslmode=verify-full")
+        assert "PLAIN_LINKS" not in str(refused.value), (
+            "it would change nothing for an address that asks for TLS"
+        )
         store = await Store.open(url, plain_links=[ELSEWHERE])
         await store.aclose()
+
+
+async def test_a_link_that_breaks_while_tls_is_agreed_on_may_come_back() -> None:
+    """As when the server is starting anew: no setting is wrong, and the hub tries again."""
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(8)
+        writer.write(b"S")
+        await reader.read(1)
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        with pytest.raises(StoreUnavailable, match="cannot be reached"):
+            await Store.open(f"postgresql://parley@{ELSEWHERE}:{port}/postgres")
+
+
+@pytest.mark.servers
+async def test_a_hub_that_cannot_verify_its_database_ends_with_a_sentence(tmp_path: Path) -> None:
+    """Exit code 2: it is not started again for ever."""
+    (tmp_path / "parley.toml").touch()
+    with cluster(need_postgres()) as server:
+        given = {
+            "PARLEY_HOME": str(tmp_path / "home"),
+            "PARLEY_KEY_FILE": str(tmp_path / "key" / "key"),
+            "PARLEY_CONFIG": str(tmp_path / "parley.toml"),
+            "PARLEY_DATABASE_URL": f"postgresql://parley@{ELSEWHERE}:{server.port}/postgres",
+        }
+        program = "import sys; from parley.processes.hub import main; sys.exit(main())"
+        ended = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-c", program],
+            env=os.environ | given,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert ended.returncode == 2, ended.stderr
+    assert f"PARLEY_PLAIN_LINKS={ELSEWHERE}" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.servers
