@@ -49,7 +49,7 @@ class Approvers:
         self, conn: AsyncConnection, spec: AutomationSpec, terms: Terms, *, excluded: Collection[str] = ()
     ) -> Mapping[str, Approver]:
         """Who may approve this under these terms, by id. Those who are `excluded` neither approve nor let others."""
-        own = await self._own(conn, self._roles(spec, terms), terms.people)
+        own = await self._own(conn, self._roles(spec, terms), terms.people, spec.command)
         found = {id_: one for id_, one in own.items() if id_ not in excluded}
         lent: dict[str, list[str]] = {}
         if found:
@@ -79,12 +79,21 @@ class Approvers:
         return {Role.OWNER.value, *approving}
 
     async def _own(
-        self, conn: AsyncConnection, roles: Collection[str], people: Sequence[str]
+        self,
+        conn: AsyncConnection,
+        roles: Collection[str],
+        people: Sequence[str],
+        command: str | None = None,
     ) -> dict[str, Approver]:
         table, grant = schema.principal, schema.role_grant
         granted = sa.select(grant.c.principal_id).where(grant.c.role.in_(sorted(roles)))
         held = sa.or_(table.c.role.in_(sorted(roles)), table.c.name.in_(people), table.c.id.in_(granted))
-        return {row.id: _approver(row, own=True) for row in await _people(conn, held)}
+        given = set((await conn.execute(granted)).scalars())
+        return {
+            row.id: _approver(row, own=True)
+            for row in await _people(conn, held)
+            if row.name in people or row.id in given or command is None or _covers(row, command)
+        }
 
 
 def voices(votes: Collection[str], able: Mapping[str, Approver]) -> int:
@@ -102,6 +111,12 @@ async def _people(conn: AsyncConnection, condition: sa.ColumnElement[bool]) -> S
     table = schema.principal
     person = sa.and_(table.c.enabled, table.c.kind == PrincipalKind.PERSON)
     return (await conn.execute(sa.select(table).where(person, condition).order_by(table.c.name))).all()
+
+
+def _covers(row: Any, command: str) -> bool:
+    # Their own globs narrow the built-in role, as in parley.people.rights; the owner's is never narrowed here.
+    globs = row.automations or ()
+    return row.role == Role.OWNER or not globs or any(fnmatchcase(command, glob) for glob in globs)
 
 
 def _approver(row: Any, *, own: bool, lent_by: tuple[str, ...] = ()) -> Approver:

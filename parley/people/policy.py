@@ -108,6 +108,11 @@ class Policy:
             if table.approves
         )
 
+    def holds(self, roles: Iterable[str], place: str | None, at: datetime) -> bool:
+        """Whether one of these roles counts here and now, whatever it is good for."""
+        tables = (self._roles[role] for role in roles if role in self._roles)
+        return any(table.is_here(place) and table.is_now(at, self._time_zone) for table in tables)
+
     def sort(self, roles: Iterable[str], place: str | None, at: datetime) -> tuple[str, ...]:
         """The lines of these roles that hold here and now: where they are the same, so is every answer."""
         return tuple(

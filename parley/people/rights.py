@@ -6,7 +6,7 @@ depend on roles is decided here: whether somebody is known, how surely, and what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -160,6 +160,21 @@ class Rights:
         """Whether one of their roles approves runs of this automation; the owner's approves all."""
         moment = at or datetime.now(UTC)
         return principal.enabled and self._policy().approves(_roles(principal), automation, place, moment)
+
+    def holds(
+        self,
+        principal: Principal,
+        roles: Collection[str],
+        automation: str,
+        *,
+        place: str | None = None,
+        at: datetime | None = None,
+    ) -> bool:
+        """Whether one of these roles, which a rule names, is theirs here and now, for this automation."""
+        own = principal.role is Role.OWNER or _is_own(principal, automation)
+        theirs = (*([principal.role.value] if own else []), *principal.roles)
+        held = [role for role in theirs if role in roles]
+        return principal.enabled and self._policy().holds(held, place, at or datetime.now(UTC))
 
     def sort(self, principal: Principal, assurance: Assurance, place: str | None) -> tuple[object, ...]:
         """What the answers depend on besides the automation: the same for many people, for as long as it holds."""

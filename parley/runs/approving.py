@@ -18,7 +18,7 @@ from parley.language.characters import visible
 from parley.messages.model import Assurance, now
 from parley.messages.outbox import Outbox
 from parley.messages.watch import Watch
-from parley.people import approvals
+from parley.people import approvals, principals
 from parley.people.approval_rules import Terms
 from parley.people.approvals import NewApproval
 from parley.people.approvers import Approver, voices
@@ -178,10 +178,22 @@ class ApprovalDesk(ApprovalEnds):
         if who.id not in able:
             others = names((one.name for one in able.values()), language)
             return say("may-not", language, who=others) if others else say("may-not-any", language)
-        by_role = able[who.id].own and not (terms.roles or terms.people)
-        if by_role and not self._rights.may_approve(who, spec.command, place=voter.place):
-            return say("may-not-any", language)  # their role approves, and not from here, or not now
+        used = [await self._holds(conn, voice, spec, terms, voter) for voice in able[who.id].voices]
+        # Which of several that were lent a vote uses shows only when all are counted: then each has to hold.
+        if not (any(used) if _needed(row, terms) == 1 else all(used)):
+            return say("may-not-any", language)  # a role approves, and not from here, or not now
         return None
+
+    async def _holds(
+        self, conn: AsyncConnection, voice: str, spec: AutomationSpec, terms: Terms, voter: Voter
+    ) -> bool:
+        """Whether the right of this person, the voter or who lent it, counts where and when it is used."""
+        whose = voter.principal if voice == voter.principal.id else await principals.get(conn, voice)
+        if whose.name in terms.people:
+            return True
+        if terms.roles or terms.people:
+            return self._rights.holds(whose, terms.roles, spec.command, place=voter.place)
+        return self._rights.may_approve(whose, spec.command, place=voter.place)
 
     async def _no(self, conn: AsyncConnection, row: Any, request: Any, voter: Voter, reason: str) -> Said:
         await approvals.vote(conn, row.id, voter.principal.id, granted=False)
@@ -207,7 +219,7 @@ class ApprovalDesk(ApprovalEnds):
             return Said(say("counted-before", voter.language, code=row.code))
         await self._note_vote(conn, row, request, voter, granted=True)
         yeses = await approvals.yeses(conn, row.id)
-        needed = max(row.needed, 1 if row.alone else terms.needed)
+        needed = _needed(row, terms)
         count = 1 if row.alone and not able else voices(yeses.keys(), able)
         if count >= needed:
             return await self._release(conn, row, request, spec, values, voter)
@@ -282,6 +294,10 @@ class ApprovalDesk(ApprovalEnds):
             subject=f"request:{request.id}",
             details={"approval": row.id, "automation": request.automation},
         )
+
+
+def _needed(row: Any, terms: Terms) -> int:
+    return max(int(row.needed), 1 if row.alone else terms.needed)
 
 
 __all__ = ["ApprovalDesk", "Asked", "Said", "Voter"]
