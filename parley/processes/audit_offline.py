@@ -27,6 +27,7 @@ from parley.people.key_source import open_source
 from parley.people.sealing import Keyring
 from parley.settings import RUNNING, Settings, load
 from parley.store.engine import Measure, Store, T, Work
+from parley.tls.database import unverified
 
 
 class _ReadOnly:
@@ -74,12 +75,20 @@ async def verified(settings: Settings | None = None) -> AsyncIterator[dict[str, 
 async def _opened(settings: Settings) -> AsyncIterator[Store]:
     store = Store(_ReadOnly(_engine(settings)))
     try:
-        await store.read(lambda conn: conn.execute(sa.text("SELECT 1 FROM audit LIMIT 1")))
+        await _look(settings, store)
         yield store
     except DBAPIError as error:
         raise ConfigurationError(f"The store cannot be read: {error.orig}.") from error
     finally:
         await store.aclose()
+
+
+async def _look(settings: Settings, store: Store) -> None:
+    try:
+        await store.read(lambda conn: conn.execute(sa.text("SELECT 1 FROM audit LIMIT 1")))
+    except OSError as error:  # the link to a PostgreSQL
+        mend = unverified(sa.make_url(settings.database_url or ""), error)
+        raise ConfigurationError(f"The store cannot be read: {mend or error}") from error
 
 
 def _engine(settings: Settings) -> AsyncEngine:

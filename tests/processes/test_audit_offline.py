@@ -136,6 +136,17 @@ async def test_postgresql(tmp_path: Path, postgres_store_url: str) -> None:
         await _close(hub)
 
 
+@pytest.mark.servers
+async def test_a_postgresql_that_cannot_be_verified_is_told_in_a_sentence(
+    tmp_path: Path, postgres_store_url: str
+) -> None:
+    elsewhere = postgres_store_url.replace("127.0.0.1", "0.0.0.0")
+    with pytest.raises(ConfigurationError, match=r"no TLS.*PARLEY_PLAIN_LINKS=0\.0\.0\.0"):
+        await found(settings_in(tmp_path, database_url=elsewhere))
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        await found(settings_in(tmp_path, database_url="postgresql://parley@127.0.0.1:1/parley"))
+
+
 async def test_the_chain_is_whole_over_new_keys(hub: Hub) -> None:
     """Rows and anchors of before prove themselves with the key of their time, with a hub and without."""
     await hub.admin.run("keys_rotate", {})
