@@ -36,9 +36,7 @@ def served(settings: Settings, port: PortName) -> Renewed | None:
 
 def check(settings: Settings) -> None:
     """What can be known of all ports before one is opened. Raises `ConfigurationError`, which says how to mend it."""
-    for port in PORTS:
-        if port == "prefect" and not settings.own_prefect:
-            continue
+    for port in _opened(settings):
         check_host(port, settings.host(port), secure=settings.pair(port) is not None)
         if (used := served(settings, port)) and port == "prefect":
             _check_trust(settings, used.context)
@@ -56,12 +54,19 @@ def check_host(port: PortName, host: str, *, secure: bool) -> None:
     )
 
 
+def _opened(settings: Settings) -> tuple[PortName, ...]:
+    """The ports that are opened: not that of a Prefect server which is somebody else's."""
+    return tuple(port for port in PORTS if port != "prefect" or settings.own_prefect)
+
+
 def _check_published(settings: Settings) -> None:
     """A network of the Internet is let in only where everything that is published speaks TLS."""
     networks = [one for one in settings.publish if one != "gateway"]
     if is_private(networks):
         return
-    plain = [port for port in PORTS if settings.pair(port) is None and is_loopback(settings.host(port))]
+    plain = [
+        port for port in _opened(settings) if settings.pair(port) is None and is_loopback(settings.host(port))
+    ]
     if plain:
         named = ", ".join(_VARIABLE[port] for port in plain)
         raise ConfigurationError(

@@ -148,6 +148,20 @@ def test_prefects_certificate_must_be_one_that_our_own_processes_take(tmp_path: 
     ports.check(settings_of(tmp_path, own, **given))
 
 
+def test_the_port_of_somebody_elses_prefect_is_none_of_ours(tmp_path: Path) -> None:
+    pair = self_signed_pair(tmp_path)
+    tables = ("web", "hooks", "metrics")
+    toml = "".join(f'[{port}]\ncertificate = "{pair.certificate}"\nkey = "{pair.key}"\n' for port in tables)
+    with pytest.raises(ConfigurationError, match="no TLS on PARLEY_PREFECT_PORT:"):
+        ports.check(settings_of(tmp_path, toml, PARLEY_PUBLISH="0.0.0.0/0"))
+    existing = {"PREFECT_API_URL": "https://prefect.example.com/api"}
+    ports.check(settings_of(tmp_path, toml, PARLEY_PUBLISH="0.0.0.0/0", **existing))
+    with pytest.raises(
+        ConfigurationError, match="no TLS on PARLEY_PORT, PARLEY_HOOKS_PORT, PARLEY_METRICS_PORT:"
+    ):
+        ports.check(settings_of(tmp_path, PARLEY_PUBLISH="0.0.0.0/0", **existing))
+
+
 def test_every_process_that_talks_to_prefect_is_told_to_verify_it(tmp_path: Path) -> None:
     folder = made_folder(tmp_path / "certs")
     toml = f'[tls]\ncertificate = "{folder.certificate}"\nkey = "{folder.key}"\nauthority = "{folder.authority}"\n'
