@@ -55,6 +55,14 @@ _COLUMNS: Final[Mapping[Language, tuple[str, ...]]] = {
 
 _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "none": ("Nothing is locked.", "目前没有锁定任何操作。"),
+    "none-of-yours": (
+        "Nothing is locked that you may run or approve.",
+        "您可以运行或批准的操作均未被锁定。",
+    ),
+    "unproven-list": (
+        "I tell what is locked only where the platform vouches for who is writing.",
+        "只有在能够证明身份的渠道中，我才会列出已锁定的操作。",
+    ),
     "usage": (
         "Write `/lock NAME why`, `/lock all why for 2h` or `/unlock NAME`; `repair*` stands for many, at most 30d.",
         "请写 `/lock 名称 原因`、`/lock all 原因 for 2h` 或 `/unlock 名称`；`repair*` 可匹配多个，最长 30d。",
@@ -117,7 +125,7 @@ class FreezeCommands:
         self._time_zone = time_zone
 
     async def lock(self, command: Command, received: Received, speaker: Speaker) -> Decision:
-        """Lock, or list what is locked. Raises `CommandError`."""
+        """Lock, or list what is locked of what the speaker may run or approve. Raises `CommandError`."""
         if not command.positional:
             return await self._list(speaker)
         _refuse_unproven(received, speaker)
@@ -191,14 +199,23 @@ class FreezeCommands:
         return decision
 
     async def _list(self, speaker: Speaker) -> Decision:
-        found = await self._store.read(lambda conn: freezes.in_force(conn, self._keyring))
+        # The reason is told to those whom the lock concerns.
+        if speaker.assurance is not Assurance.VERIFIED:
+            raise Denied(_text("unproven-list", speaker.language))
+        every = await self._store.read(lambda conn: freezes.in_force(conn, self._keyring))
+        found = [one for one in every if self._concerns(one, speaker)]
         if not found:
-            return Decision.answer(_text("none", speaker.language))
+            return Decision.answer(_text("none-of-yours" if every else "none", speaker.language))
         rows = tuple(
             (_shown(one.automations), one.by, self._clock(one.expires_at, speaker), one.reason)
             for one in found
         )
         return Decision(replies=[Reply(table=Table(columns=_COLUMNS[speaker.language], rows=rows))])
+
+    def _concerns(self, one: Freeze, speaker: Speaker) -> bool:
+        return _may_end(one, speaker) or any(
+            self._holds(speaker, spec) for spec in self._meant(one.automations)
+        )
 
     def _clock(self, until: datetime | None, speaker: Speaker) -> str:
         if until is None:

@@ -137,14 +137,17 @@ class RoleCommands:
         return decision
 
     async def who(self, command: Command, received: Received, speaker: Speaker) -> Decision:
-        """Who may run a command that the asker may see. Raises `CommandError` or `PolicyError`."""
+        """Who may run a command that the asker may see. Raises `CommandError` or `PolicyError`.
+
+        One that the asker may not see is answered as one that there is not.
+        """
         if speaker.assurance is not Assurance.VERIFIED:
             raise Denied(_text("who-denied", speaker.language))
         words = command.positional[1:] if command.positional[:1] == ("can",) else command.positional
         if len(words) != 1:
             raise BadArguments(_text("who-usage", speaker.language))
         spec = self._catalogue().find(words[0].lstrip("/"))
-        if spec is None:
+        if spec is None or not self._may_see(spec, speaker):
             raise unknown_command(words[0].lstrip("/"), self._offered.to(speaker).names, speaker.language)
         rows, more = await self._may(spec, speaker.language)
         if not rows:
@@ -152,6 +155,14 @@ class RoleCommands:
         text = _text("more", speaker.language) if more else ""
         return Decision(
             replies=[Reply(text=text, table=Table(columns=_COLUMNS[speaker.language], rows=tuple(rows)))]
+        )
+
+    def _may_see(self, spec: AutomationSpec, speaker: Speaker) -> bool:
+        # What /help shows, what the asker approves, and all for who looks after what others did.
+        return (
+            spec.command in self._offered.to(speaker)
+            or speaker.principal.role is Role.AUDITOR
+            or self._rights.may_approve(speaker.principal, spec.command, place=speaker.place)
         )
 
     async def _may(self, spec: AutomationSpec, language: Language) -> tuple[list[tuple[str, ...]], bool]:

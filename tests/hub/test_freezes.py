@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from parley.errors import StartRefused
 from parley.messages.model import now
+from parley.people import principals
 from parley.people.principals import Role
 from parley.store import schema
 from tests.hub.approving import code_in, people_in, request, start, trail, write
 from tests.hub.rooms import World
 
 
-async def told(world: World, text: str, person: str, **more: str) -> str:
+async def told(world: World, text: str, person: str, **more: Any) -> str:
     """The first thing that was said because of it."""
     return (await write(world, text, person=person, **more))[0].reply.text
 
@@ -66,6 +68,30 @@ async def test_nothing_that_is_locked_is_approved(home: Path) -> None:
         await write(world, "/unlock harm*", person="bob")
         await write(world, f"/approve {code}", person="bob")
         assert (await request(world)).state == "queued"
+
+
+async def test_what_is_locked_is_listed_for_those_whom_it_concerns(home: Path) -> None:
+    nothing = "Nothing is locked that you may run or approve."
+    async with people_in(home, roles={"web": {"may": ["write"], "automations": ["change"]}}) as world:
+        await world.person("nil", Role.NONE)
+        await world.person("vera", Role.USER)
+        wanda = await world.person("wanda", Role.NONE)
+        await world.hub.store.write(lambda conn: principals.give_role(conn, wanda.id, "web"))
+        assert await told(world, "/lock", "nil") == "Nothing is locked."
+        await write(world, "/lock change the storage moves", person="bob")
+        await write(world, "/lock harm release day", person="bob")
+        for words in ("/lock", "/unlock"):
+            assert await told(world, words, "nil") == nothing
+            assert await told(world, words, "vera") == nothing
+            to_wanda = await told(world, words, "wanda")
+            assert [word in to_wanda for word in ("storage", "release")] == [True, False]
+            for all_of_it in ("ann", "bob"):
+                listed = await told(world, words, all_of_it)
+                assert [word in listed for word in ("storage", "release")] == [True, True]
+        (row,) = await world.rows(schema.principal, name="bob")
+        await world.link_claimed(await world.principal(row.id), "post", "bob@example.org")
+        said = await told(world, "/lock", "bob@example.org", account="post", claimed=True)
+        assert "vouches for who is writing" in said
 
 
 async def test_a_lock_ends_at_its_time(home: Path) -> None:

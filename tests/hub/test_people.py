@@ -31,6 +31,7 @@ ROLES = {
     "chat-only": {"may": ["write"], "accounts": ["chat"]},
     "never": {"may": ["write"], "days": ["mon"], "hours": "00:00-00:01", "time_zone": "UTC"},
     "trainee": {"deny": [{"automations": ["change"]}]},
+    "signs": {"approves": ["harm"]},
 }
 DIRECT = ConversationKind.DIRECT
 CODE = re.compile(r"/link ([A-Z0-9-]{14})")
@@ -412,8 +413,8 @@ async def test_who_can(world: World) -> None:
     await ask(world, "/role add ann web-shift", "boss")
     await ask(world, "/role add uma never", "boss")
 
-    async def who(text: str) -> dict[str, tuple[str, str]]:
-        shown = (await ask(world, text, "uma")).splitlines()[3:-1]
+    async def who(text: str, person: str = "olga") -> dict[str, tuple[str, str]]:
+        shown = (await ask(world, text, person)).splitlines()[3:-1]
         rows = [re.split(r"\s{2,}", line) for line in shown]
         return {name: (roles, how) for name, roles, how in rows}
 
@@ -422,9 +423,24 @@ async def test_who_can(world: World) -> None:
     assert can["ann"] == ("none, web-shift", "runs it")
     assert can["uma"][1].startswith("at certain times")
     assert (await who("/who can harm"))["olga"][1] == "may ask; it waits for an approval"
-    assert set(await who("/who look")) == {"ann", "olga", "owner", "uma"}
+    assert set(await who("/who look", "uma")) == {"ann", "olga", "owner", "uma"}
     assert "no command" in await ask(world, "/who can nothing", "uma")
     assert "Write `/who can" in await ask(world, "/who", "uma")
+
+
+async def test_who_can_tells_nobody_of_what_they_may_not_see(world: World) -> None:
+    await world.person("uma", Role.USER)
+    await world.person("nil", Role.NONE)
+    await world.person("ida", Role.AUDITOR)
+    zoe = await world.person("zoe", Role.NONE)
+    await ask(world, "/role add zoe signs", "boss")
+    assert "signs" in (await world.principal(zoe.id)).roles
+    seen = {"nil": (), "ann": (), "uma": ("look",), "zoe": ("harm",), "ida": ("look", "change", "harm")}
+    for person, commands in seen.items():
+        for command in ("look", "change", "harm"):
+            told = await ask(world, f"/who can {command}", person)
+            assert ("owner" in told) is (command in commands), (person, command)
+            assert ("no command" in told) is (command not in commands), (person, command)
 
 
 async def test_help_names_the_commands_that_are_for_the_asker(world: World) -> None:
