@@ -70,7 +70,7 @@ class StartChecks:
         if row.queued_at is None or row.queued_at > given.decided_at:
             return say("used", language, command=spec.command)
         able = await self.approvers.of(conn, spec, terms, excluded=() if given.alone else given.excluded)
-        needed = 1 if given.alone else max(given.needed, terms.needed)
+        needed = max(given.needed, terms.needed)
         if voices((await approvals.yeses(conn, given.id)).keys(), able) < needed:
             return say("lost-right", language, command=spec.command)
         return None

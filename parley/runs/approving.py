@@ -94,7 +94,7 @@ class ApprovalDesk(ApprovalEnds):
             NewApproval(
                 request_id=asked.request_id,
                 digest=approvals.bound_to(self._keyring, asked.spec, asked.values, actor.id),
-                needed=1 if alone else asked.terms.needed,
+                needed=asked.terms.needed,
                 excluded=excluded,
                 alone=alone,
                 expires_at=now() + asked.terms.within,
@@ -107,8 +107,9 @@ class ApprovalDesk(ApprovalEnds):
         return None
 
     async def _is_alone(self, conn: AsyncConnection, asked: Asked, actor: Principal) -> bool:
-        # Nobody is there to look at what the owner asks for; the owner is asked twice. Not when it was not the owner.
-        if actor.role is not Role.OWNER or asked.acting:
+        # Nobody is there to look at what the owner asks for; the owner is asked twice. Not when it was not the owner,
+        # and not where several are wanted: if one who is there is too few, nobody there is not enough.
+        if actor.role is not Role.OWNER or asked.acting or asked.terms.needed > 1:
             return False
         return actor.id in await self.approvers.of(conn, asked.spec, asked.terms)
 
@@ -297,7 +298,7 @@ class ApprovalDesk(ApprovalEnds):
 
 
 def _needed(row: Any, terms: Terms) -> int:
-    return max(int(row.needed), 1 if row.alone else terms.needed)
+    return max(int(row.needed), terms.needed)  # as the rule is now, if it wants more than when it was asked
 
 
 __all__ = ["ApprovalDesk", "Asked", "Said", "Voter"]

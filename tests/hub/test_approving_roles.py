@@ -10,8 +10,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from parley.errors import StartRefused
 from parley.people import principals
 from parley.people.principals import Principal, Role
+from parley.settings import ApprovalRule
 from parley.store import schema
 from tests.hub.approving import approval, people_in, request, start, write
 from tests.hub.rooms import World
@@ -48,6 +50,12 @@ async def narrowed(world: World, somebody: Principal, globs: list[str]) -> None:
     table = schema.principal
     change = sa.update(table).where(table.c.id == somebody.id).values(automations=globs)
     await world.hub.store.write(lambda conn: conn.execute(change))
+
+
+async def leaves(world: World) -> None:
+    """The first owner is there no more, so that bob is the only one."""
+    (first,) = await world.rows(schema.principal, name="owner")
+    await world.hub.store.write(lambda conn: principals.disable(conn, first.id))
 
 
 async def asked(world: World) -> str:
@@ -127,3 +135,29 @@ async def test_a_role_that_is_narrowed_to_something_else_approves_nothing_of_thi
         assert "You may not approve this. olga may." in await says(world, code, "otto")
         await says(world, code, "olga")
         assert (await start(world)).command == "harm"
+
+
+async def test_who_is_away_makes_no_less_of_two_that_are_wanted(home: Path) -> None:
+    """With the other owner there it is refused, because one is not enough; without them it must not run either."""
+    rule = {"automations": "harm", "needed": 2, "roles": "owner"}
+    async with people_in(home, approvals=[rule]) as world:
+        for there in (1, 0):
+            told, *cards = await write(world, "/harm", person="bob")
+            assert f"nobody could give it: 2 wanted, {there} there" in told.reply.text
+            assert cards == []
+            assert (await request(world)).state == "refused"
+            await leaves(world)
+        assert await world.rows(schema.approval) == []
+
+
+async def test_what_the_only_owner_confirmed_does_not_start_where_two_are_wanted_now(home: Path) -> None:
+    async with people_in(home) as world:
+        await leaves(world)
+        await write(world, "/harm", person="bob")
+        code = str((await approval(world)).code)
+        await says(world, code, "bob")
+        assert (await request(world)).state == "queued"
+        two = (ApprovalRule.model_validate({"automations": "harm", "needed": 2}),)
+        world.hub.configuration.file = world.hub.file.model_copy(update={"approvals": two})
+        with pytest.raises(StartRefused, match="may no longer do so"):
+            await start(world)
