@@ -98,13 +98,19 @@ class Approvers:
 
 def voices(votes: Collection[str], able: Mapping[str, Approver]) -> int:
     """How many approvals these votes are: nobody's right counts twice, whoever uses it."""
-    used: set[str] = set()
-    # Whoever has the fewest to choose from chooses first: then none is counted less than it could be.
-    for approver in sorted((able[one] for one in votes if one in able), key=lambda one: len(one.voices)):
-        free = next((voice for voice in approver.voices if voice not in used), None)
-        if free is not None:
-            used.add(free)
-    return len(used)
+    used: dict[str, Approver] = {}
+
+    def find(approver: Approver, seen: set[str]) -> bool:
+        # Whoever holds a voice already gives way where they have another one: so none is counted less than could be.
+        for voice in approver.voices:
+            if voice not in seen:
+                seen.add(voice)
+                if voice not in used or find(used[voice], seen):
+                    used[voice] = approver
+                    return True
+        return False
+
+    return sum(find(able[one], set()) for one in votes if one in able)
 
 
 async def _people(conn: AsyncConnection, condition: sa.ColumnElement[bool]) -> Sequence[Any]:

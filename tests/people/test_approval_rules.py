@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -139,3 +140,11 @@ def test_nobodys_right_counts_twice() -> None:
     assert voices(["dan", "cleo"], people) == 2
     assert voices(["bob", "olga", "cleo", "dan"], people) == 2
     assert voices(["ann"], people) == 0
+
+
+@pytest.mark.parametrize("order", list(permutations(["eve", "fay", "gus"])))
+def test_no_voice_is_lost_whoever_votes_first(order: tuple[str, ...]) -> None:
+    people = able(eve=("bob", "olga"), fay=("bob", "carl"), gus=("bob", "carl"))
+    assert voices(order, people) == 3
+    twice = able(bob=(), eve=("bob", "olga"), fay=("bob", "olga"), gus=("olga", "bob"))
+    assert voices(("bob", *order), twice) == 2
