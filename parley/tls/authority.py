@@ -12,6 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final, NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -69,12 +70,9 @@ def issue(authority: Issued, hosts: Sequence[str], *, at: datetime, days: int = 
     """A certificate for these names and addresses and for this machine itself, with a key of its own.
 
     It ends no later than the authority. Raises `ConfigurationError` for a host that is none or that the authority may
-    not sign for.
+    not sign for, and for an authority that is damaged.
     """
-    signer = x509.load_pem_x509_certificate(authority.certificate)
-    signing = serialization.load_pem_private_key(authority.key, password=None)
-    if not isinstance(signing, ec.EllipticCurvePrivateKey):
-        raise ConfigurationError("the authority's key is none that `parley certs` made.")
+    signer, signing = _signer(authority)
     named = [_host(one) for one in dict.fromkeys([*hosts, *_HERE])]
     for one in named:
         _check_permitted(signer, one)
@@ -99,12 +97,45 @@ def issue(authority: Issued, hosts: Sequence[str], *, at: datetime, days: int = 
 
 
 def hosts_of(certificate: bytes) -> list[str]:
-    """The names and addresses that a certificate (PEM) is for, those of this machine itself left out."""
-    found = x509.load_pem_x509_certificate(certificate).extensions.get_extension_for_class(
-        x509.SubjectAlternativeName
-    )
+    """The names and addresses that a certificate (PEM) is for, those of this machine itself left out.
+
+    Raises `ConfigurationError` for one that is damaged, or for nobody.
+    """
+    try:
+        found = parsed(certificate).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (ValueError, x509.ExtensionNotFound):
+        raise ConfigurationError(
+            "the certificate is damaged, or names no host: make a new one with `parley certs create HOST`."
+        ) from None
     names = [str(one.value) for one in found.value]
     return [name for name in names if name not in _HERE]
+
+
+def parsed(certificate: bytes) -> x509.Certificate:
+    """The first certificate in this PEM, whose extensions can be read. Raises `ValueError`."""
+    try:
+        found = x509.load_pem_x509_certificate(certificate)
+        _ = found.extensions  # read only when they are asked for
+    except (x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType) as error:
+        raise ValueError(str(error)) from None
+    return found
+
+
+def _signer(authority: Issued) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    try:
+        signer = parsed(authority.certificate)
+        signing = serialization.load_pem_private_key(authority.key, password=None)
+        belong = signer.public_key() == signing.public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: a key with a password
+        raise ConfigurationError(
+            "the authority's certificate or its key is damaged: put back its copy, or give another --folder and let "
+            "the clients trust the authority that is made there."
+        ) from None
+    if not belong or not isinstance(signing, ec.EllipticCurvePrivateKey):
+        raise ConfigurationError(
+            "the authority's key is none that `parley certs` made for its certificate: put back the copy of both."
+        )
+    return signer, signing
 
 
 def _builder(

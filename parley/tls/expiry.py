@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes
 
 from parley.errors import ConfigurationError
 from parley.settings import PORTS, Settings
+from parley.tls.authority import parsed
 
 SOON: Final = timedelta(days=30)
 
@@ -39,7 +40,7 @@ class Ending:
 def ending(path: Path) -> Ending:
     """The first certificate in this file (PEM). Raises `ConfigurationError`."""
     try:
-        found = x509.load_pem_x509_certificate(path.read_bytes())
+        found = parsed(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"the certificate {path} cannot be read: {error}.") from None
     return Ending(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import ssl
 import stat
@@ -158,6 +159,58 @@ def test_it_is_renewed_for_the_same_hosts(tmp_path: Path) -> None:
     assert after.ends > before.ends
     assert after.fingerprint != before.fingerprint
     assert folder.key.read_bytes() != key
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\xff\x00"])
+@pytest.mark.parametrize("name", ["authority.pem", "authority.key", "parley.pem"])
+def test_what_is_damaged_is_told_in_a_sentence(tmp_path: Path, name: str, content: bytes) -> None:
+    folder = made_folder(tmp_path / "certs", "parley.corp.example")
+    (folder.path / name).write_bytes(content)
+    before = folder.key.read_bytes()
+    with pytest.raises(ConfigurationError, match="is damaged"):
+        folder.renew(at=NOW)
+    assert folder.key.read_bytes() == before
+    if name == "parley.pem":
+        folder.create(["parley.corp.example"], [], at=NOW)
+        assert verdict(folder, "parley.corp.example") == ""
+        return
+    with pytest.raises(ConfigurationError, match=r"is damaged.*copy"):
+        folder.create(["parley.corp.example"], [], at=NOW)
+
+
+def test_the_text_within_a_certificate_may_be_damaged_too(tmp_path: Path) -> None:
+    """Whatever byte of it is another one: a sentence, or a certificate that OpenSSL will judge."""
+    folder = made_folder(tmp_path / "certs", "parley.corp.example")
+    pem = folder.certificate.read_bytes()
+    told = set()
+    for place in range(28, len(pem) - 27):
+        damaged = pem[:place] + (b"A" if pem[place : place + 1] != b"A" else b"B") + pem[place + 1 :]
+        try:
+            authority.hosts_of(damaged)
+        except ConfigurationError as error:
+            told.add(str(error))
+        folder.certificate.write_bytes(damaged)
+        with contextlib.suppress(ConfigurationError):
+            folder.ending()
+    assert len(told) == 1
+
+
+def test_the_authoritys_key_must_be_its_own(tmp_path: Path) -> None:
+    folder = made_folder(tmp_path / "certs", "parley.corp.example")
+    other = made_folder(tmp_path / "other", "parley.corp.example")
+    folder.authority_key.write_bytes(other.authority_key.read_bytes())
+    with pytest.raises(ConfigurationError, match="copy of both"):
+        folder.renew(at=NOW)
+    assert verdict(folder, "parley.corp.example") == ""
+
+
+def test_a_certificate_that_names_no_host_is_told_in_a_sentence(tmp_path: Path) -> None:
+    folder = made_folder(tmp_path / "certs", "parley.corp.example")
+    folder.certificate.write_bytes(folder.authority.read_bytes())
+    done = parley("renew", "--force", "--folder", str(folder.path), home=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "names no host" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_no_certificate_outlives_its_authority(tmp_path: Path) -> None:
