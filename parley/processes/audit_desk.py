@@ -105,11 +105,11 @@ def _time(text: str | None) -> datetime | None:
         return None
     try:
         given = datetime.fromisoformat(text)
-    except ValueError:
+        return given.astimezone(UTC) if given.tzinfo else given.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise BadArguments(
             f"{text[:40]!r} is no time: write 2026-11-23 or 2026-11-23T14:30:00+01:00."
         ) from None
-    return given if given.tzinfo else given.replace(tzinfo=UTC)
 
 
 __all__ = ["AuditDesk"]

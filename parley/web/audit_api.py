@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import AwareDatetime, BaseModel
+from pydantic import AfterValidator, AwareDatetime, BaseModel
 
 from parley.people.audit_reading import Wanted, as_json
 from parley.web.auth import Caller
@@ -16,6 +16,19 @@ from parley.web.problems import Problem
 from parley.web.wire import Page
 
 router = APIRouter(prefix="/audit", tags=["audit"])
+
+
+def _aware(at: datetime | None) -> datetime | None:
+    """In UTC, which is meant where no zone is given."""
+    if at is None or at.tzinfo is None:
+        return at and at.replace(tzinfo=UTC)
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("no year from 1 to 9999 in UTC") from None
+
+
+Time = Annotated[datetime | None, AfterValidator(_aware)]
 
 Pattern = Annotated[str | None, Query(max_length=200, description="`*` stands for any characters.")]
 
@@ -37,8 +50,8 @@ class AuditOut(BaseModel):
 async def get_audit(
     request: Request,
     caller: Caller,
-    since: Annotated[datetime | None, Query(description="From this time on.")] = None,
-    until: Annotated[datetime | None, Query(description="Before this time.")] = None,
+    since: Annotated[Time, Query(description="From this time on.")] = None,
+    until: Annotated[Time, Query(description="Before this time.")] = None,
     action: Pattern = None,
     actor: Pattern = None,
     subject: Pattern = None,
@@ -47,14 +60,10 @@ async def get_audit(
 ) -> Page[AuditOut]:
     """Newest first. For the owner and auditors."""
     front: Front = request.app.state.front
-    wanted = Wanted(since=_aware(since), until=_aware(until), action=action, actor=actor, subject=subject)
+    wanted = Wanted(since=since, until=until, action=action, actor=actor, subject=subject)
     rows = await front.audit(caller, wanted, limit=limit + 1, before=_number(read_cursor(page)))
     more = cursor(str(rows[limit - 1].sequence)) if len(rows) > limit else None
     return Page(items=[AuditOut.model_validate(as_json(row)) for row in rows[:limit]], next=more)
-
-
-def _aware(at: datetime | None) -> datetime | None:
-    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
 
 
 def _number(given: str | None) -> int | None:

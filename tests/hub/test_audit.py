@@ -277,8 +277,9 @@ async def test_export_goes_on_page_by_page(quiet: Quiet) -> None:
     tomorrow = (now() + timedelta(days=1)).isoformat()
     assert await quiet.hub.admin.run("audit_show", {"since": tomorrow}) == []
     assert len(await quiet.hub.admin.run("audit_show", {"until": tomorrow})) == 16
-    with pytest.raises(BadArguments, match="no time"):
-        await quiet.hub.admin.run("audit_show", {"since": "yesterday"})
+    for time in ("yesterday", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+        with pytest.raises(BadArguments, match="no time"):
+            await quiet.hub.admin.run("audit_show", {"since": time})
 
 
 @pytest.mark.parametrize("role", list(Role))

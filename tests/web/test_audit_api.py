@@ -62,8 +62,24 @@ async def test_conditions_are_handed_on(ada: httpx.AsyncClient, asked: list[Want
     assert asked == [Wanted(action="run:*", actor="ann", since=datetime(2026, 11, 2, tzinfo=UTC))]
 
 
+async def test_times_are_read_in_their_zone(ada: httpx.AsyncClient, asked: list[Wanted]) -> None:
+    await ada.get(A, params={"since": "2026-11-02T01:00:00+01:00", "until": "9999-12-31T23:59:59Z"})
+    assert asked == [
+        Wanted(since=datetime(2026, 11, 2, tzinfo=UTC), until=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+    ]
+
+
 @pytest.mark.parametrize(
-    "params", [{"limit": 0}, {"limit": 501}, {"since": "yesterday"}, {"action": "x" * 201}, {"cursor": "eA"}]
+    "params",
+    [
+        {"limit": 0},
+        {"limit": 501},
+        {"since": "yesterday"},
+        {"since": "0001-01-01T00:00:00+14:00"},
+        {"until": "9999-12-31T23:59:59-14:00"},
+        {"action": "x" * 201},
+        {"cursor": "eA"},
+    ],
 )
 async def test_what_is_not_understood_is_refused(
     ada: httpx.AsyncClient, asked: list[Wanted], params: dict[str, str]
