@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 import sqlalchemy as sa
@@ -39,6 +39,9 @@ FULL: Final = MOST_VALUES // 2
 
 KNOWN_WITHIN: Final = 15.0
 """Seconds after which every hub of a shared store knows a new key; each looks several times as often."""
+
+_LOOKS: Final = 3
+"""How often a hub that waits for the others to know its key looks for theirs meanwhile."""
 
 _NEEDED: Final[tuple[Kind, ...]] = ("root", "data")
 """Kinds of which one key has to open, or the store cannot be worked with."""
@@ -114,6 +117,7 @@ class DataKeys:
             for _ in range(_TRIES):
                 if await self._complete(await self._store.read(rows)):
                     break
+            await self._take_back()
             await self._rewrap()
             self._install(await self._store.read(rows))
         await self.reserve()
@@ -125,11 +129,7 @@ class DataKeys:
         Raises ConfigurationError as `load` where nothing is loaded yet.
         """
         async with self._changing:
-            found = await self._store.read(rows)
-            await self._unwrap(found)
-            if self._keyring is None:
-                self._refuse_unopened(found)
-            self._install(found)
+            await self._take_up()
 
     async def make(self, *, reseal: bool = False) -> str:
         """A new data key, which seals from now on; its id. `reseal`: what was sealed before is to be sealed anew."""
@@ -138,9 +138,9 @@ class DataKeys:
                 "data", new_key_id(), new_key(), reseal_asked_at=now() if reseal else None
             )
             if self.is_shared:
-                await asyncio.sleep(self._known_within)
-            await self._store.write(lambda conn: _retire_but(conn, key_id))
-            self._install(await self._store.read(rows))
+                await self._wait_until_known()
+            await self._store.write(lambda conn: _retire_before(conn, key_id))
+            await self._take_up()
         await self.reserve()
         return key_id
 
@@ -212,6 +212,29 @@ class DataKeys:
             await self._add(kind, new_key_id(), new_key())
         return not missing
 
+    async def _take_up(self) -> None:
+        found = await self._store.read(rows)
+        await self._unwrap(found)
+        if self._keyring is None:
+            self._refuse_unopened(found)
+        self._install(found)
+
+    async def _wait_until_known(self) -> None:
+        # Another hub may have made one at the same time, which seals as soon as its own wait is over.
+        for _ in range(_LOOKS):
+            await asyncio.sleep(self._known_within / _LOOKS)
+            await self._take_up()
+
+    async def _take_back(self) -> None:
+        """Use the newest retired data key where those that should seal do not open: every hub knows it already."""
+        found = await self._store.read(rows)
+        data = [row for row in found if row.kind == "data" and row.id in self._opened]
+        if not data or any(row.retired_at is None for row in data):
+            return
+        again = sa.update(data_key).where(data_key.c.id == data[-1].id).values(retired_at=None)
+        await self._store.write(lambda conn: conn.execute(again))
+        logger.warning("no data key that is not retired opens: %s seals again", data[-1].id)
+
     def _refuse_unopened(self, found: list[KeyRow]) -> None:
         for kind in _NEEDED:
             ids = [row.id for row in found if row.kind == kind]
@@ -245,10 +268,9 @@ class DataKeys:
             "kek_id": wrapped.by,
             "wrapped": wrapped.value,
             "reserved": 0,
-            "created_at": now(),
             **more,
         }
-        await self._store.write(lambda conn: conn.execute(sa.insert(data_key).values(values)))
+        await self._store.write(lambda conn: _inserted(conn, values))
         self._opened[key_id] = key
         return key_id
 
@@ -291,8 +313,20 @@ class DataKeys:
             self._keyring.take(ring, self.source.keys)
 
 
-async def _retire_but(conn: AsyncConnection, key_id: str) -> None:
-    others = (data_key.c.kind == "data", data_key.c.id != key_id, data_key.c.retired_at.is_(None))
+async def _inserted(conn: AsyncConnection, values: Mapping[str, Any]) -> None:
+    """Later than all others, whatever the clock of the machine says that made them: the order is what decides."""
+    latest = (await conn.execute(sa.select(sa.func.max(data_key.c.created_at)))).scalar_one()
+    at = now() if latest is None else max(now(), latest + timedelta(microseconds=1))
+    await conn.execute(sa.insert(data_key).values(created_at=at, **values))
+
+
+async def _retire_before(conn: AsyncConnection, key_id: str) -> None:
+    """Retire the data keys that were made before this one; a later one is for its maker to bring into use."""
+    own = (await conn.execute(sa.select(data_key.c.created_at).where(data_key.c.id == key_id))).scalar_one()
+    earlier = sa.or_(
+        data_key.c.created_at < own, sa.and_(data_key.c.created_at == own, data_key.c.id < key_id)
+    )
+    others = (data_key.c.kind == "data", earlier, data_key.c.retired_at.is_(None))
     await conn.execute(sa.update(data_key).where(*others).values(retired_at=now()))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from pydantic import ValidationError
@@ -32,6 +32,16 @@ REASON: Final = "it does not open: it was altered, or its key is not there"
 _TO_ONE = frozenset({ConversationKind.DIRECT, ConversationKind.MAIL})
 
 
+_WAITS: Final = {
+    "message": sa.and_(schema.message.c.state == "received", schema.message.c.event_sealed.is_not(None)),
+    "delivery": sa.and_(
+        schema.delivery.c.state.in_(("pending", "sending")), schema.delivery.c.body_sealed.is_not(None)
+    ),
+}
+
+_Opened = TypeVar("_Opened")
+
+
 class Damaged:
     """Settles what the inbox and the outbox could not open."""
 
@@ -45,7 +55,10 @@ class Damaged:
         self._language = language
 
     async def settle(self) -> None:
-        """Write the dead letters. Raises `StoreUnavailable`; what was not settled is settled the next time."""
+        """Write the dead letters. What opens by now goes on, for its key came later than it did.
+
+        Raises `StoreUnavailable`; what was not settled is settled the next time.
+        """
         await self._each(self._inbox.unreadable, self._message, self._inbox.settled_unreadable)
         await self._each(self._outbox.unreadable, self._delivery, self._outbox.settled_unreadable)
 
@@ -57,6 +70,8 @@ class Damaged:
 
     async def _message(self, conn: AsyncConnection, *, identifier: str) -> list[Delivery]:
         table = schema.message
+        if await _opens(conn, table, identifier, self._inbox.opened):
+            return []  # the inbox reads it again at its next look
         row = await _taken(conn, table, identifier, ("received",), {"reason": REASON, "handled_at": now()})
         if row is None:
             return []
@@ -76,6 +91,8 @@ class Damaged:
 
     async def _delivery(self, conn: AsyncConnection, *, identifier: str) -> list[Delivery]:
         table = schema.delivery
+        if (one := await _opens(conn, table, identifier, self._outbox.opened)) is not None:
+            return [one]
         row = await _taken(conn, table, identifier, ("pending", "sending"), {"reason": REASON})
         if row is None:
             return []
@@ -103,6 +120,17 @@ class Damaged:
     ) -> list[Delivery]:
         reply = Reply(text=sentence(key, self._language()))
         return await self._outbox.write(conn, source, [reply], route, message_id=message_id)
+
+
+async def _opens(
+    conn: AsyncConnection, table: sa.Table, identifier: str, opened: Callable[[Any], _Opened]
+) -> _Opened | None:
+    """What is in the row, where it opens by now: its key was another hub's, and not known here yet."""
+    row = (await conn.execute(sa.select(table).where(table.c.id == identifier, _WAITS[table.name]))).first()
+    try:
+        return opened(row) if row is not None else None
+    except (SealError, ValidationError):
+        return None
 
 
 async def _taken(

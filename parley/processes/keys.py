@@ -105,9 +105,10 @@ class KeyKeeper:
 
     async def look(self) -> None:
         """Do what is due, what does not open first. Raises what the store, the source or Prefect raise."""
-        await self._settle()
         if self.data_keys.is_shared:
+            # Before: what another hub sealed with a key that is new here is not damaged.
             await self.data_keys.refresh()
+        await self._settle()
         found = await self._store.read(rows)
         if not await self.data_keys.reserve() or self._is_old(found):
             key_id = await self.data_keys.make()

@@ -15,7 +15,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import ConfigurationError
-from parley.messages.model import Message, Reply, Route, Sender
+from parley.messages.deliveries import Deliveries
+from parley.messages.inbox import Inbox
+from parley.messages.model import Capabilities, Message, Reply, Route, Sender
+from parley.people.data_keys import DataKeys
 from parley.processes.damaged import REASON
 from parley.processes.hub import open_hub
 from parley.runs import dead_letters
@@ -132,6 +135,47 @@ async def test_an_answer_that_waits_and_does_not_open(home: Path, deployed: Pref
         await house.hub.keys.look()
         assert len(await letters(house)) == 1
         assert len(await deliveries(house)) == 3
+
+
+async def test_what_opens_by_now_is_no_dead_letter(home: Path, deployed: PrefectServer) -> None:
+    """Another hub sealed it with a new key, and this one read it before it knew that key."""
+    async with house_in(home, deployed) as house:
+        hub = house.hub
+        other = DataKeys(hub.store, hub.keys.data_keys.source)
+        await other.load()
+        await other.make()
+        inbox = Inbox(hub.store, other.keyring, hub.inbox.limits, hub.inbox.retention, lambda _: None)
+        mail = Route(account="post", conversation="bob@example.com", kind="mail", thread="one")
+        sender = Sender(id="bob@example.com")
+        message = Message(account="post", native_id="one", text="/help", sender=sender, route=mail)
+        asked = (await inbox.accept(message)).id
+        deliveries_of_other = Deliveries(
+            hub.store, other.keyring, hub.outbox.retention, capabilities_of=lambda _: Capabilities()
+        )
+        route = Route(account="console", conversation="owner", kind="direct", context={"x": "y"})
+
+        async def write(conn: AsyncConnection) -> list[Any]:
+            return await deliveries_of_other.write(conn, "alert:1", [Reply(text="first")], route)
+
+        (said,) = [one.id for one in await hub.store.write(write)]
+        await hub.backlog.take_up()
+        await hub.outbox.resume()
+        async with asyncio.timeout(PATIENCE):
+            while not (hub.inbox.unreadable and hub.outbox.unreadable):  # noqa: ASYNC110 - looked at as people do
+                await asyncio.sleep(0.02)
+        assert asked in hub.inbox.unreadable
+        assert said in hub.outbox.unreadable
+
+        await hub.keys.data_keys.refresh()
+        await hub.keys.look()
+        assert await letters(house) == []
+        assert not hub.inbox.unreadable
+        await hub.backlog.take_up()
+        await hub.intake_is_empty()
+        assert await house.answers_to(asked) != []
+        async with asyncio.timeout(PATIENCE):
+            while await state_of(house, schema.delivery, said) != "sent":  # noqa: ASYNC110 - looked at as people do
+                await asyncio.sleep(0.02)
 
 
 async def all_settled(house: House) -> dict[str, str]:

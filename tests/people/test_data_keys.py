@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,11 @@ class Home:
         self.store = store
         self.folder = folder
 
-    async def start(self, command: tuple[str, ...] = (), **more: Any) -> DataKeys:
-        """As a hub starts."""
+    async def start(self, command: tuple[str, ...] = (), within: float = 0.05, **more: Any) -> DataKeys:
+        """As a hub starts; every hub knows a new key `within` so many seconds."""
         known = await self.store.read(holds_keys)
         source = open_source(settings(self.folder, command, **more), sealed_rows=known)
-        keys = DataKeys(self.store, source, known_within=0.05)
+        keys = DataKeys(self.store, source, known_within=within)
         await keys.load()
         return keys
 
@@ -87,6 +89,64 @@ async def test_another_hub_takes_up_a_new_key_when_it_looks(home: Home) -> None:
     assert ours.keyring.sealing == fresh
 
 
+async def unretired(home: Home) -> list[str]:
+    return [row.id for row in await home.rows() if row.kind == "data" and row.retired_at is None]
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.2])
+async def test_hubs_that_make_a_data_key_at_the_same_time_end_with_one_of_them(
+    home: Home, apart: float
+) -> None:
+    """And at no time does one seal what the other does not open."""
+    ours, other = await home.start(within=0.6), await home.start(within=0.6)
+
+    async def make(keys: DataKeys, later: float) -> str:
+        await asyncio.sleep(later)
+        await keys.refresh()
+        return await keys.make()
+
+    making = asyncio.gather(make(ours, 0), make(other, apart))
+    while ours.is_shared and not making.done():
+        for one, another in ((ours, other), (other, ours)):
+            assert another.keyring.open(*PLACE, one.keyring.seal(*PLACE, b"x")) == b"x"
+        await asyncio.sleep(0.005)
+    made = await making
+    await ours.refresh()
+    await other.refresh()
+    (left,) = await unretired(home)
+    assert left in made
+    assert ours.keyring.sealing == other.keyring.sealing == left
+    before = await home.rows()
+    assert (await home.start()).keyring.sealing == left
+    assert [row.id for row in await home.rows()] == [row.id for row in before]
+
+
+@pytest.mark.parametrize("how", ["retired", "damaged"])
+async def test_where_no_data_key_should_seal_the_newest_retired_one_does_and_none_is_made(
+    home: Home, how: str
+) -> None:
+    keys = await home.start()
+    first = keys.keyring.sealing
+    second = await keys.make()
+    before = await home.rows()
+    newest = next(row for row in before if row.id == second)
+    await home.change(second, **({"retired_at": now()} if how == "retired" else {"wrapped": spoilt(newest)}))
+    after = await home.start()
+    expected = second if how == "retired" else first
+    assert after.keyring.sealing == expected
+    assert expected in await unretired(home), "it seals, so it cannot be taken away"
+    assert [row.id for row in await home.rows()] == [row.id for row in before]
+    assert keys.keyring.open(*PLACE, after.keyring.seal(*PLACE, b"x")) == b"x", "every hub knows it already"
+
+
+async def test_a_new_data_key_is_the_latest_also_where_another_clock_is_ahead(home: Home) -> None:
+    keys = await home.start()
+    await home.change(keys.keyring.sealing, created_at=now() + timedelta(hours=1))
+    fresh = await keys.make()
+    assert keys.keyring.sealing == fresh
+    assert await unretired(home) == [fresh]
+
+
 async def test_everything_is_wrapped_anew_after_the_key_file_was_rotated(home: Home) -> None:
     keys = await home.start()
     sealed, hashed = keys.keyring.seal(*PLACE, b"kept"), keys.keyring.keyed_hash("x")
@@ -119,7 +179,7 @@ async def test_keys_move_from_the_file_to_the_environment_and_to_a_program_and_b
     sealed = (await home.start()).keyring.seal(*PLACE, b"kept")
     vault = home.folder / "vault"
     kms.new_key(vault)
-    ways: list[tuple[tuple[str, ...], dict[str, str]]] = [
+    ways: list[tuple[tuple[str, ...], dict[str, Any]]] = [
         ((), {"key": FIRST}),
         (kms.command(vault), {"key": FIRST}),
         (kms.command(vault), {}),
