@@ -182,10 +182,21 @@ class Prefect(_Certified):
     pool: str = "parley"
 
 
+def _syslog(text: str) -> str:
+    _, colon, port = text.rpartition(":")
+    if colon and not 0 < int(port) < 65536:
+        raise ValueError(f"{text!r} has no port: give a number from 1 to 65535, as in logs.example.com:514.")
+    return text
+
+
 class AuditLog(_Section):
     """`syslog`: where the audit's anchors are sent as well: a socket's path (`/dev/log`), or `host:port` for UDP."""
 
-    syslog: Annotated[str, Field(pattern=r"^(/[^:]*|[A-Za-z0-9_.:\[\]-]{1,255}:[0-9]{1,5})?$")] = ""
+    syslog: Annotated[
+        str,
+        Field(pattern=r"^(/[^:]*|[A-Za-z0-9_.:\[\]-]{1,255}:[0-9]{1,5})?$"),
+        AfterValidator(_syslog),
+    ] = ""
 
 
 class Retention(_Section):

@@ -250,8 +250,8 @@ class Anchors:
         address: Any = (host, int(port)) if host and not self._syslog.startswith("/") else self._syslog
         try:
             sent = logging.handlers.SysLogHandler(address, logging.handlers.SysLogHandler.LOG_AUTHPRIV)
-        except OSError as error:
-            logger.warning("the audit's anchor did not reach syslog: %s", error.strerror)
+        except (OSError, ValueError) as error:  # ValueError: a name that no name of a host can be
+            logger.warning("the audit's anchor did not reach syslog: %s", getattr(error, "strerror", error))
             return
         with contextlib.closing(sent):
             sent.ident = "parley-audit: "
@@ -303,7 +303,7 @@ def _read(raw: bytes) -> Anchor | None:
         found = json.loads(raw)
         anchor = Anchor(datetime.fromisoformat(found["at"]), found["sequence"], found["chain"], found["seal"])
         whole = raw.endswith(b"\n") and _written(anchor) == raw
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return anchor if whole and type(anchor.sequence) is int else None
 

@@ -288,7 +288,7 @@ def _time(written: Any) -> datetime:
 def _details(written: Any) -> dict[str, Any]:
     try:
         details = json.loads(written)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise Unreadable("its details are no JSON") from None
     if not isinstance(details, dict) or json.dumps(details) != written:
         raise Unreadable("its details are written otherwise")

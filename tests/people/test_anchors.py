@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from parley.errors import ConfigurationError
 from parley.people import audit_reading
@@ -18,6 +19,7 @@ from parley.people.anchors import AnchorFile, Anchors, Head, check_place
 from parley.people.audit import Audit
 from parley.people.audit_walk import Place, walk
 from parley.people.sealing import Keyring
+from parley.settings import File
 from parley.store.engine import Store
 from tests.fakes._driver import eventually
 
@@ -74,6 +76,18 @@ def test_a_line_that_a_loss_of_power_tore_is_passed_over(file: AnchorFile) -> No
     lines = list(file.lines())
     assert [line.anchor.sequence if line.anchor else None for line in lines] == [1, None, 2]
     assert problems(file) == []
+
+
+def test_a_line_that_is_nested_deeply_is_one_that_cannot_be_read(file: AnchorFile) -> None:
+    file.add(Head(1, "k:1"))
+    whole = file.path.read_bytes()
+    file.path.write_bytes(whole + b"[" * 3000 + b"\n")
+    assert problems(file) == ["Line 2 of the anchors cannot be read."]
+    last = file.last()
+    assert last is not None
+    assert last.sequence == 1
+    file.add(Head(2, "k:2"))
+    assert problems(file) == ["Line 2 of the anchors cannot be read."]
 
 
 def test_another_key_proves_nothing(file: AnchorFile) -> None:
@@ -266,10 +280,22 @@ async def test_syslog_gets_them_too(store: Store, file: AnchorFile, tmp_path: Pa
     assert json.loads(line) == json.loads(file.path.read_text())
 
 
+@pytest.mark.parametrize("syslog", ["nobody", "a..b:514"])
 async def test_a_syslog_that_is_not_there_costs_nothing(
-    store: Store, file: AnchorFile, tmp_path: Path
+    store: Store, file: AnchorFile, tmp_path: Path, syslog: str
 ) -> None:
     await happens(store)
-    anchors = watching(store, file, syslog=str(tmp_path / "nobody"))
+    anchors = watching(store, file, syslog=syslog if ":" in syslog else str(tmp_path / syslog))
     assert await anchors.add()
     assert file.last() is not None
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "99999"])
+def test_a_syslog_has_a_port_that_there_is(port: str) -> None:
+    with pytest.raises(ValidationError, match="1 to 65535"):
+        File.model_validate({"audit": {"syslog": f"logs.example.com:{port}"}})
+
+
+@pytest.mark.parametrize("syslog", ["", "/dev/log", "logs.example.com:65535", "[::1]:514", "10.0.0.1:1"])
+def test_what_a_syslog_may_be(syslog: str) -> None:
+    assert File.model_validate({"audit": {"syslog": syslog}}).audit.syslog == syslog

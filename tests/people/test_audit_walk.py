@@ -148,6 +148,10 @@ _SWAP = (
             ["UPDATE audit SET details = 'x' WHERE sequence = 5"],
             ["Row 5 was changed: its details are no JSON."],
         ),
+        (
+            ["UPDATE audit SET details = replace(hex(zeroblob(2500)), '0', '[') WHERE sequence = 5"],
+            ["Row 5 was changed: its details are no JSON."],
+        ),
         (["UPDATE audit SET at = 'x' WHERE sequence = 5"], ["Row 5 was changed: its time is none."]),
         (
             ["UPDATE audit SET action = x'ff' WHERE sequence = 5"],
