@@ -54,7 +54,10 @@ async def count_by_key(prefect: PrefectApi) -> Counter[str]:
 
 
 async def reseal(prefect: PrefectApi, keyring: Keyring) -> list[str]:
-    """Seal with the present key what others sealed; the places that do not open stay. Raises as `sealed_fields`."""
+    """Seal with the present key what others sealed; the places that do not open stay. Raises as `sealed_fields`.
+
+    What somebody saves meanwhile stays too.
+    """
     broken = []
     for one in [one async for one in sealed_fields(prefect)]:
         raw = raw_of(one.text)
@@ -66,5 +69,12 @@ async def reseal(prefect: PrefectApi, keyring: Keyring) -> list[str]:
             broken.append(one.where)
             continue
         fresh = keyring.seal_text(one.block_type, one.block_name, one.field, clear)
-        await prefect.update_block(one.block_id, {one.field: fresh})
+        # Right before the change, because Prefect has no change that depends on what is there.
+        if await _is_unchanged(prefect, one):
+            await prefect.update_block(one.block_id, {one.field: fresh})
     return broken
+
+
+async def _is_unchanged(prefect: PrefectApi, one: SealedField) -> bool:
+    block = await prefect.block_document(one.block_id) or {}
+    return bool(block.get("name") == one.block_name and (block.get("data") or {}).get(one.field) == one.text)

@@ -171,6 +171,12 @@ class PrefectApi:
         found: list[dict[str, Any]] = await self._ask("POST", "block_documents/filter", body)
         return found
 
+    async def block_document(self, block_id: str) -> dict[str, Any] | None:
+        """One saved Block with what it holds; None when it is there no more."""
+        body = {"block_documents": {"id": {"any_": [block_id]}}, "limit": 1, "include_secrets": True}
+        found: list[dict[str, Any]] = await self._ask("POST", "block_documents/filter", body)
+        return found[0] if found else None
+
     async def update_block(self, block_id: str, fields: Mapping[str, Any]) -> None:
         """Change these fields of a saved Block, and no other."""
         body = {"data": dict(fields), "merge_existing_data": True}

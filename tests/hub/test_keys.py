@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,8 +18,10 @@ from parley.people import key_file
 from parley.people.audit import Audit
 from parley.people.data_keys import rows
 from parley.people.sealing import Keyring
+from parley.processes import block_seals
 from parley.processes import keys as hub_keys
 from parley.processes.hub import open_hub
+from parley.runs.prefect_api import PrefectApi
 from parley.runs.requests import run_token
 from parley.store import schema
 from parley.store.engine import Store
@@ -92,6 +96,21 @@ async def save_block(server: PrefectServer, house: House, name: str, clear: str)
         client.post("/block_documents/", json=document).raise_for_status()
 
 
+class Meanwhile(httpx.AsyncHTTPTransport):
+    """The way to the server, on which something happens right after the first Block was changed."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        super().__init__()
+        self._act: Callable[[], None] | None = act
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await super().handle_async_request(request)
+        if request.method == "PATCH" and self._act is not None:
+            act, self._act = self._act, None
+            act()
+        return response
+
+
 def remove_block(server: PrefectServer, name: str) -> None:
     """The server is other tests' too, and their keys do not open it."""
     with server.client() as client:
@@ -139,6 +158,42 @@ async def test_a_new_data_key_seals_everything_anew_while_people_talk(
     assert [phase for phase, _ in await audited(house, "data-key-rotated")] == ["intent", "outcome"]
     assert [phase for phase, _ in await audited(house, "data-key-retired")] == ["intent", "outcome"]
     assert (await admin(house, "audit_verify"))["problems"] == []
+
+
+@pytest.mark.parametrize("what", ["changed", "deleted"])
+async def test_what_somebody_saves_while_blocks_are_sealed_anew_stays(
+    house: House, deployed: PrefectServer, what: str
+) -> None:
+    names = ("away-a", "away-b", "away-c")
+    for name in names:
+        await save_block(deployed, house, name, "old")
+    await house.hub.keys.data_keys.make()
+    keyring, before = house.hub.keyring, {name: token_of(deployed, name) for name in names}
+
+    def act() -> None:
+        if what == "deleted":
+            remove_block(deployed, "away-b")
+            return
+        data = {"token": keyring.seal_text("parley-rest-api", "away-b", "token", "new")}
+        with deployed.client() as client:
+            path = "/block_types/slug/parley-rest-api/block_documents/name/away-b"
+            block = client.get(path).raise_for_status().json()["id"]
+            body = {"data": data, "merge_existing_data": True}
+            client.patch(f"/block_documents/{block}", json=body).raise_for_status()
+
+    auth = deployed.environment["PREFECT_API_AUTH_STRING"]
+    prefect = PrefectApi(deployed.api, auth, transport=Meanwhile(act))
+    try:
+        await block_seals.reseal(prefect, keyring)
+    finally:
+        await prefect.aclose()
+    left = [name for name in names if what == "changed" or name != "away-b"]
+    after = {name: token_of(deployed, name) for name in left}
+    for name in left:
+        remove_block(deployed, name)
+    opened = {name: keyring.open_text("parley-rest-api", name, "token", text) for name, text in after.items()}
+    assert opened == {name: "new" if name == "away-b" else "old" for name in left}
+    assert all(after[name] != before[name] for name in left), "the others are sealed anew"
 
 
 async def backdate(house: House, key_id: str) -> None:
