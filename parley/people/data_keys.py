@@ -46,6 +46,9 @@ _LOOKS: Final = 3
 _NEEDED: Final[tuple[Kind, ...]] = ("root", "data")
 """Kinds of which one key has to open, or the store cannot be worked with."""
 
+_AT_ONCE: Final = 8
+"""Keys that are unwrapped at the same time."""
+
 _TRIES: Final = 5
 
 
@@ -246,12 +249,22 @@ class DataKeys:
                 )
 
     async def _unwrap(self, found: list[KeyRow]) -> None:
-        for row in found:
-            if row.id in self._opened:
-                continue
-            key = await self._unwrapped(row)
-            if key is not None:
-                self._opened[row.id] = key
+        """A few at a time: each may be a call of a KMS, and a store of years has many. Raises ConfigurationError."""
+        room = asyncio.Semaphore(_AT_ONCE)
+
+        async def open_one(row: KeyRow) -> None:
+            async with room:
+                if (key := await self._unwrapped(row)) is not None:
+                    self._opened[row.id] = key
+
+        # A group, so that no program of a KMS is left running behind a start that is refused.
+        try:
+            async with asyncio.TaskGroup() as group:
+                for row in found:
+                    if row.id not in self._opened:
+                        group.create_task(open_one(row))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
 
     async def _unwrapped(self, row: KeyRow) -> bytes | None:
         try:

@@ -16,6 +16,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+MEETING = 4
+"""So many that unwrap at the same time wait for one another, with the mishap `together`."""
+
 
 def new_key(folder: Path) -> str:
     """One more key, the newest from now on; its id."""
@@ -48,6 +51,19 @@ def _unwrap(folder: Path, asked: dict[str, Any]) -> dict[str, str]:
     return {"key": base64.b64encode(cipher.decrypt(raw[:12], raw[12:], None)).decode()}
 
 
+def _meet(folder: Path) -> None:
+    """Go on once four were asked to unwrap, and note how many do at this moment; without the others, fail."""
+    (folder / f"live-{os.getpid()}").touch()
+    end = time.monotonic() + 15
+    while (folder / "calls").read_text().count('"unwrap"') < MEETING:
+        if time.monotonic() > end:
+            sys.exit("the others did not come")
+        time.sleep(0.01)
+    with (folder / "together").open("a") as together:
+        together.write(f"{len(list(folder.glob('live-*')))}\n")
+    (folder / f"live-{os.getpid()}").unlink()
+
+
 def _suffer(mishap: str, asked: dict[str, Any]) -> None:
     if mishap == "refuse":
         sys.stderr.write(f"no access; asked {json.dumps(asked)}\n\x1b[31m")
@@ -77,7 +93,9 @@ def main() -> None:
         calls.write(
             json.dumps({"operation": operation, "context": asked["context"], "environment": ours}) + "\n"
         )
-    if mishap:
+    if mishap == ["together"] and operation == "unwrap":
+        _meet(Path(folder))
+    elif mishap and mishap != ["together"]:
         _suffer(mishap[0], asked)
     act = {"wrap": _wrap, "unwrap": _unwrap}[operation]
     sys.stdout.write(json.dumps(act(Path(folder), asked)))

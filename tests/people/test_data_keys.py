@@ -193,6 +193,28 @@ async def test_keys_move_from_the_file_to_the_environment_and_to_a_program_and_b
     assert {row.kek_id for row in await home.rows()} == {"command:k2"}
 
 
+async def test_a_start_unwraps_a_few_keys_at_a_time(home: Home) -> None:
+    """A store of years has many, and a KMS is far away."""
+    vault = home.folder / "vault"
+    kms.new_key(vault)
+    keys = await home.start(kms.command(vault))
+    for _ in range(10):
+        await add(home, keys, "data")
+    again = await home.start(kms.command(vault, "together"))
+    assert await again.check() == []
+    assert all(row.id in again.keyring for row in await home.rows())
+    live = [int(line) for line in (vault / "together").read_text().split()]
+    assert max(live) <= 8, "a KMS is not flooded"
+
+
+async def test_a_start_that_a_kms_refuses_is_told_in_its_words(home: Home) -> None:
+    vault = home.folder / "vault"
+    kms.new_key(vault)
+    await home.start(kms.command(vault))
+    with pytest.raises(ConfigurationError, match="no access"):
+        await home.start(kms.command(vault, "refuse"))
+
+
 async def test_without_the_key_that_wrapped_nothing_starts_and_no_new_one_is_made(home: Home) -> None:
     await home.start()
     path = home.folder / "key" / "key"
