@@ -11,14 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from xml.etree.ElementTree import ParseError
+from typing import Any
+from xml.etree.ElementTree import ParseError, TreeBuilder
 
-from defusedxml.ElementTree import fromstring
+from defusedxml.ElementTree import XMLParser
 
 from parley.errors import BadSignature
 from parley.messages import Action, Event, Message, Route, Sender, derived_id
 
 _MOST_TAGS = 200
+_DEEPEST = 16
 _LATEST = 32_503_680_000  # the year 3000: what is later is no time of a message
 _MEDIA = {"image": ".jpg", "voice": ".amr", "video": ".mp4", "file": ""}
 _PRESSED = {"template_card_event", "template_card_menu_event"}
@@ -33,10 +35,30 @@ class Media:
     name: str
 
 
+class _Shallow(TreeBuilder):
+    """Ends the reading of what is deeper than anything that WeCom sends: a tree costs more than its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._depth = 0
+
+    def start(self, tag: Any, attrs: Any, /) -> Any:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise ValueError("too deep")
+        return super().start(tag, attrs)
+
+    def end(self, tag: Any, /) -> Any:
+        self._depth -= 1
+        return super().end(tag)
+
+
 def fields(xml: bytes | str) -> dict[str, str]:
     """The texts of the outermost elements; what has no text counts as empty. Raises `BadSignature` for other XML."""
+    parser = XMLParser(target=_Shallow(), forbid_dtd=True)
     try:
-        root = fromstring(xml, forbid_dtd=True)
+        parser.feed(xml)
+        root = parser.close()
     except (ParseError, ValueError, LookupError):
         raise BadSignature("The request is not the XML that WeCom sends.") from None
     if len(root) > _MOST_TAGS:

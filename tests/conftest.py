@@ -13,12 +13,12 @@ import hypothesis
 import pytest
 
 from tests import prepared
-from tests.prefect_fixture import prefect_server
+from tests.prefect_fixture import own_server, prefect_server
 
 if TYPE_CHECKING:
     from tests.distribution import Units
 
-__all__ = ["prefect_server"]
+__all__ = ["own_server", "prefect_server"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -36,6 +36,7 @@ MOST_OUTPUT: Final = 64 * 1024
 
 _CHECK_BYTES: Final = 16
 _MOST_ID: Final = 500
+_GONE_WITHIN: Final = 5.0
 _TOLD: Final = 300
 _OURS: Final = (
     "PARLEY_KEY",
@@ -98,7 +99,7 @@ class KeyCommand:
                 # What it has started goes with it: they are a session of their own.
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
+                await _gone(process)
 
     async def _started(self, operation: str) -> asyncio.subprocess.Process:
         try:
@@ -133,6 +134,14 @@ class KeyCommand:
 
     def _wrong(self, what: str) -> ConfigurationError:
         return ConfigurationError(f"The key command {self._argv[0]} did not do its work: {what}.")
+
+
+async def _gone(process: asyncio.subprocess.Process) -> None:
+    # Its end may be told only when nothing is left in its pipes, and nobody reads what it wrote too much of. What has
+    # left its session may hold them open.
+    with suppress(BrokenPipeError, ConnectionResetError, TimeoutError):
+        async with asyncio.timeout(_GONE_WITHIN):
+            await process.communicate()
 
 
 def _check(context: str, key: bytes) -> bytes:

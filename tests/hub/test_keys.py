@@ -26,11 +26,18 @@ from parley.runs.requests import run_token
 from parley.store import schema
 from parley.store.engine import Store
 from parley.store.resealing import count_by_key
-from tests.hub.house import PATIENCE, House, house_in, settings_for, text_of
+from tests.hub.house import PATIENCE, House, deploy, house_in, settings_for, text_of
 from tests.prefect_fixture import PrefectServer
 from tests.store.sealed_rows import begin, message, put
 
 pytestmark = pytest.mark.prefect
+
+
+@pytest.fixture
+def deployed(own_server: PrefectServer) -> PrefectServer:
+    """A server of this module's own: other tests leave Blocks that were sealed elsewhere."""
+    deploy(own_server)
+    return own_server
 
 
 @pytest.fixture(autouse=True)
