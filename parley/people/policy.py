@@ -167,6 +167,7 @@ class Policy:
     def _built(self, role: str) -> Any:
         import casbin  # type: ignore[import-untyped]  # it has no types
 
+        logging.getLogger("casbin").setLevel(logging.WARNING)  # it tells each model that it is given
         model = casbin.Model()
         model.load_model_from_text(_MODEL)
         # Its log would repeat what was asked: it stays off.

@@ -236,7 +236,8 @@ async def arm(town: Town, role: str, names: Counter[str]) -> None:
             for _ in range(times):
                 town.arming.charge(role, f"{name}:kill:{LATER.get(name, 1)}")
     await asyncio.to_thread(town.stack.until, lambda: _there(town, process), 30, f"there is a {process}")
-    await asyncio.to_thread(town.stack.kill, process)
+    with suppress(ProcessLookupError):  # it may just have died of the last of what was armed before
+        await asyncio.to_thread(town.stack.kill, process)
 
 
 def _there(town: Town, role: str) -> bool:
