@@ -157,6 +157,7 @@ class ContainerStack:
             ports=self._published,
             volumes=[
                 f"{self.folder / 'data'}:/app/data",
+                f"{self.folder / 'anchors'}:/app/anchors",
                 f"{self.folder / 'config'}:/app/config:ro",
                 f"{self.folder / 'secrets'}:/run/secrets:ro",
             ],
@@ -229,7 +230,7 @@ class ContainerStack:
         return "\n".join(parts)
 
     def _lay_out(self, toml: str, files: Mapping[str, str]) -> None:
-        for name in ("data", "config", "secrets"):
+        for name in ("data", "anchors", "config", "secrets"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         for name, text in {"parley.toml": toml, **files}.items():
             path = self.folder / "config" / name
@@ -243,7 +244,7 @@ class ContainerStack:
         run_once(
             self._client,
             self._image,
-            ["-c", f"chown {self._user} /site/data /site/secrets && chmod 700 /site/data"],
+            ["-c", f"chown {self._user} /site/data /site/anchors /site/secrets && chmod 700 /site/data /site/anchors"],
             **give,
         )
         make: dict[str, Any] = {**own, "volumes": mounts, "entrypoint": "python"}
