@@ -122,7 +122,14 @@ class KeyCommand:
             process.stdin.write(asked)
             await process.stdin.drain()
         process.stdin.close()
-        output, errors = await asyncio.gather(self._read(process.stdout), self._read(process.stderr))
+        reading = [asyncio.create_task(self._read(one)) for one in (process.stdout, process.stderr)]
+        try:
+            output, errors = await asyncio.gather(*reading)
+        finally:
+            # Of two that are read, one may have said too much: nobody reads the other any more.
+            for one in reading:
+                one.cancel()
+            await asyncio.gather(*reading, return_exceptions=True)
         return output, errors, await process.wait()
 
     async def _read(self, stream: asyncio.StreamReader) -> bytes:
