@@ -244,7 +244,10 @@ class ContainerStack:
         run_once(
             self._client,
             self._image,
-            ["-c", f"chown {self._user} /site/data /site/anchors /site/secrets && chmod 700 /site/data /site/anchors"],
+            [
+                "-c",
+                f"chown {self._user} /site/data /site/anchors /site/secrets && chmod 700 /site/data /site/anchors",
+            ],
             **give,
         )
         make: dict[str, Any] = {**own, "volumes": mounts, "entrypoint": "python"}
