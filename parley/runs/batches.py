@@ -6,7 +6,7 @@ run. Nothing is decided by it: where a batch comes to nothing, its runs are hand
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -103,13 +103,26 @@ class Batches:
         await self._store.write(write)
 
 
-async def runs_of(conn: AsyncConnection, flow_run_id: str) -> list[str]:
-    """Our runs of this flow run: one, or all of its batch."""
+async def alive_in(
+    conn: AsyncConnection, flow_run_id: str, known: Collection[str] = ()
+) -> dict[str, str | None]:
+    """Our runs of this flow run that have not ended, those of its batch among them, and of the `known` ones.
+
+    Each with the flow run in which it was started, None where it was not.
+    """
     run, batch = schema.run, schema.batch
     shared = sa.select(batch.c.id).where(batch.c.flow_run_id == flow_run_id).scalar_subquery()
     together = sa.and_(run.c.batch_id == shared, HAS_NO_FLOW_RUN)
-    query = sa.select(run.c.id).where(sa.or_(run.c.flow_run_id == flow_run_id, together))
-    return list((await conn.execute(query)).scalars())
+    carrier = sa.case(
+        (run.c.state == "created", None), else_=sa.func.coalesce(run.c.flow_run_id, batch.c.flow_run_id)
+    )
+    query = (
+        sa.select(run.c.id, carrier.label("carrier"))
+        .outerjoin(batch, batch.c.id == run.c.batch_id)
+        .where(sa.or_(run.c.flow_run_id == flow_run_id, together, run.c.id.in_(known)))
+        .where(run.c.state.in_(ALIVE))
+    )
+    return {row.id: row.carrier for row in await conn.execute(query)}
 
 
-__all__ = ["Batches", "runs_of"]
+__all__ = ["Batches", "alive_in"]

@@ -17,7 +17,7 @@ from parley.messages.model import Button, Reply, now
 from parley.people import approvals, principals
 from parley.people.sealing import Keyring
 from parley.runs import dead_letters, failures
-from parley.runs.batches import runs_of
+from parley.runs.batches import alive_in
 from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Lane
 from parley.runs.closing import After, Closing, run_and_request, scalar, set_run
 from parley.runs.dispatch import Dispatcher
@@ -157,26 +157,17 @@ class Ends:
 
     async def run_ended(self, call: RunEnded) -> None:
         """What a worker says of a flow run's end; of one that is not ours nothing becomes."""
-        run_ids = self._dispatcher.runs_of(call.flow_run_id)
-        if self._dispatcher.run_of(call.flow_run_id) is None:
-            # One that shares it may have been handed over once more by itself, and be started here all the same.
-            stored = await self._store.read(lambda conn: runs_of(conn, call.flow_run_id))
-            run_ids = list(dict.fromkeys([*run_ids, *stored]))
-        for run_id in run_ids:
-            if not await self._is_elsewhere(run_id, call.flow_run_id):
+        known = self._dispatcher.runs_of(call.flow_run_id)
+        # By far the most were closed before: then nothing is alive in it.
+        alive = await self._store.read(lambda conn: alive_in(conn, call.flow_run_id, known))
+        for run_id in known:
+            if run_id not in alive:
+                self._dispatcher.ended(run_id)
+        for run_id, carrier in alive.items():
+            # Started in another flow run, or handed over with another one since: this one's end is not its own.
+            flight = self._dispatcher.in_flight.get(run_id)
+            if (carrier or (flight and flight.flow_run_id) or call.flow_run_id) == call.flow_run_id:
                 await self._run_ended(run_id, call)
-
-    async def _is_elsewhere(self, run_id: str, flow_run_id: str) -> bool:
-        """Whether it was started in another flow run than this one: then this one's end is not its own."""
-        run, batch = schema.run, schema.batch
-        carrier = sa.func.coalesce(run.c.flow_run_id, batch.c.flow_run_id)
-        query = (
-            sa.select(carrier)
-            .outerjoin(batch, batch.c.id == run.c.batch_id)
-            .where(run.c.id == run_id, run.c.state == "started")
-        )
-        found = await self._store.read(lambda conn: scalar(conn, query))
-        return found is not None and found != flow_run_id
 
     async def _run_ended(self, run_id: str, call: RunEnded) -> None:
         if call.how == "cancelled":

@@ -15,7 +15,7 @@ from parley.link.calls import FinishCall, RunEnded, StartCall, Started
 from parley.messages.model import Reply, now
 from parley.people.principals import Principal
 from parley.processes.hub import Hub
-from parley.runs.batches import Batches, runs_of
+from parley.runs.batches import Batches, alive_in
 from parley.runs.dispatch import InFlight
 from parley.runs.reconcile import ASKED, SETTLED
 from parley.runs.requests import run_token, waiting_runs
@@ -320,10 +320,16 @@ async def test_a_flow_run_that_was_cancelled_in_prefect_ends_all(shared: Shared)
     assert await shared.states() == ["cancelled", "cancelled"]
 
 
-async def test_the_runs_of_a_flow_run_are_found(shared: Shared) -> None:
-    found = await shared.quiet.hub.store.read(lambda conn: runs_of(conn, FLOW_RUN))
-    assert sorted(found) == sorted(shared.run_ids)
-    assert await shared.quiet.hub.store.read(lambda conn: runs_of(conn, "another")) == []
+async def test_what_is_alive_in_a_flow_run_is_found(shared: Shared) -> None:
+    async def alive(flow_run_id: str, known: tuple[str, ...] = ()) -> dict[str, str | None]:
+        return await shared.quiet.hub.store.read(lambda conn: alive_in(conn, flow_run_id, known))
+
+    started = await shared.start(0)
+    assert await alive(FLOW_RUN) == {shared.run_ids[0]: FLOW_RUN, shared.run_ids[1]: None}
+    assert await alive("another") == {}
+    assert await alive("another", (shared.run_ids[0],)) == {shared.run_ids[0]: FLOW_RUN}
+    await shared.finish(started, "one")
+    assert await alive(FLOW_RUN) == {shared.run_ids[1]: None}
 
 
 @pytest.mark.parametrize(
