@@ -22,6 +22,7 @@ from parley.link.connection import MAX_FRAME, Connection, Disconnected, Handler
 from parley.settings import Settings
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0
+_DENIED_WAIT = 3.0
 
 
 def default_address(settings: Settings) -> str:
@@ -47,20 +48,23 @@ class HubClient:
 
     A call waits for the connection, and is sent again after a break, until its time-out: every call of the link may
     be repeated. `handlers` answer the hub's calls; `on_connected` runs after each (re)connection, before any call.
+    `token` is asked anew at each connection where it is a function: a hub that was set up anew has other ones. While
+    the hub refuses it every call fails at once, and it is tried again some seconds later.
     """
 
     def __init__(
         self,
         address: str,
         role: Role,
-        token: str = "",
+        token: str | Callable[[], str] = "",
         *,
         handlers: Mapping[str, Handler] | None = None,
         name: str = "",
         on_connected: Callable[[HubClient], Awaitable[None]] | None = None,
     ) -> None:
         self._address = address
-        self._hello = Hello(role=role, token=token, pid=os.getpid(), name=name)
+        self._token = token
+        self._hello = Hello(role=role, token="", pid=os.getpid(), name=name)
         self._handlers = handlers or {}
         self._on_connected = on_connected
         self._connection: Connection | None = None
@@ -114,7 +118,7 @@ class HubClient:
                 wait = _FIRST_WAIT
             except Denied as error:
                 await self._set(None, LinkError(str(error)))
-                return
+                wait = _DENIED_WAIT
             except (LinkError, OSError, InvalidHandshake, InvalidMessage, TimeoutError, EOFError):
                 pass
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  jitter
@@ -125,6 +129,7 @@ class HubClient:
             connection = Connection(socket, self._handlers)
             running = asyncio.create_task(connection.run())
             try:
+                await self._set(None)  # whoever was refused before waits for what comes of this one
                 await self._greet(connection)
                 await self._set(connection)
                 await running
@@ -135,8 +140,10 @@ class HubClient:
                     await running
 
     async def _greet(self, connection: Connection) -> None:
+        token = self._token if isinstance(self._token, str) else self._token()
+        hello = self._hello.model_copy(update={"token": token})
         try:
-            Welcome.model_validate(await connection.call("hello", self._hello, timeout=10))
+            Welcome.model_validate(await connection.call("hello", hello, timeout=10))
         except Disconnected as error:
             raise ConnectionResetError("closed during hello") from error
         if self._on_connected:

@@ -70,7 +70,9 @@ class Connection:
         waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
             await self._send({"id": number, "call": name, "args": args or {}})
-            return await asyncio.wait_for(waiting, timeout)
+            # `wait_for` forgets that it was cancelled when the answer comes in the same moment (Python 3.11).
+            async with asyncio.timeout(timeout):
+                return await waiting
         finally:
             self._waiting.pop(number, None)
 

@@ -62,11 +62,15 @@ def make_tokens(folder: Path) -> dict[Role, str]:
 
 def _token(path: Path) -> str:
     with suppress(FileNotFoundError):
-        return path.read_text().strip()
+        if token := path.read_text().strip():
+            return token
     secret = secrets.token_urlsafe(32)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    # Whole or not at all: other processes wait for this file, and read it in the moment in which it is there.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as file:
         file.write(secret)
+    temporary.replace(path)
     return secret
 
 

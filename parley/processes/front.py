@@ -193,7 +193,8 @@ class HubFront(Front):
             view = await self.message(principal, message_id)
             while view is not None and not view.final and (left := deadline - loop.time()) > 0:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), left)
+                    async with asyncio.timeout(left):
+                        await changed.wait()
                 changed.clear()
                 # All of it is read once more at the end only: it changes several times on the way.
                 if loop.time() >= deadline or await self._is_final(message_id):

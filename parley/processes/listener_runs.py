@@ -91,7 +91,8 @@ class ListenerRuns:
                 self._attach_missing(client, flow, deployment_id)
                 self._listening.changed.clear()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._listening.changed.wait(), EVERY_SECONDS)
+                    async with asyncio.timeout(EVERY_SECONDS):
+                        await self._listening.changed.wait()
                 await self._obey(client)
         finally:
             for task in self._runs.values():

@@ -13,6 +13,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from parley import log_lines, prefect_env
@@ -68,8 +70,8 @@ async def _serve(settings: Settings) -> None:
 
 
 async def _listen(settings: Settings, told_to_stop: asyncio.Event) -> None:
-    token = await _token(settings, told_to_stop)
-    if token is None:
+    token = partial(role_token, settings, Role.LISTENERS)
+    if not await _is_made(token, told_to_stop):
         return
     async with Listening(default_address(settings), token, everything=True) as listening:
         logger.info("ready: pid %d", os.getpid())
@@ -95,18 +97,19 @@ async def _show_in_prefect(listening: Listening, settings: Settings, stop: async
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def _token(settings: Settings, told_to_stop: asyncio.Event) -> str | None:
-    """Our token, which the hub makes at its first start."""
+async def _is_made(token: Callable[[], str], told_to_stop: asyncio.Event) -> bool:
+    """Wait until there is our token, which the hub makes at its first start; false when told to stop before."""
     told = False
     while not told_to_stop.is_set():
         try:
-            return role_token(settings, Role.LISTENERS)
+            token()
+            return True
         except LinkError as error:
             if not told:
                 logger.info("waiting for the hub: %s", error)
             told = True
         await asyncio.sleep(0.2)
-    return None
+    return False
 
 
 def _stop_event() -> asyncio.Event:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ClassVar, Self
 
 from pydantic import TypeAdapter
@@ -36,7 +36,7 @@ class Listening:
     def __init__(
         self,
         address: str,
-        token: str,
+        token: str | Callable[[], str],
         *,
         everything: bool = False,
         load: Load = account_blocks.load,

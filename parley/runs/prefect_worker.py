@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Type, cast  # noqa: UP035
 from uuid import UUID
 
@@ -192,12 +193,12 @@ class ParleyWorker(BaseWorker[ParleyJobConfiguration, ParleyVariables, ParleyWor
     # -- the hub
 
     async def _connect(self) -> None:
-        while (token := self._token()) is None:  # noqa: ASYNC110 - another process writes it
+        while not self._has_token():  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(1)
         self.hub = HubClient(
             default_address(self.settings),
             Role.WORKER,
-            token,
+            partial(role_token, self.settings, Role.WORKER),
             handlers={
                 "run": self._on_run,
                 "cancel": self._on_cancel,
@@ -209,14 +210,15 @@ class ParleyWorker(BaseWorker[ParleyJobConfiguration, ParleyVariables, ParleyWor
         )
         await self.hub.start()
 
-    def _token(self) -> str | None:
+    def _has_token(self) -> bool:
         try:
-            return role_token(self.settings, Role.WORKER)
+            role_token(self.settings, Role.WORKER)
+            return True
         except LinkError as error:
             if not self._told_of_hub:
                 logger.warning("waiting for the hub: %s", error)
             self._told_of_hub = True
-            return None
+            return False
 
     async def _on_connected(self, hub: HubClient) -> None:
         try:

@@ -66,7 +66,8 @@ class Questions:
     @staticmethod
     async def _wait(changed: asyncio.Event, seconds: float) -> None:
         try:
-            await asyncio.wait_for(changed.wait(), max(0.1, seconds))
+            async with asyncio.timeout(max(0.1, seconds)):
+                await changed.wait()
         except TimeoutError:
             return
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +168,52 @@ async def test_a_wrong_token_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(LinkError, match="token"):
             await client.call("echo", {}, timeout=5)
+
+
+async def test_who_was_refused_comes_back_with_the_token_of_now(tmp_path: Path) -> None:
+    """Until then every call fails at once, and none is kept waiting."""
+    tokens = make_tokens(tmp_path)
+    held = {Role.WORKER: "of another hub"}
+    joined: asyncio.Queue[Peer] = asyncio.Queue()
+    server = LinkServer(tokens, answering(echo=echo), joined=joined.put_nowait)
+    async with (
+        server.listen(tmp_path / "hub.sock"),
+        HubClient(f"unix:{tmp_path}/hub.sock", Role.WORKER, lambda: held[Role.WORKER]) as client,
+    ):
+        with pytest.raises(LinkError, match="token"):
+            await client.call("echo", {}, timeout=5)
+        held |= tokens
+        await asyncio.wait_for(joined.get(), 20)
+        assert await client.call("echo", {"n": 1}) == {"n": 1}
+
+
+def test_a_token_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Others wait for the file and read it at once: in no moment it is empty."""
+    seen, path, over = set[str](), tmp_path / "worker.token", threading.Event()
+
+    def read() -> None:
+        while not over.is_set():
+            with suppress(FileNotFoundError):
+                seen.add(path.read_text())
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    made = set[str]()
+    for _ in range(300):
+        path.unlink(missing_ok=True)
+        made.add(make_tokens(tmp_path)[Role.WORKER])
+    over.set()
+    reading.join()
+    assert seen
+    assert seen <= made
+
+
+def test_a_token_that_was_left_empty_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "worker.token").touch()
+    token = make_tokens(tmp_path)[Role.WORKER]
+    assert token
+    assert (tmp_path / "worker.token").read_text() == token
+    assert (tmp_path / "worker.token").stat().st_mode & 0o777 == 0o600
 
 
 async def test_no_hub_is_an_error_after_the_time_out(tmp_path: Path) -> None:
