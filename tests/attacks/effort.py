@@ -6,6 +6,7 @@ Few examples in everyday runs, more in CI (`CI` is set), most in `make pentest` 
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import os
 import time
@@ -28,6 +29,9 @@ MOST_SECONDS: Final = 1.0
 
 MOST_MEMORY: Final = 50 * 2**20
 """Bytes that a parser's cases may add, all of them together."""
+
+MEASURED: Final = Path(__file__).parents[2] / "build" / "pentest" / "readers.jsonl"
+"""Where `make pentest` leaves what each reader took: a line each, of what docs/security-tests.md is written from."""
 
 _BATCH: Final = 500
 # What was generated is remembered by Hypothesis until a batch ends: it would be taken for memory of the parser.
@@ -82,6 +86,22 @@ def _batch(
         assert taken <= MOST_SECONDS, f"{taken:.2f} s of processor for one case"
 
     one()
+
+
+def keep(name: str, cost: Cost) -> None:
+    """Note what a reader took, when it is all of it that is tried."""
+    if not PENTEST:
+        return
+    line = {
+        "reader": name,
+        "cases": cost.cases,
+        "slowest_ms": round(cost.slowest * 1e3, 1),
+        "memory_mb": round(cost.memory / 2**20, 1),
+        "errors": len(cost.errors),
+    }
+    MEASURED.parent.mkdir(parents=True, exist_ok=True)
+    with MEASURED.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def resident() -> int:

@@ -7,7 +7,7 @@ import pytest
 import connectors
 from connectors._hook_source import HookSource
 from parley.messages import Capabilities
-from tests.attacks.effort import EXAMPLES, MOST_MEMORY, PENTEST, tried
+from tests.attacks.effort import EXAMPLES, MOST_MEMORY, PENTEST, keep, tried
 from tests.attacks.engine_readers import engine_readers
 from tests.attacks.inventory import Reader
 from tests.attacks.platform_readers import platform_readers
@@ -41,6 +41,7 @@ def test_everything_that_is_called_has_a_reader_of_calls_here() -> None:
 def test_whatever_comes_is_read_or_refused(reader: Reader) -> None:
     with reader.ready() as take:
         cost = tried(reader.hostile, take)
+    keep(reader.name, cost)
     assert cost.cases >= EXAMPLES / 2, "too few cases: the strategy repeats itself"
     assert cost.memory <= MOST_MEMORY, f"{cost.memory / 2**20:.0f} MiB more"
     assert cost.errors == []
