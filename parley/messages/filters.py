@@ -83,9 +83,12 @@ def value_at(fields: Mapping[str, Any], path: str) -> Any:
 
 
 def spoken(value: Any) -> str:
-    """A JSON value as text: `true`, `12`, `` for null; what is nested as JSON."""
+    """A JSON value as text: `true`, `12`, `` for null; what is nested as JSON. At most `MAX_VALUE` characters."""
+    return whole(value)[:MAX_VALUE]
+
+
+def whole(value: Any) -> str:
+    """A JSON value as text, however long it is."""
     if isinstance(value, str):
-        return value[:MAX_VALUE]
-    if value is None:
-        return ""
-    return json.dumps(value, ensure_ascii=False)[:MAX_VALUE]
+        return value
+    return "" if value is None else json.dumps(value, ensure_ascii=False)

@@ -6,13 +6,14 @@ role that approves it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from parley.messages.filters import spoken
+from parley.messages.filters import whole
+from parley.people.patterns import matches, may_match
 from parley.runs.catalogue import AutomationSpec, Effect
 from parley.settings import ApprovalRule
 
@@ -73,17 +74,24 @@ def _may_be(spec: AutomationSpec, meant: Mapping[str, Any], name: str, globs: Se
     value = meant.get(name)
     if value is None:
         return True  # what runs then is not known here
-    texts = [spoken(one).casefold() for one in (value if isinstance(value, list) else [value])]
-    return any(fnmatchcase(text.strip(), glob.casefold()) for text in texts for glob in globs)
+    # An empty list may be anything, too: for many a script it is all there is.
+    return value == [] or any(may_match(glob, one) for one in _each(value) for glob in globs)
 
 
 def _surely_is(value: Any, globs: Sequence[str]) -> bool:
-    if value is None:
-        return False
-    texts = [spoken(one) for one in (value if isinstance(value, list) else [value])]
-    return bool(texts) and all(
-        text.isprintable() and any(fnmatchcase(text, glob) for glob in globs) for text in texts
+    values = list(_each(value))
+    return bool(values) and all(
+        one is not None and whole(one).isprintable() and any(matches(glob, one) for glob in globs)
+        for one in values
     )
+
+
+def _each(value: Any) -> Iterator[Any]:
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from _each(one)
+    else:
+        yield value
 
 
 __all__ = ["WITHIN", "Terms", "may_need", "terms_for"]

@@ -6,7 +6,7 @@ import re
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from parley.messages.filters import spoken
+from parley.messages.filters import MAX_VALUE, whole
 
 ANYTHING: Final = "*"
 """The pattern that every value fits, and none given, too."""
@@ -15,12 +15,16 @@ _BREAKS: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
 def matches(pattern: str, value: Any) -> bool:
-    """Whether the value, as JSON writes it, fits the glob; upper and lower case differ. None fits `*` alone."""
+    """Whether the value, as JSON writes it, fits the glob; upper and lower case differ.
+
+    None, and what is longer than `MAX_VALUE` characters, fit `*` alone.
+    """
     if pattern == ANYTHING:
         return True
-    text = "" if value is None else spoken(value)
+    text = "" if value is None else whole(value)
     # `web*` is one name; a second line behind it is not what anybody meant.
-    return value is not None and not _BREAKS.search(text) and fnmatchcase(text, pattern)
+    readable = value is not None and len(text) <= MAX_VALUE and not _BREAKS.search(text)
+    return readable and fnmatchcase(text, pattern)
 
 
 def may_match(pattern: str, value: Any) -> bool:
@@ -30,7 +34,7 @@ def may_match(pattern: str, value: Any) -> bool:
     """
     if pattern == ANYTHING or value is None:
         return True
-    # The whole of a text is looked at: what `spoken` leaves of a long one may be the blanks before it.
-    text = value if isinstance(value, str) else spoken(value)
+    # All of it is looked at: the beginning of what is long may be the blanks before it.
+    text = whole(value)
     # As written, too: `casefold` may make two letters of one, which `?` then does not fit any more.
     return fnmatchcase(text, pattern) or fnmatchcase(text.strip().casefold(), pattern.strip().casefold())

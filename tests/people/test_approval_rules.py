@@ -84,6 +84,31 @@ def test_a_default_and_one_of_a_list_are_meant_too() -> None:
 
 
 @pytest.mark.parametrize(
+    "hosts",
+    [
+        ["web1", " " * 30_000 + "db1"],
+        ["x" * 30_000 + " db1"],
+        [["web1", ["db1"]]],
+        [{"note": "x" * 30_000, "name": "the db1 of them"}],
+        [],
+        [None],
+    ],
+    ids=["blanks", "behind", "nested", "object", "none", "unknown"],
+)
+def test_nothing_slips_by_a_rule_by_its_length_or_shape(hosts: list[Any]) -> None:
+    asked = rules({"parameters": {"hosts": ["db*", "* db*", "*the db1*"]}})
+    assert terms_for(asked, spec(), {"host": "a", "hosts": hosts}) is not None
+
+
+@pytest.mark.parametrize(
+    "host", ["web" + "x" * 19_998 + "; db1", ["web1", ["db1"]], []], ids=["long", "nested", "none"]
+)
+def test_an_exception_is_none_for_what_cannot_be_seen_whole(host: Any) -> None:
+    asked = rules({"parameters": {"host": ["web*x"]}, "needed": 0}, {"parameters": {"host": "*"}})
+    assert terms_for(asked, spec(), {"host": host}) is not None
+
+
+@pytest.mark.parametrize(
     ("values", "free"),
     [
         ({"host": "web1"}, True),
