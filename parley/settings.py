@@ -31,6 +31,7 @@ from pydantic import (
 
 from parley.errors import ConfigurationError
 from parley.messages.topics import Pattern, word
+from parley.people.group_lines import GroupLines, check_roles
 from parley.people.roles import Roles, check_clocks
 from parley.runs.catalogue import Effect
 from parley.tls.addresses import is_loopback
@@ -526,10 +527,12 @@ class File(_Section):
     routes: Annotated[tuple[EventRoute, ...], Field(max_length=1000)] = ()
     bridges: Annotated[tuple[Bridge, ...], Field(max_length=200)] = ()
     roles: Roles = Field(default_factory=dict)
+    groups: GroupLines = ()
 
     @model_validator(mode="after")
-    def _clocks_run(self) -> File:
+    def _roles_fit(self) -> File:
         check_clocks(self.roles, self.owner.time_zone)
+        check_roles(self.groups, self.roles)
         return self
 
     @field_validator("accounts")

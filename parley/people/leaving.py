@@ -21,6 +21,8 @@ async def remove(conn: AsyncConnection, audit: Audit, principal_id: str) -> None
     It is refused for the last owner. Requests of theirs that are queued, and schedules that run by their word, are
     refused when they would start: nobody who is disabled has a right.
     """
+    lent = schema.source_grant
+    await conn.execute(sa.delete(lent).where(lent.c.principal_id == principal_id))
     await set_role(conn, principal_id, Role.NONE, automations=())
     await disable(conn, principal_id)
     for table, column in (

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from parley.errors import PolicyError
 from parley.messages.model import Assurance
 from parley.store.ids import new_id
-from parley.store.schema import identity, principal, role_grant, token
+from parley.store.schema import identity, principal, role_grant, source_grant, token
 
 _ROLES: Final = (
     # Names of roles hold no comma.
@@ -45,6 +45,10 @@ class Role(StrEnum):
     USER = "user"
     AUDITOR = "auditor"
     NONE = "none"
+
+
+RANKS: Final = (Role.OWNER, Role.OPERATOR, Role.AUDITOR, Role.USER, Role.NONE)
+"""Of our own roles somebody has one: the first of these that anybody gives them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,33 +194,85 @@ async def identities(conn: AsyncConnection, principal_id: str) -> list[tuple[str
 async def set_role(
     conn: AsyncConnection, principal_id: str, role: Role, *, automations: Sequence[str] | None = None
 ) -> None:
-    """Change the role, and the globs when given. Raises PolicyError when no owner would be left."""
-    if role is not Role.OWNER:
+    """Change the role that people give, and the globs when given; a group may make it more (`RANKS`).
+
+    Raises PolicyError when no owner would be left.
+    """
+    if role is not Role.OWNER and not await is_owner_without(conn, principal_id, None):
         await _keep_an_owner(conn, principal_id)
-    values: dict[str, Any] = {"role": Role(role)}
+    values: dict[str, Any] = {"role": Role(role), "given_role": None}
     if automations is not None:
         values["automations"] = list(automations)
     await _update(conn, principal_id, values)
+    await settle_roles(conn, principal_id)
 
 
 async def give_role(conn: AsyncConnection, principal_id: str, role: str) -> bool:
-    """Let them have this role of parley.toml, too; whether they had not. Raises PolicyError for one of ours."""
+    """Let them have this role of parley.toml by hand; whether they had not. Raises PolicyError for one of ours."""
     if role in tuple(Role):
         raise PolicyError(
             f"{role} is no role of parley.toml: it is what somebody is, not what they have besides."
         )
-    found = await get(conn, principal_id)
-    if role in found.roles:
+    await get(conn, principal_id)
+    same = _granted(principal_id, role)
+    # What a group gave alone is given by people now as well.
+    lent = sa.update(role_grant).where(same, role_grant.c.source.is_not(None)).values(source=None)
+    if (await conn.execute(lent)).rowcount:
+        return True
+    if (await conn.execute(sa.select(role_grant.c.id).where(same))).first():
         return False
-    row = {"id": new_id(), "principal_id": principal_id, "role": role, "created_at": datetime.now(UTC)}
-    await conn.execute(sa.insert(role_grant).values(row))
+    await conn.execute(sa.insert(role_grant).values(_grant_row(principal_id, role, None)))
     return True
 
 
 async def take_role(conn: AsyncConnection, principal_id: str, role: str) -> bool:
-    """Take a role of parley.toml away; whether they had it."""
-    same = sa.and_(role_grant.c.principal_id == principal_id, role_grant.c.role == role)
-    return bool((await conn.execute(sa.delete(role_grant).where(same))).rowcount)
+    """Take a role of parley.toml away that people gave; whether they had. What a group gives stays: `source_of`."""
+    by_hand = sa.and_(_granted(principal_id, role), role_grant.c.source.is_(None))
+    taken = bool((await conn.execute(sa.delete(role_grant).where(by_hand))).rowcount)
+    if taken:
+        await settle_roles(conn, principal_id)
+    return taken
+
+
+async def source_of(conn: AsyncConnection, principal_id: str, role: str) -> str | None:
+    """A source of groups that gives them this role; None when there is none."""
+    table = source_grant
+    query = sa.select(table.c.source).where(table.c.principal_id == principal_id, table.c.role == role)
+    found = await conn.scalar(query.order_by(table.c.source).limit(1))
+    return str(found) if found else None
+
+
+async def settle_roles(conn: AsyncConnection, principal_id: str) -> None:
+    """Let what counts follow from what people gave by hand and what groups give (`source_grant`)."""
+    table = source_grant
+    query = sa.select(table.c.role, table.c.source).where(table.c.principal_id == principal_id)
+    lent = {row.role: row.source for row in await conn.execute(query.order_by(table.c.source.desc()))}
+    row = (await conn.execute(sa.select(principal).where(principal.c.id == principal_id))).one()
+    given = Role(row.given_role or row.role)
+    role = min([given, *(Role(name) for name in lent if name in tuple(Role))], key=RANKS.index)
+    kept = None if role is given else given
+    if (role, kept) != (row.role, row.given_role):
+        await _update(conn, principal_id, {"role": role, "given_role": kept})
+    await _settle_grants(conn, principal_id, {name: lent[name] for name in lent if name not in tuple(Role)})
+
+
+async def is_owner_without(conn: AsyncConnection, principal_id: str, source: str | None) -> bool:
+    """Whether they are an owner by others than this source of groups; None: than people's own hands."""
+    row = (await conn.execute(sa.select(principal).where(principal.c.id == principal_id))).first()
+    if source is not None and row is not None and row.role == Role.OWNER and row.given_role is None:
+        return True
+    table = source_grant
+    owns = sa.and_(table.c.principal_id == principal_id, table.c.role == Role.OWNER)
+    others = owns if source is None else sa.and_(owns, table.c.source != source)
+    return (await conn.execute(sa.select(table.c.id).where(others))).first() is not None
+
+
+async def has_other_owner(conn: AsyncConnection, principal_id: str) -> bool:
+    """Whether somebody else is an enabled owner."""
+    others = sa.select(principal.c.id).where(
+        principal.c.role == Role.OWNER, principal.c.enabled, principal.c.id != principal_id
+    )
+    return (await conn.execute(others.limit(1))).first() is not None
 
 
 async def disable(conn: AsyncConnection, principal_id: str) -> None:
@@ -272,8 +328,32 @@ async def _update(conn: AsyncConnection, principal_id: str, values: dict[str, An
 
 
 async def _keep_an_owner(conn: AsyncConnection, leaving: str) -> None:
-    others = sa.select(sa.func.count()).where(
-        principal.c.role == Role.OWNER, principal.c.enabled, principal.c.id != leaving
-    )
-    if (await get(conn, leaving)).role is Role.OWNER and not await conn.scalar(others):
+    if (await get(conn, leaving)).role is Role.OWNER and not await has_other_owner(conn, leaving):
         raise PolicyError("This is the last owner: make somebody else an owner first.")
+
+
+async def _settle_grants(conn: AsyncConnection, principal_id: str, lent: dict[str, str]) -> None:
+    table = role_grant
+    query = sa.select(table.c.role, table.c.source).where(table.c.principal_id == principal_id)
+    here = {row.role: row.source for row in await conn.execute(query)}
+    gone = [role for role, source in here.items() if source is not None and role not in lent]
+    if gone:
+        theirs = sa.and_(table.c.principal_id == principal_id, table.c.role.in_(gone))
+        await conn.execute(sa.delete(table).where(theirs, table.c.source.is_not(None)))
+    fresh = [_grant_row(principal_id, role, source) for role, source in lent.items() if role not in here]
+    if fresh:
+        await conn.execute(sa.insert(table), fresh)
+
+
+def _granted(principal_id: str, role: str) -> sa.ColumnElement[bool]:
+    return sa.and_(role_grant.c.principal_id == principal_id, role_grant.c.role == role)
+
+
+def _grant_row(principal_id: str, role: str, source: str | None) -> dict[str, Any]:
+    return {
+        "id": new_id(),
+        "principal_id": principal_id,
+        "role": role,
+        "source": source,
+        "created_at": datetime.now(UTC),
+    }

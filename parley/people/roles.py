@@ -43,7 +43,8 @@ class Day(StrEnum):
 _DAYS: Final = tuple(Day)
 
 
-def _listed(value: Any) -> Any:
+def listed(value: Any) -> Any:
+    """One value as a list of one; for values of parley.toml that may be either."""
     return value if isinstance(value, list | tuple) else (value,)
 
 
@@ -84,8 +85,8 @@ def _free(name: str) -> str:
 
 
 _Text = Annotated[str, BeforeValidator(_written), Field(min_length=1, max_length=1000)]
-_Globs = Annotated[tuple[_Text, ...], BeforeValidator(_listed), Field(max_length=1000)]
-_Needed = Annotated[tuple[_Text, ...], BeforeValidator(_listed), Field(min_length=1, max_length=1000)]
+_Globs = Annotated[tuple[_Text, ...], BeforeValidator(listed), Field(max_length=1000)]
+_Needed = Annotated[tuple[_Text, ...], BeforeValidator(listed), Field(min_length=1, max_length=1000)]
 
 RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$"), AfterValidator(_free)]
 """How a role of parley.toml may be called."""
@@ -104,12 +105,12 @@ class Conditions(BaseModel):
     parameters: Annotated[Mapping[str, _Needed], Field(max_length=100)] = Field(default_factory=dict)
     accounts: _Globs = ()
     conversations: Annotated[
-        tuple[Annotated[str, AfterValidator(_place)], ...], BeforeValidator(_listed), Field(max_length=1000)
+        tuple[Annotated[str, AfterValidator(_place)], ...], BeforeValidator(listed), Field(max_length=1000)
     ] = ()
     hours: Annotated[
-        tuple[Annotated[str, AfterValidator(_hours)], ...], BeforeValidator(_listed), Field(max_length=50)
+        tuple[Annotated[str, AfterValidator(_hours)], ...], BeforeValidator(listed), Field(max_length=50)
     ] = ()
-    days: Annotated[tuple[Day, ...], BeforeValidator(_listed)] = ()
+    days: Annotated[tuple[Day, ...], BeforeValidator(listed)] = ()
     time_zone: Annotated[str, AfterValidator(_zone)] | None = None
 
     def covers(self, automation: str) -> bool:
@@ -157,7 +158,7 @@ class Conditions(BaseModel):
 class Deny(Conditions):
     """What nobody with the role may do, whatever else they are; the owner may. `effects`: all, where none is named."""
 
-    effects: Annotated[tuple[Effect, ...], BeforeValidator(_listed)] = ()
+    effects: Annotated[tuple[Effect, ...], BeforeValidator(listed)] = ()
 
     def concerns(self, effect: Effect) -> bool:
         """Whether this effect is meant."""
@@ -178,7 +179,7 @@ class Deny(Conditions):
 class RoleTable(Conditions):
     """`[roles.NAME]`: `may` are effects; who may `dangerous` may ask for it. `approves`: globs over automations."""
 
-    may: Annotated[tuple[Effect, ...], BeforeValidator(_listed)] = ()
+    may: Annotated[tuple[Effect, ...], BeforeValidator(listed)] = ()
     approves: _Globs = ()
     deny: Annotated[tuple[Deny, ...], Field(max_length=100)] = ()
 
@@ -235,4 +236,4 @@ def _clock(text: str) -> timedelta:
     return timedelta(hours=int(hours), minutes=int(minutes))
 
 
-__all__ = ["Conditions", "Day", "Deny", "RoleName", "RoleTable", "Roles", "check_clocks", "meant"]
+__all__ = ["Conditions", "Day", "Deny", "RoleName", "RoleTable", "Roles", "check_clocks", "listed", "meant"]

@@ -84,6 +84,8 @@ principal = sa.Table(
     _text("name", False, unique=True),
     *_state("person", "service", name="kind"),
     *_state("owner", "operator", "user", "auditor", "none", name="role"),
+    # The role that people gave, where a group makes it more: `role` is what counts. Otherwise nothing.
+    sa.Column("given_role", sa.String(20)),
     # A JSON list of globs over automation names; empty means every automation that the role's level allows.
     sa.Column("automations", sa.JSON(), nullable=False, default=list),
     _text("language"),
@@ -102,6 +104,8 @@ identity = sa.Table(
     sa.Column("verified", sa.Boolean(), nullable=False, default=False),
     # The conversation of this account in which they last wrote to us alone: where they can be reached.
     _text("direct"),
+    # Who says so, where it was not people: what the directory links it unlinks.
+    _text("source"),
     _when("created_at", False),
     sa.UniqueConstraint("account", "native_user_id"),
 )
@@ -113,9 +117,35 @@ role_grant = sa.Table(
     _id(),
     sa.Column("principal_id", sa.ForeignKey("principal.id"), nullable=False),
     _text("role", False),
+    # A source of `source_grant` that gives it, where nobody has given it by hand.
+    _text("source"),
     _when("created_at", False),
     sa.UniqueConstraint("principal_id", "role"),
     sa.Index("ix_role_grant_role", "role"),
+)
+
+# What groups give, by the source that says who is in them: what counts is in `principal.role` and `role_grant`.
+source_grant = sa.Table(
+    "source_grant",
+    metadata,
+    _id(),
+    sa.Column("principal_id", sa.ForeignKey("principal.id"), nullable=False),
+    _text("source", False),
+    _text("role", False),
+    _when("created_at", False),
+    sa.UniqueConstraint("principal_id", "source", "role"),
+)
+
+# Who somebody is in the directory: an entry, by the id of it that never changes. It is kept when they have left.
+directory_person = sa.Table(
+    "directory_person",
+    metadata,
+    _id(),
+    _text("entry", False, unique=True),
+    sa.Column("principal_id", sa.ForeignKey("principal.id"), nullable=False, unique=True),
+    _when("created_at", False),
+    # When the directory had them no more, and everything was taken from them.
+    _when("gone_at"),
 )
 
 # What somebody sends from another account to be known there, once.
