@@ -32,6 +32,7 @@ from pydantic import (
 from parley.errors import ConfigurationError
 from parley.messages.topics import Pattern, word
 from parley.people.group_lines import GroupLines, check_roles
+from parley.people.lifetime import Lifetime
 from parley.people.roles import Roles, check_clocks
 from parley.runs.catalogue import Effect
 from parley.tls.addresses import is_loopback
@@ -436,6 +437,22 @@ class Keys(_Section):
     days: Annotated[int, Field(ge=1, le=3650)] = 30
 
 
+class SignIn(_Section):
+    """How people sign in at the console. A session ends after `idle` without use, and after `longest` in any case."""
+
+    idle: Annotated[
+        timedelta, BeforeValidator(_span), Field(ge=timedelta(minutes=5), le=timedelta(days=30))
+    ] = timedelta(hours=12)
+    longest: Annotated[
+        timedelta, BeforeValidator(_span), Field(ge=timedelta(minutes=5), le=timedelta(days=90))
+    ] = timedelta(days=7)
+
+    @property
+    def lifetime(self) -> Lifetime:
+        """Of a session."""
+        return Lifetime(self.idle, self.longest)
+
+
 class Web(_Certified):
     """Addresses the console may be reached at besides loopback; `origins` are exact."""
 
@@ -520,6 +537,7 @@ class File(_Section):
     hooks: Hooks = Hooks()
     keys: Keys = Keys()
     web: Web = Web()
+    sign_in: SignIn = SignIn()
     metrics: MetricsPort = MetricsPort()
     tls: Tls = Tls()
     containers: Containers | None = None

@@ -65,6 +65,10 @@ _SUMMARIES = {
     "delegate": ("Let somebody approve in your place.", "委托他人代您批准。"),
     "lock": ("Keep something from being started.", "锁定某些操作，使其不会启动。"),
     "unlock": ("Let it be started again.", "解除锁定。"),
+    "sessions": (
+        "Where you are signed in; `/sessions end all` ends it.",
+        "您的登录会话；`/sessions end all` 全部结束。",
+    ),
 }
 
 _FOR = {

@@ -113,6 +113,14 @@ _MENU: Final[Mapping[str, tuple[_Texts, tuple[_Value, ...]]]] = {
         ("Let it be started again.", "解除锁定。"),
         (_Value("command", ("What was locked.", "已锁定的命令。")),),
     ),
+    "sessions": (
+        ("Where you are signed in, and the end of it.", "您的登录会话，以及结束会话。"),
+        (
+            _Value("what", ("End some of them.", "结束会话。"), choices=("end",)),
+            _Value("which", ("Its number, or all.", "序号或 all。")),
+            _Value("name", ("Whose, as an owner.", "（所有者）谁的会话。")),
+        ),
+    ),
     "dlq": (
         ("What was not carried out or delivered.", "未能执行或送达的内容。"),
         (

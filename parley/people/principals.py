@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from parley.errors import PolicyError
 from parley.messages.model import Assurance
 from parley.store.ids import new_id
-from parley.store.schema import identity, principal, role_grant, source_grant, token
+from parley.store.schema import identity, principal, role_grant, session, source_grant, token
 
 _ROLES: Final = (
     # Names of roles hold no comma.
@@ -281,6 +281,7 @@ async def disable(conn: AsyncConnection, principal_id: str) -> None:
     await _update(conn, principal_id, {"enabled": False})
     live = sa.and_(token.c.principal_id == principal_id, token.c.revoked_at.is_(None))
     await conn.execute(sa.update(token).where(live).values(revoked_at=datetime.now(UTC)))
+    await conn.execute(sa.delete(session).where(session.c.principal_id == principal_id))
 
 
 async def enable(conn: AsyncConnection, principal_id: str) -> None:

@@ -25,10 +25,9 @@ PREFIX = "parley_"
 
 
 class TokenKind(StrEnum):
-    """`bearer` for programs, `session` for a browser that is logged in, `login` for one log-in by link."""
+    """`bearer` for programs, `login` for one log-in by link; sessions are in `parley.people.sessions`."""
 
     BEARER = "bearer"
-    SESSION = "session"
     LOGIN = "login"
 
 

@@ -8,7 +8,6 @@ from asyncio import Queue
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import asdict
-from datetime import timedelta
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -30,6 +29,7 @@ from parley.people.audit_reading import Wanted
 from parley.people.principals import Principal, Role, get_by_name
 from parley.people.rights import Rights
 from parley.people.sealing import Keyring
+from parley.people.sign_in import SignIn
 from parley.people.tokens import TokenKind
 from parley.processes import views
 from parley.processes.accounts import CONSOLE, Accounts
@@ -44,8 +44,6 @@ from parley.store import schema
 from parley.store.engine import Store
 from parley.store.ids import new_id
 from parley.web.front import ApprovalView, DeadLetterView, EventsView, Front, MessageView, RunView
-
-SESSION = timedelta(days=7)
 
 
 class Desk(Protocol):
@@ -73,6 +71,7 @@ class HubFront(Front):
         rights: Rights,
         audit_desk: AuditDesk,
         open_approvals: OpenApprovals,
+        sign_in: SignIn,
         *,
         catalogue: Callable[[], Catalogue],
         cancel: Callable[[str, str], Awaitable[None]],
@@ -89,6 +88,7 @@ class HubFront(Front):
         self._offered = Offered(catalogue, rights)
         self._audit_desk = audit_desk
         self._open_approvals = open_approvals
+        self.sign_in: SignIn = sign_in
         self._catalogue = catalogue
         self._cancel = cancel
         self._audit = Audit(keyring)
@@ -98,25 +98,19 @@ class HubFront(Front):
     # -- logging in
 
     @override
-    async def principal_of(self, secret: str, *, session: bool) -> Principal | None:
-        kinds = {TokenKind.SESSION} if session else {TokenKind.BEARER}
-        return await self._store.read(lambda conn: tokens.resolve(conn, secret, kinds))
+    async def principal_of(self, secret: str, *, session: bool, touches: bool = True) -> Principal | None:
+        if session:
+            found = await self.sign_in.sessions.resolve(secret, touches=touches)
+            return found[0] if found else None
+        return await self._store.read(lambda conn: tokens.resolve(conn, secret, {TokenKind.BEARER}))
 
     @override
-    async def log_in(self, secret: str) -> str | None:
-        async def exchange(conn: AsyncConnection) -> str | None:
-            principal = await tokens.redeem(conn, secret, TokenKind.LOGIN)
-            principal = principal or await tokens.resolve(conn, secret, {TokenKind.BEARER})
-            if principal is None:
-                return None
-            await self._audit.record(conn, action="log-in", actor=principal.name, subject=CONSOLE)
-            return await tokens.issue(conn, principal.id, TokenKind.SESSION, "browser", SESSION)
-
-        return await self._store.write(exchange)
+    async def log_in(self, secret: str, *, agent: str = "") -> str | None:
+        return await self.sign_in.with_secret(secret, agent)
 
     @override
     async def log_out(self, secret: str) -> None:
-        await self._store.write(lambda conn: tokens.revoke(conn, secret))
+        await self.sign_in.sessions.log_out(secret)
 
     # -- messages
 

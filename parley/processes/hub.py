@@ -32,6 +32,7 @@ from parley.language.following import FORGES, FollowCommands
 from parley.language.freeze_commands import FreezeCommands
 from parley.language.linking_commands import LinkingCommands
 from parley.language.reception import Reception
+from parley.language.session_commands import SessionCommands
 from parley.language.understanding import Understander
 from parley.link.calls import (
     CommandMenu,
@@ -64,6 +65,7 @@ from parley.people.policy import Policy
 from parley.people.principals import ensure_owner, find_by_identity
 from parley.people.rights import Origin, Rights
 from parley.people.sealing import Keyring
+from parley.people.sign_in import SignIn
 from parley.processes.accounts import CONSOLE, Accounts
 from parley.processes.admin import Admin
 from parley.processes.audit_desk import AuditDesk
@@ -140,6 +142,7 @@ class Hub:
         self.policy: Policy = _policy_of(self.file)
         self.rights: Rights = Rights(lambda: self.policy)
         self.people: PeopleDesk = PeopleDesk(store, keyring, self.audit, policy=lambda: self.policy)
+        self.sign_in: SignIn = SignIn(store, keyring, self.audit, rules=lambda: self.file.sign_in)
         self.anchors: Anchors = Anchors(
             AnchorFile(settings.anchors_file, keyring),
             lambda: store.read(audit_reading.head),
@@ -385,6 +388,7 @@ class Hub:
             self.rights,
             self.audit_desk,
             self.open_approvals,
+            self.sign_in,
             catalogue=lambda: self.catalogue,
             cancel=self.cancel,
             status=self.vitals.status,
@@ -435,6 +439,7 @@ class Hub:
             "delegate": approving.delegate,
             "lock": freezing.lock,
             "unlock": freezing.unlock,
+            "sessions": SessionCommands(self.sign_in.sessions).sessions,
         }
 
     # -- messages

@@ -170,6 +170,7 @@ token = sa.Table(
     metadata,
     _id(),
     sa.Column("principal_id", sa.ForeignKey("principal.id"), nullable=False),
+    # `session` is what it was before sessions had a table of their own.
     *_state("bearer", "session", "login", name="kind"),
     # Only a SHA-256 of the secret is kept; the secrets have 256 bits, so no slow hash is needed.
     _text("digest", False, unique=True),
@@ -177,6 +178,58 @@ token = sa.Table(
     _when("created_at", False),
     _when("expires_at"),
     _when("revoked_at"),
+)
+
+# A browser that somebody is signed in with. A row is there as long as it is good: what ends is deleted, and audited.
+session = sa.Table(
+    "session",
+    metadata,
+    _id(),
+    sa.Column("principal_id", sa.ForeignKey("principal.id"), nullable=False, index=True),
+    *_state("code", "token", "password", "passkey", "oidc", name="kind"),
+    # By the selector it is found; of the whole secret only a keyed hash is kept.
+    _text("selector", False, unique=True),
+    _text("digest", False),
+    # Browser and system in two words, for the list.
+    _text("agent", False),
+    # With which passkey, or where the provider knows it: what ends there ends here.
+    _text("passkey_id"),
+    _text("issuer"),
+    _text("subject"),
+    _text("provider_session"),
+    _when("created_at", False),
+    _when("used_at", False),
+    _when("expires_at", False),
+)
+
+password = sa.Table(
+    "password",
+    metadata,
+    sa.Column("principal_id", sa.ForeignKey("principal.id"), primary_key=True),
+    sa.Column("hash_sealed", sa.LargeBinary(), nullable=False),
+    _when("changed_at", False),
+)
+
+passkey = sa.Table(
+    "passkey",
+    metadata,
+    _id(),
+    sa.Column("principal_id", sa.ForeignKey("principal.id"), nullable=False, index=True),
+    _text("credential_id", False, unique=True),
+    # Whose it is and its public key: nobody who can write rows gives themselves another's.
+    sa.Column("key_sealed", sa.LargeBinary(), nullable=False),
+    sa.Column("sign_count", sa.BigInteger(), nullable=False),
+    _text("name", False),
+    _when("created_at", False),
+    _when("used_at"),
+)
+
+# Challenges that were answered, until they would have run out: each is good once.
+spent_challenge = sa.Table(
+    "spent_challenge",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("expires_at", UtcDateTime(), nullable=False, index=True),
 )
 
 conversation = sa.Table(

@@ -16,7 +16,7 @@ from parley.language.binding import refuse_prefect_markers
 from parley.messages.model import MAX_TEXT, Accepted, File
 from parley.messages.published import Happening
 from parley.people.principals import Principal
-from parley.web import approval_api, audit_api, dead_letter_api
+from parley.web import approval_api, audit_api, dead_letter_api, sessions_api
 from parley.web.auth import Caller, may_watch
 from parley.web.bodies import add_schemas, json_object, json_of, shown
 from parley.web.cursors import cursor, read_cursor
@@ -273,6 +273,7 @@ async def get_events(
 router.include_router(dead_letter_api.router)
 router.include_router(approval_api.router)
 router.include_router(audit_api.router)
+router.include_router(sessions_api.router)
 
 
 @router.get("/status", summary="How the installation is doing", tags=["installation"])

@@ -87,7 +87,9 @@ class Doors:
 
     async def _by_session(self, connection: HTTPConnection) -> Principal | None:
         secret = self.session(connection)
-        return await self._front.principal_of(secret, session=True) if secret else None
+        # A page that merely listens does not keep its session alive.
+        touches = connection.scope["type"] == "http"
+        return await self._front.principal_of(secret, session=True, touches=touches) if secret else None
 
 
 async def _whoever_asks(connection: HTTPConnection) -> Principal:

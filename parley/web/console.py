@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 router = APIRouter(include_in_schema=False)
 
-RECHECK_SECONDS = 30.0
+RECHECK_SECONDS = 5.0
 """How long a page may hear on after its session ended."""
 
 LOGGED_OUT = 4401

@@ -13,6 +13,7 @@ from parley.messages.published import Happening
 from parley.people.audit import AuditRow
 from parley.people.audit_reading import Wanted
 from parley.people.principals import Principal
+from parley.people.sign_in import SignIn
 from parley.runs.catalogue import AutomationSpec
 
 
@@ -115,11 +116,17 @@ class EventsView(Model):
 class Front(Protocol):
     """The hub, seen from the web. Every method checks the rights of the principal it is given."""
 
-    async def principal_of(self, secret: str, *, session: bool) -> Principal | None:
-        """Whose bearer token (or browser session) this is."""
+    sign_in: SignIn
+    """Ways in, and sessions."""
 
-    async def log_in(self, secret: str) -> str | None:
-        """Turn a one-time login secret or a bearer token into a new session's secret; None when it is not good."""
+    async def principal_of(self, secret: str, *, session: bool, touches: bool = True) -> Principal | None:
+        """Whose bearer token (or browser session) this is. `touches`: a session is used by this, and lives on."""
+
+    async def log_in(self, secret: str, *, agent: str = "") -> str | None:
+        """Turn a one-time login secret or a bearer token into a new session's secret; None when it is not good.
+
+        `agent` is the browser's User-Agent; little of it is kept.
+        """
 
     async def log_out(self, secret: str) -> None:
         """End a session."""

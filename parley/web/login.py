@@ -47,7 +47,7 @@ async def login_page(request: Request, code: str = "") -> Response:
     if "prefetch" in request.headers.get("sec-purpose", ""):
         # A browser that fetches ahead must not use up the code.
         raise Problem(503, "Open the link to log in.", kind="prefetch")
-    secret = await _front(request).log_in(code)
+    secret = await _front(request).log_in(code, agent=_agent(request))
     if secret is None:
         return _form(request, wrong=True)
     # Not a redirect: after a click in a mail or a chat page that would count as coming from there, and a strict
@@ -64,7 +64,7 @@ async def log_in(request: Request) -> Response:
     fields = parse_qs(
         (await body_of(request, _LONGEST_FORM, 10)).decode("utf-8", "replace"), max_num_fields=5
     )
-    secret = await _front(request).log_in(fields.get("secret", [""])[0].strip())
+    secret = await _front(request).log_in(fields.get("secret", [""])[0].strip(), agent=_agent(request))
     if secret is None:
         return _form(request, wrong=True)
     response = RedirectResponse("/", 303)
@@ -89,6 +89,10 @@ def language_of_browser(request: Request) -> Language:
     """Chinese when the browser prefers it, else English."""
     preferred = request.headers.get("accept-language", "").partition(",")[0].strip().lower()
     return "zh" if preferred.startswith("zh") else "en"
+
+
+def _agent(request: Request) -> str:
+    return request.headers.get("user-agent", "")
 
 
 def _form(request: Request, *, wrong: bool = False) -> Response:

@@ -97,6 +97,7 @@ COMMANDS: Mapping[str, tuple[str, frozenset[str], bool]] = {
     "refuse": ("/refuse ABCD", EVERYBODY, True),
     "delegate": ("/delegate the-user 1h", EVERYBODY, False),
     "unlock": ("/unlock change", EVERYBODY, False),
+    "sessions": ("/sessions", EVERYBODY, False),
 }
 """What is typed, whom it is for, and whether it is for those too whom the platform only claims to know."""
 
@@ -257,6 +258,8 @@ REST: Mapping[tuple[str, str], Row] = {
     ("POST", "/dead-letters/{letter_id}/discard"): ({}, {**LOGGED_IN, OWNER: 200, OPERATOR: 200}, 403),
     ("GET", "/audit"): ({}, {**LOGGED_IN, OWNER: 200, AUDITOR: 200}, 403),
     ("GET", "/approvals"): ({}, LOGGED_IN, 200),
+    ("GET", "/sessions"): ({}, LOGGED_IN, 200),
+    ("DELETE", "/sessions/{session_id}"): ({}, LOGGED_IN, 404),
     ("GET", "/status"): ({}, {**LOGGED_IN, OWNER: 200, OPERATOR: 200, AUDITOR: 200}, 403),
     ("GET", "/me"): ({}, LOGGED_IN, 200),
 }
@@ -321,7 +324,13 @@ async def test_every_role_with_every_route(
     accepted = await world.hub.front.say(owner, "/change web1")
     await world.hub.intake_is_empty()
     (asked,) = await world.rows(schema.request)
-    place = {"message_id": accepted.id, "name": "change", "index": "0", "request_id": asked.id}
+    place = {
+        "message_id": accepted.id,
+        "name": "change",
+        "index": "0",
+        "request_id": asked.id,
+        "session_id": new_id(),
+    }
     wrong = []
     for (method, path), (sent, answers, others) in REST.items():
         # The owner last: what they end nobody else could have ended.

@@ -134,7 +134,7 @@ async def test_a_token_speaks_for_its_principal_until_revoked(store: Store) -> N
     found = await store.read(lambda conn: tokens.resolve(conn, secret, {TokenKind.BEARER}))
     assert found is not None
     assert found.id == ann
-    assert await store.read(lambda conn: tokens.resolve(conn, secret, {TokenKind.SESSION})) is None
+    assert await store.read(lambda conn: tokens.resolve(conn, secret, {TokenKind.LOGIN})) is None
     assert await store.read(lambda conn: tokens.resolve(conn, secret, set())) is None
     assert await store.write(lambda conn: tokens.revoke(conn, secret))
     assert not await store.write(lambda conn: tokens.revoke(conn, secret))
@@ -159,9 +159,9 @@ async def test_the_store_never_holds_the_secret(store: Store) -> None:
 async def test_an_expired_token_is_nobody(store: Store) -> None:
     ann = await add(store, "ann")
     dead = await store.write(
-        lambda conn: tokens.issue(conn, ann, TokenKind.SESSION, ttl=timedelta(seconds=-1))
+        lambda conn: tokens.issue(conn, ann, TokenKind.LOGIN, ttl=timedelta(seconds=-1))
     )
-    good = await store.write(lambda conn: tokens.issue(conn, ann, TokenKind.SESSION, ttl=timedelta(hours=1)))
+    good = await store.write(lambda conn: tokens.issue(conn, ann, TokenKind.LOGIN, ttl=timedelta(hours=1)))
     assert await store.read(lambda conn: tokens.resolve(conn, dead, set(TokenKind))) is None
     assert await store.read(lambda conn: tokens.resolve(conn, good, set(TokenKind))) is not None
 
@@ -183,9 +183,9 @@ async def test_disabling_ends_every_token_and_enabling_brings_none_back(store: S
 
 async def test_all_of_a_kind_are_revoked(store: Store) -> None:
     ann = await add(store, "ann")
-    for kind in (TokenKind.SESSION, TokenKind.SESSION, TokenKind.BEARER):
+    for kind in (TokenKind.LOGIN, TokenKind.LOGIN, TokenKind.BEARER):
         await store.write(partial(tokens.issue, principal_id=ann, kind=kind))
-    assert await store.write(lambda conn: tokens.revoke_all(conn, ann, {TokenKind.SESSION})) == 2
+    assert await store.write(lambda conn: tokens.revoke_all(conn, ann, {TokenKind.LOGIN})) == 2
     assert await store.write(lambda conn: tokens.revoke_all(conn, ann)) == 1
 
 

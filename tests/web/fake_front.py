@@ -105,10 +105,10 @@ class FakeFront:
         self.unavailable = False
         self.broken: Exception | None = None
 
-    async def principal_of(self, secret: str, *, session: bool) -> Principal | None:
+    async def principal_of(self, secret: str, *, session: bool, touches: bool = True) -> Principal | None:
         return (self.sessions if session else self.tokens).get(secret)
 
-    async def log_in(self, secret: str) -> str | None:
+    async def log_in(self, secret: str, *, agent: str = "") -> str | None:
         found = self.codes.pop(secret, None) or self.tokens.get(secret)
         if found is None:
             return None

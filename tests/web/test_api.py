@@ -260,7 +260,7 @@ async def test_the_openapi_document_holds_together(web: httpx.AsyncClient) -> No
     for schema in document["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
     operations = [one for path in document["paths"].values() for one in path.values()]
-    assert len({one["operationId"] for one in operations}) == len(operations) == 19
+    assert len({one["operationId"] for one in operations}) == len(operations) == 21
     for operation in operations:
         assert operation["summary"]
         assert "application/problem+json" in operation["responses"]["401"]["content"]

@@ -1,0 +1,251 @@
+"""Sessions: browsers that somebody is signed in with.
+
+Of a session's secret only a keyed hash is kept, found by its first letters; a row of the database lets nobody in. A
+session ends when nobody uses it for a while (`Lifetime.idle`), at the latest after `Lifetime.longest`, and at once when
+it is ended: by its person, by an owner, with the person's rights, or with what they signed in by. What
+ended is deleted.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from parley.messages.model import now
+from parley.people.lifetime import Lifetime
+from parley.people.principals import get
+from parley.people.sealing import Keyring
+from parley.store.ids import new_id
+from parley.store.schema import principal, session
+
+PREFIX: Final = "parley_"
+SELECTOR: Final = 22
+"""Letters of 16 random bytes, after the prefix; 32 random bytes follow."""
+
+MOST: Final = 20
+"""Sessions of one person; with one more the one that was unused for longest ends."""
+
+MOST_PRUNED: Final = 200
+TOUCHED_EVERY: Final = timedelta(minutes=1)
+"""How exactly it is known when a session was last used."""
+
+RECENT: Final = timedelta(minutes=15)
+"""For so long after the sign-in a session may change what one signs in with."""
+
+
+class Kind(StrEnum):
+    """How somebody signed in. `code` is a link or code that is good once, `token` a program's token."""
+
+    CODE = "code"
+    TOKEN = "token"  # noqa: S105 - a kind, no secret
+    PASSWORD = "password"  # noqa: S105 - a kind, no secret
+    PASSKEY = "passkey"
+    OIDC = "oidc"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a session came from, besides its kind."""
+
+    kind: Kind
+    agent: str = ""
+    passkey_id: str | None = None
+    issuer: str | None = None
+    subject: str | None = None
+    provider_session: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A session that is good, as its person sees it. `expires_at`: when it ends at the latest."""
+
+    id: str
+    principal_id: str
+    kind: Kind
+    agent: str
+    created_at: datetime
+    used_at: datetime
+    expires_at: datetime
+
+    @property
+    def is_recent(self) -> bool:
+        """Whether it began a moment ago: whoever uses it has just shown who they are."""
+        return self.created_at > now() - RECENT
+
+
+async def begin(
+    conn: AsyncConnection, keyring: Keyring, principal_id: str, origin: Origin, lifetime: Lifetime
+) -> str:
+    """A new session's secret, which is kept nowhere here."""
+    await get(conn, principal_id)
+    await _prune(conn, lifetime)
+    await _make_room(conn, principal_id)
+    secret = PREFIX + secrets.token_urlsafe(16) + secrets.token_urlsafe(32)
+    at = now()
+    row = {
+        "id": new_id(),
+        "principal_id": principal_id,
+        "kind": origin.kind,
+        "selector": _selector(secret),
+        "digest": keyring.keyed_hash(_hashed(secret)),
+        "agent": coarse(origin.agent),
+        "passkey_id": origin.passkey_id,
+        "issuer": origin.issuer,
+        "subject": origin.subject,
+        "provider_session": origin.provider_session,
+        "created_at": at,
+        "used_at": at,
+        "expires_at": at + lifetime.longest,
+    }
+    await conn.execute(sa.insert(session).values(row))
+    return secret
+
+
+async def find(conn: AsyncConnection, keyring: Keyring, secret: str, lifetime: Lifetime) -> Session | None:
+    """The session of this secret; None when there is none, it ended, or its person is disabled."""
+    query = sa.select(session).join(principal, principal.c.id == session.c.principal_id)
+    mine = sa.and_(session.c.selector == _selector(secret), principal.c.enabled, *_alive(lifetime))
+    row = (await conn.execute(query.where(mine))).first()
+    if row is None or not keyring.is_hash_of(row.digest, _hashed(secret)):
+        return None
+    return _session(row)
+
+
+async def touch(conn: AsyncConnection, session_id: str) -> None:
+    """It was used just now."""
+    await conn.execute(sa.update(session).where(session.c.id == session_id).values(used_at=now()))
+
+
+async def of_person(conn: AsyncConnection, principal_id: str, lifetime: Lifetime) -> list[Session]:
+    """All sessions of a person that are good, the one that was used last first."""
+    query = sa.select(session).where(session.c.principal_id == principal_id, *_alive(lifetime))
+    rows = await conn.execute(query.order_by(session.c.used_at.desc(), session.c.id.desc()))
+    return [_session(row) for row in rows]
+
+
+async def end(conn: AsyncConnection, ids: Sequence[str]) -> int:
+    """End these; how many there were."""
+    return (await conn.execute(sa.delete(session).where(session.c.id.in_(ids)))).rowcount
+
+
+async def end_all(
+    conn: AsyncConnection, principal_id: str, *, but: str | None = None, passkey_id: str | None = None
+) -> int:
+    """End all of a person but this one, or those of one passkey; how many there were."""
+    theirs = session.c.principal_id == principal_id
+    if but is not None:
+        theirs = sa.and_(theirs, session.c.id != but)
+    if passkey_id is not None:
+        theirs = sa.and_(theirs, session.c.passkey_id == passkey_id)
+    return (await conn.execute(sa.delete(session).where(theirs))).rowcount
+
+
+async def end_of_provider(
+    conn: AsyncConnection, issuer: str, *, subject: str | None, provider_session: str | None
+) -> list[str]:
+    """End what began at this provider for this subject, or in this session of it; whose they were, by name."""
+    conditions = [session.c.issuer == issuer]
+    if subject is not None:
+        conditions.append(session.c.subject == subject)
+    if provider_session is not None:
+        conditions.append(session.c.provider_session == provider_session)
+    if len(conditions) == 1:
+        return []
+    query = sa.select(session.c.id, principal.c.name).join(principal).where(*conditions)
+    rows = (await conn.execute(query)).all()
+    await end(conn, [row.id for row in rows])
+    return [row.name for row in rows]
+
+
+_SYSTEMS: Final = (
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Android", "Android"),
+    ("Windows", "Windows"),
+    ("CrOS", "ChromeOS"),
+    ("Mac OS", "macOS"),
+    ("Linux", "Linux"),
+)
+_BROWSERS: Final = (
+    ("Edg", "Edge"),
+    ("OPR/", "Opera"),
+    ("MicroMessenger", "WeChat"),
+    ("Firefox", "Firefox"),
+    ("FxiOS", "Firefox"),
+    ("Chrome", "Chrome"),
+    ("CriOS", "Chrome"),
+    ("Safari", "Safari"),
+)
+
+
+def coarse(agent: str) -> str:
+    """Browser and system of a User-Agent, without what would tell people apart; empty for one that is not known."""
+    agent = agent[:1000]
+    browser = next((name for mark, name in _BROWSERS if mark in agent), "")
+    system = next((name for mark, name in _SYSTEMS if mark in agent), "")
+    return ", ".join(part for part in (browser, system) if part)
+
+
+def _alive(lifetime: Lifetime) -> tuple[sa.ColumnElement[bool], ...]:
+    at = now()
+    # Both from the settings of now: who shortens them ends what is older.
+    return (
+        session.c.expires_at > at,
+        session.c.created_at > at - lifetime.longest,
+        session.c.used_at > at - lifetime.idle,
+    )
+
+
+async def _prune(conn: AsyncConnection, lifetime: Lifetime) -> None:
+    dead = sa.select(session.c.id).where(sa.not_(sa.and_(*_alive(lifetime)))).limit(MOST_PRUNED)
+    await end(conn, list((await conn.execute(dead)).scalars()))
+
+
+async def _make_room(conn: AsyncConnection, principal_id: str) -> None:
+    theirs = sa.select(session.c.id).where(session.c.principal_id == principal_id)
+    oldest = theirs.order_by(session.c.used_at.desc(), session.c.id.desc()).offset(MOST - 1)
+    await end(conn, list((await conn.execute(oldest)).scalars()))
+
+
+def _selector(secret: str) -> str:
+    return secret.removeprefix(PREFIX)[:SELECTOR].encode("utf-8", "replace").decode()
+
+
+def _hashed(secret: str) -> str:
+    # What is no text cannot be hashed, and is nobody's secret.
+    return "session:" + re.sub(r"[^A-Za-z0-9_-]", "?", secret)
+
+
+def _session(row: Any) -> Session:
+    return Session(
+        id=row.id,
+        principal_id=row.principal_id,
+        kind=Kind(row.kind),
+        agent=row.agent,
+        created_at=row.created_at,
+        used_at=row.used_at,
+        expires_at=row.expires_at,
+    )
+
+
+__all__ = [
+    "Kind",
+    "Origin",
+    "Session",
+    "begin",
+    "coarse",
+    "end",
+    "end_all",
+    "end_of_provider",
+    "find",
+    "of_person",
+    "touch",
+]
