@@ -41,8 +41,8 @@ GROWTH_MB: Final = 256.0
 """A child that holds this much more than after its first run is replaced."""
 
 SURPLUS_AGE: Final = 60.0
-"""Seconds that a child beyond the warm ones is kept without a run: to make one and warm it up costs as much as several
-runs, and the next peak comes soon."""
+"""Seconds that a child beyond the warm ones, or a worn one, is kept without a run: to make one and warm it up costs as
+much as several runs, and the next peak comes soon."""
 
 How = Literal["finished", "crashed", "cancelled", "timed-out", "refused"]
 Ending = Literal["cancelled", "timed-out", "crashed"]
@@ -130,6 +130,7 @@ class Crew:
         self._keys = 0
         self._stopping = False
         self._changed = asyncio.Event()
+        self._resting: asyncio.TimerHandle | None = None
         self.ready = asyncio.Event()
         """Set once a child has been ready."""
 
@@ -354,8 +355,8 @@ class Crew:
         spent = child.runs >= self._settings.runs or memory - child.first_memory > GROWTH_MB
         if spent or ended.how == "signalled" or (held and held.ending) or child.nursery is not self._nursery:
             self._retire(child)
-        elif len([other for other in self._children if other.idle]) > self._settings.warm:
-            self._later(SURPLUS_AGE + 0.1, self._retire_surplus)
+        else:
+            self._rest_later()
 
     async def _is_gone(self, child: _Child, born: asyncio.Future[int]) -> None:
         child.leaving = True
@@ -412,11 +413,30 @@ class Crew:
             logger.warning("child %d does not leave by itself and is killed", child.pid)
             self._signal(child, signal.SIGKILL)
 
-    def _retire_surplus(self) -> None:
+    def _rest(self) -> None:
+        """Let those go that nobody has needed for long: the ones beyond the warm ones, and when all rest the worn ones.
+
+        A child that has run has 30 MB of pages that it shared with its parent before. Of the warm ones one such is
+        kept, which takes what comes one after another; the others are made anew.
+        """
+        self._resting = None
         idle = sorted((one for one in self._children if one.idle), key=lambda child: child.idle_since)
-        for child in idle[: max(0, len(idle) - self._settings.warm)]:
-            if _now() - child.idle_since >= SURPLUS_AGE:
+        rested = [one for one in idle if _now() - one.idle_since >= SURPLUS_AGE]
+        spare = max(0, len(idle) - self._settings.warm)
+        leaving, staying = idle[:spare], idle[spare:]
+        if len(rested) == len(self._present()):
+            worn = sorted((one for one in staying if one.runs), key=lambda child: child.runs)
+            leaving += worn[:-1]
+        for child in leaving:
+            if child in rested:
                 self._retire(child)
+        self._fill()
+        if young := idle[len(rested) :]:
+            self._rest_later(young[0].idle_since + SURPLUS_AGE - _now())
+
+    def _rest_later(self, seconds: float = SURPLUS_AGE) -> None:
+        if self._resting is None:
+            self._resting = self._later(seconds + 0.1, self._rest)
 
     def _retire_children_of(self, home: _Nursery) -> None:
         for child in self._children:
