@@ -49,6 +49,14 @@ class NewApproval:
     expires_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A yes or a no. `lent_by`: names of those in whose place it was said, where it was by no right of their own."""
+
+    name: str
+    lent_by: tuple[str, ...] = ()
+
+
 def bound_to(
     keyring: Keyring, spec: AutomationSpec, values: Mapping[str, Any], actor_id: str | None, key_id: str = ""
 ) -> str:
@@ -161,29 +169,54 @@ async def show(conn: AsyncConnection, approval_id: str, cards: list[dict[str, An
     await conn.execute(sa.update(_TABLE).where(_TABLE.c.id == approval_id).values(cards=cards))
 
 
-async def vote(conn: AsyncConnection, approval_id: str, principal_id: str, *, granted: bool) -> bool:
-    """Count this person's word; false when they gave one before, which stays."""
+async def vote(
+    conn: AsyncConnection,
+    approval_id: str,
+    principal_id: str,
+    *,
+    granted: bool,
+    lent_by: Collection[str] = (),
+) -> bool:
+    """Count this person's word; false when they gave one before, which stays.
+
+    `lent_by`: ids of those who lent the right that the word uses; nothing when it is by a right of their own.
+    """
     row = {
         "id": new_id(),
         "approval_id": approval_id,
         "principal_id": principal_id,
         "granted": granted,
+        "lent_by": sorted(lent_by) or None,
         "created_at": now(),
     }
     done = await conn.execute(insert_new(schema.vote, ("approval_id", "principal_id")), row)
     return bool(done.rowcount)
 
 
-async def yeses(conn: AsyncConnection, approval_id: str) -> dict[str, str]:
-    """Who said yes, in order: names by id."""
+async def forget_word(conn: AsyncConnection, approval_id: str, principal_id: str) -> bool:
+    """Take back this person's word; whether they had given one."""
+    table = schema.vote
+    theirs = sa.and_(table.c.approval_id == approval_id, table.c.principal_id == principal_id)
+    return bool((await conn.execute(sa.delete(table).where(theirs))).rowcount)
+
+
+async def words(conn: AsyncConnection, approval_id: str, *, granted: bool = True) -> dict[str, Word]:
+    """Who said yes, or no, in order: by their ids."""
     table, who = schema.vote, schema.principal
     query = (
-        sa.select(table.c.principal_id, who.c.name)
+        sa.select(table.c.principal_id, table.c.lent_by, who.c.name)
         .join(who, who.c.id == table.c.principal_id)
-        .where(table.c.approval_id == approval_id, table.c.granted)
+        .where(table.c.approval_id == approval_id, table.c.granted == granted)
         .order_by(table.c.created_at, table.c.id)
     )
-    return {row.principal_id: row.name for row in (await conn.execute(query)).all()}
+    rows = (await conn.execute(query)).all()
+    lenders = {one for row in rows for one in row.lent_by or ()}
+    named = sa.select(who.c.id, who.c.name).where(who.c.id.in_(lenders))
+    names = dict((await conn.execute(named)).tuples().all()) if lenders else {}
+    return {
+        row.principal_id: Word(row.name, tuple(sorted(names.get(one, "-") for one in row.lent_by or ())))
+        for row in rows
+    }
 
 
 def _code(length: int) -> str:
@@ -195,9 +228,11 @@ __all__ = [
     "LETTERS",
     "Ending",
     "NewApproval",
+    "Word",
     "bound_to",
     "by_code",
     "close",
+    "forget_word",
     "get",
     "insert",
     "is_for",
@@ -205,5 +240,5 @@ __all__ = [
     "open_ones",
     "show",
     "vote",
-    "yeses",
+    "words",
 ]

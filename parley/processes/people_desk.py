@@ -14,6 +14,7 @@ from parley.people.linking import CodeKind
 from parley.people.policy import Policy
 from parley.people.roles import BUILT_IN
 from parley.people.sealing import Keyring
+from parley.runs.approval_leaving import ApprovalLeaving
 from parley.store.engine import Store
 
 Change = Callable[[AsyncConnection, principals.Principal], Awaitable[Any]]
@@ -24,11 +25,20 @@ ACTOR = "command line"
 class PeopleDesk:
     """Administrative verbs about people; each is in the audit."""
 
-    def __init__(self, store: Store, keyring: Keyring, audit: Audit, *, policy: Callable[[], Policy]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        keyring: Keyring,
+        audit: Audit,
+        *,
+        policy: Callable[[], Policy],
+        approvals: Callable[[], ApprovalLeaving],
+    ) -> None:
         self._store = store
         self._keyring = keyring
         self._audit = audit
         self._policy = policy
+        self._approvals = approvals
 
     @property
     def verbs(self) -> Mapping[str, Callable[..., Awaitable[Any]]]:
@@ -68,9 +78,13 @@ class PeopleDesk:
 
     async def remove(self, name: str) -> None:
         """Take everything from somebody who leaves. Raises PolicyError for the last owner."""
-        await self._change(
-            "person-removed", name, lambda conn, who: leaving.remove(conn, self._audit, who.id)
-        )
+
+        async def take_everything(conn: AsyncConnection, who: principals.Principal) -> None:
+            # First, while it is known where they were shown what waits.
+            await self._approvals().leave(conn, who.id, who.name)
+            await leaving.remove(conn, self._audit, who.id)
+
+        await self._change("person-removed", name, take_everything)
 
     async def _change(self, action: str, name: str, change: Change, role: str = "") -> Any:
         async def write(conn: AsyncConnection) -> Any:

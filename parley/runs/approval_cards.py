@@ -7,7 +7,7 @@ decided, each card says so: in place where the platform can edit, else in a mess
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -35,6 +35,7 @@ _NUMBERS: Final = 100
 """Of deliveries that each card has for itself: its parts, from 50 on what replaces it, and last what is said below."""
 _EDITS: Final = 50
 _BELOW: Final = 99
+_MOST_EDITS: Final = _BELOW - _EDITS - 1
 
 _ROOMS: Final = (ConversationKind.GROUP, ConversationKind.CHANNEL)
 
@@ -110,16 +111,45 @@ class Cards:
         await approvals.show(conn, row.id, cards)
         return written
 
-    async def progress(self, conn: AsyncConnection, row: Any, count: int, status: Status) -> list[Delivery]:
-        """The `count`th approval came, and it needs more: said in place where that can be done, else not at all."""
+    async def progress(self, conn: AsyncConnection, row: Any, status: Status) -> list[Delivery]:
+        """How far it has come, and it needs more: said in place where that can be done, else not at all."""
         written: list[Delivery] = []
+        edits = {card["delivery"]: int(card.get("edits", 0)) for card in row.cards}
         for card, shown in await self._shown(conn, row):
-            if self._capabilities_of(shown.route.account).edits:
+            said = edits[shown.id]
+            if self._capabilities_of(shown.route.account).edits and said < _MOST_EDITS:
                 text = _headed(status(card["language"], card["time_zone"]), shown.reply.text)
                 reply = shown.reply.model_copy(update={"text": text})
-                number = _EDITS + min(count, _BELOW - _EDITS - 2)
-                written += await self._edit(conn, row, card, shown, reply, number)
+                written += await self._edit(conn, row, card, shown, reply, _EDITS + said)
+                edits[shown.id] = said + 1
+        await approvals.show(conn, row.id, [card | {"edits": edits[card["delivery"]]} for card in row.cards])
         return written
+
+    async def close(
+        self, conn: AsyncConnection, row: Any, places: Collection[str], status: Status
+    ) -> list[Delivery]:
+        """Those in these places, but for that of who asked, are closed: they offer nothing, and are told no more."""
+        written: list[Delivery] = []
+        closed = set()
+        for card, shown in await self._shown(conn, row):
+            if card["asker"] or place_of(shown.route) not in places:
+                continue
+            closed.add(shown.id)
+            if self._capabilities_of(shown.route.account).edits:
+                text = _headed(status(card["language"], card["time_zone"]), shown.reply.text)
+                written += await self._edit(conn, row, card, shown, Reply(text=text), _BELOW - 1)
+        if closed:
+            await approvals.show(conn, row.id, [card for card in row.cards if card["delivery"] not in closed])
+        return written
+
+    async def places_of(self, conn: AsyncConnection, principal_id: str, name: str) -> Collection[str]:
+        """Where somebody is shown what waits for them alone."""
+        table = schema.identity
+        query = sa.select(table.c.account, table.c.direct).where(
+            table.c.principal_id == principal_id, table.c.direct.is_not(None)
+        )
+        directs = {f"{row.account}:{row.direct}" for row in (await conn.execute(query)).all()}
+        return {*directs, place_of(Route(account=CONSOLE, conversation=name))}
 
     async def lock(
         self, conn: AsyncConnection, row: Any, command: str, status: Status, *, told: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,13 +13,13 @@ from parley.messages.model import now
 from parley.messages.outbox import Outbox
 from parley.messages.watch import Watch
 from parley.people import approvals
-from parley.people.approvals import Ending
+from parley.people.approvals import Ending, Word
 from parley.people.audit import Audit, Phase
 from parley.people.principals import Principal
 from parley.people.sealing import Keyring
 from parley.runs.approval_cards import Cards, Status
 from parley.runs.approval_start import StartChecks
-from parley.runs.approval_texts import clock, names, say
+from parley.runs.approval_texts import clock, names, say, spoken
 from parley.runs.requests import update_request
 from parley.settings import File
 from parley.store import schema
@@ -59,7 +59,7 @@ class ApprovalEnds(StartChecks):
         if row is not None and await approvals.close(conn, self._keyring, row, "withdrawn", by):
             request = await request_of(conn, request_id)
             await self._note(conn, row, request.automation, by, Phase.OUTCOME, state="withdrawn")
-            await self._lock(conn, row, request, self._status("withdrawn", names=[by], at=now()))
+            await self._lock(conn, row, request, self._status("withdrawn", words=[Word(by)], at=now()))
 
     async def _end(
         self,
@@ -67,25 +67,27 @@ class ApprovalEnds(StartChecks):
         row: Any,
         request: Any,
         ending: Ending,
-        by: str | None,
+        by: Word | None,
         *,
         reason: str = "",
         told: str = "over",
     ) -> None:
-        if not await approvals.close(conn, self._keyring, row, ending, by, reason=reason):
+        whose = spoken(by, "en") if by else None
+        if not await approvals.close(conn, self._keyring, row, ending, whose, reason=reason):
             return
         state = "expired" if ending == "expired" else "refused"
         # The words of a person are kept sealed; the request says whose they were.
-        why = {"refused": f"refused by {by}", "expired": "not approved in time"}.get(
+        why = {"refused": f"refused by {whose}", "expired": "not approved in time"}.get(
             ending, "what it runs has changed since it was asked"
         )
-        await self._note(conn, row, request.automation, by or "-", Phase.OUTCOME, state=ending)
+        actor = by.name if by else "-"
+        await self._note(conn, row, request.automation, actor, Phase.OUTCOME, state=ending)
         # A request that waits for a newer approval goes on waiting for it.
         if (await approvals.of_request(conn, request.id)).id == row.id:
             await update_request(conn, request.id, where=WAITS, state=state, reason=why, asking=None)
             await self._note_request(conn, request.id, request.automation, request.actor or "-", state)
         key = "refused-why" if ending == "refused" and reason else ending
-        status = self._status(key, names=[by] if by else [], at=now(), reason=reason)
+        status = self._status(key, words=[by] if by else [], at=now(), reason=reason)
         await self._lock(conn, row, request, status, told=told)
         after_commit(lambda: self._watch.notify(request.message_id))
 
@@ -98,16 +100,25 @@ class ApprovalEnds(StartChecks):
         after_commit(lambda: self._outbox.send(deliveries))
 
     @staticmethod
-    def _status(key: str, *, names: list[str], at: datetime, reason: str = "") -> Status:
+    def _status(key: str, *, words: Collection[Word], at: datetime, reason: str = "") -> Status:
         return lambda language, zone: say(
-            key, language, names=_joined(names, language), at=clock(at, zone), reason=reason
+            key,
+            language,
+            names=names((spoken(one, language) for one in words), language),
+            at=clock(at, zone),
+            reason=reason,
         )
 
-    def _over(self, row: Any, request: Any, who: Principal, language: str) -> str:
+    async def _over(
+        self, conn: AsyncConnection, row: Any, request: Any, who: Principal, language: str
+    ) -> str:
         state = "expired" if row.state == "open" else row.state
         key = "granted-alone" if state == "granted" and row.alone else state
         at = clock(row.decided_at or row.expires_at, self.time_zone(who.time_zone))
-        outcome = say(key, language, names=row.decided_by or "-", at=at)
+        said = await approvals.words(conn, row.id, granted=state == "granted")
+        voted = state in ("granted", "refused") and said
+        by = names((spoken(one, language) for one in said.values()), language) if voted else row.decided_by
+        outcome = say(key, language, names=by or "-", at=at)
         return say("over", language, command=request.automation, code=row.code, outcome=outcome)
 
     # -- the audit
@@ -146,10 +157,6 @@ async def request_of(conn: AsyncConnection, request_id: str) -> Any:
         .where(table.c.id == request_id)
     )
     return (await conn.execute(query)).one()
-
-
-def _joined(some: list[str], language: str) -> str:
-    return names(some, language)
 
 
 __all__ = ["WAITS", "ApprovalEnds", "request_of"]

@@ -71,7 +71,7 @@ class StartChecks:
             return say("used", language, command=spec.command)
         able = await self.approvers.of(conn, spec, terms, excluded=() if given.alone else given.excluded)
         needed = max(given.needed, terms.needed)
-        if voices((await approvals.yeses(conn, given.id)).keys(), able) < needed:
+        if voices((await approvals.words(conn, given.id)).keys(), able) < needed:
             return say("lost-right", language, command=spec.command)
         return None
 

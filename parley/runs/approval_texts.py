@@ -13,6 +13,7 @@ from parley.language.characters import visible
 from parley.language.command_line import command_line
 from parley.language.schemas import written
 from parley.messages.model import now
+from parley.people.approvals import Word
 from parley.runs.catalogue import AutomationSpec
 
 SHOWN: Final = 1000
@@ -40,6 +41,8 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "needs-more": ("It needs {needed} of: {who}.", "需要以下人员中 {needed} 人批准：{who}。"),
     "approve": ("Approve", "批准"),
     "refuse": ("Refuse", "拒绝"),
+    "in-place": ("{name} (for {lenders})", "{name}（代 {lenders}）"),
+    "or": (" or ", "或"),
     "more-names": ("{count} more", "另有 {count} 人"),
     "cut": ("… ({length} characters, the beginning is shown)", "……（共 {length} 个字符，只显示开头）"),
     "progress": ("{count} of {needed}: approved by {names}", "{needed} 人中已有 {count} 人批准：{names}"),
@@ -49,6 +52,12 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "refused-why": ("refused by {names} {at}: {reason}", "{names} 于 {at} 拒绝：{reason}"),
     "expired": ("expired, not approved in time", "已过期，未在期限内获得批准"),
     "withdrawn": ("withdrawn by {names} {at}", "{names} 于 {at} 撤回"),
+    "left": ("not run: {names}, who asked for it, is no longer here", "未运行：提出请求的 {names} 已离开"),
+    "not-yours": ("this no longer waits for you", "此请求不再由您处理"),
+    "counts-no-more": (
+        "{count} of {needed}: {names} is no longer here, and no longer counts",
+        "{needed} 人中已有 {count} 人批准：{names} 已离开，不再计入",
+    ),
     "void": (
         "void: what it would run has changed since it was asked",
         "已作废：提出请求之后，所运行的内容已变更",
@@ -148,6 +157,13 @@ def names(some: Iterable[str], language: str) -> str:
     return ("、" if language == "zh" else ", ").join(shown)
 
 
+def spoken(word: Word, language: str) -> str:
+    """Whose word it is, and in whose place it was said; one of them where several had lent their right."""
+    if not word.lent_by:
+        return word.name
+    return say("in-place", language, name=word.name, lenders=say("or", language).join(word.lent_by))
+
+
 def clock(at: datetime, time_zone: str) -> str:
     """A time of day as people there read it, with the day where it is another one."""
     zone = ZoneInfo(time_zone)
@@ -156,4 +172,4 @@ def clock(at: datetime, time_zone: str) -> str:
     return f"{day}{local:%H:%M}" + (" UTC" if time_zone == "UTC" else f" ({local.tzname()})")
 
 
-__all__ = ["SHOWN", "clock", "names", "say", "what"]
+__all__ = ["SHOWN", "clock", "names", "say", "spoken", "what"]

@@ -8,7 +8,7 @@ come at once one is the last.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -20,15 +20,16 @@ from parley.messages.outbox import Outbox
 from parley.messages.watch import Watch
 from parley.people import approvals, principals
 from parley.people.approval_rules import Terms
-from parley.people.approvals import NewApproval
+from parley.people.approvals import NewApproval, Word
 from parley.people.approvers import Approver, voices
 from parley.people.audit import Audit, Phase
 from parley.people.principals import Principal, Role
 from parley.people.rights import Rights
 from parley.people.sealing import Keyring
 from parley.runs.approval_cards import Asked, Cards
-from parley.runs.approval_ends import WAITS, ApprovalEnds, request_of
-from parley.runs.approval_texts import names, say
+from parley.runs.approval_ends import WAITS, request_of
+from parley.runs.approval_leaving import ApprovalLeaving
+from parley.runs.approval_texts import names, say, spoken
 from parley.runs.catalogue import AutomationSpec, Catalogue, Lane
 from parley.runs.requests import QueuedRun, insert_run, open_values, short, update_request
 from parley.settings import File
@@ -39,7 +40,10 @@ LONGEST_REASON: Final = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Voter:
-    """Who says yes or no. `typed`: in words, not with a button; `acting`: somebody speaks for them."""
+    """Who says yes or no. `typed`: in words, not with a button; `acting`: somebody speaks for them.
+
+    `lent_by`: names by ids of those whose right the word uses, where it is none of their own.
+    """
 
     principal: Principal
     assurance: Assurance
@@ -47,6 +51,12 @@ class Voter:
     place: str | None
     typed: bool
     acting: bool = False
+    lent_by: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def word(self) -> Word:
+        """As it is told."""
+        return Word(self.principal.name, tuple(sorted(self.lent_by.values())))
 
 
 @dataclass(slots=True)
@@ -57,7 +67,7 @@ class Said:
     queued: list[QueuedRun] = field(default_factory=list)
 
 
-class ApprovalDesk(ApprovalEnds):
+class ApprovalDesk(ApprovalLeaving):
     """Opens approvals and counts words."""
 
     def __init__(
@@ -72,9 +82,8 @@ class ApprovalDesk(ApprovalEnds):
         file: Callable[[], File],
         catalogue: Callable[[], Catalogue],
     ) -> None:
-        super().__init__(keyring, outbox, watch, audit, cards, file=file)
+        super().__init__(keyring, outbox, watch, audit, cards, file=file, catalogue=catalogue)
         self._rights = rights
-        self._catalogue = catalogue
 
     # -- asking
 
@@ -134,22 +143,25 @@ class ApprovalDesk(ApprovalEnds):
             return Said(say("unknown", voter.language, code=visible(code, 12)))
         request = await request_of(conn, row.request_id)
         if row.state != "open" or row.expires_at <= now() or request.state not in WAITS:
-            return Said(self._over(row, request, voter.principal, voter.language))
+            return Said(await self._over(conn, row, request, voter.principal, voter.language))
         if voter.acting or voter.assurance is not Assurance.VERIFIED:
             return Said(say("unproven", voter.language))
         if (await approvals.of_request(conn, request.id)).id != row.id:
             await self._end(conn, row, request, "void", None)
             ended = await approvals.get(conn, row.id)
-            return Said(self._over(ended, request, voter.principal, voter.language))
+            return Said(await self._over(conn, ended, request, voter.principal, voter.language))
         spec, values = self._catalogue().find(request.automation), open_values(self._keyring, request)
         if spec is None or not approvals.is_for(self._keyring, row, spec, values, request.actor_id):
             await self._end(conn, row, request, "void", None, told="changed")
             return Said(say("changed", voter.language, command=request.automation))
         terms = self.terms(spec, values) or Terms()
         able = await self.approvers.of(conn, spec, terms, excluded=row.excluded)
-        denied = await self._may_not(conn, row, request, spec, terms, voter, able, granted=granted)
+        used = await self._used(conn, spec, terms, voter, able.get(voter.principal.id))
+        denied = await self._may_not(conn, row, request, spec, terms, voter, able, used, granted=granted)
         if denied:
             return Said(denied)
+        if voter.principal.id in able and not able[voter.principal.id].own:
+            voter = replace(voter, lent_by=used)
         return await (
             self._yes(conn, row, request, spec, values, terms, voter, able)
             if granted
@@ -165,6 +177,7 @@ class ApprovalDesk(ApprovalEnds):
         terms: Terms,
         voter: Voter,
         able: Mapping[str, Approver],
+        used: Mapping[str, str],
         *,
         granted: bool,
     ) -> str | None:
@@ -179,17 +192,28 @@ class ApprovalDesk(ApprovalEnds):
         if who.id not in able:
             others = names((one.name for one in able.values()), language)
             return say("may-not", language, who=others) if others else say("may-not-any", language)
-        used = [await self._holds(conn, voice, spec, terms, voter) for voice in able[who.id].voices]
         # Which of several that were lent a vote uses shows only when all are counted: then each has to hold.
-        if not (any(used) if _needed(row, terms) == 1 else all(used)):
+        if not (used if _needed(row, terms) == 1 else used.keys() == set(able[who.id].voices)):
             return say("may-not-any", language)  # a role approves, and not from here, or not now
         return None
 
-    async def _holds(
-        self, conn: AsyncConnection, voice: str, spec: AutomationSpec, terms: Terms, voter: Voter
-    ) -> bool:
-        """Whether the right of this person, the voter or who lent it, counts where and when it is used."""
-        whose = voter.principal if voice == voter.principal.id else await principals.get(conn, voice)
+    async def _used(
+        self,
+        conn: AsyncConnection,
+        spec: AutomationSpec,
+        terms: Terms,
+        voter: Voter,
+        approver: Approver | None,
+    ) -> Mapping[str, str]:
+        """Whose right a word of this voter may use here and now, their own or what was lent to them: names by ids."""
+        found: dict[str, str] = {}
+        for voice in approver.voices if approver else ():
+            whose = voter.principal if voice == voter.principal.id else await principals.get(conn, voice)
+            if self._holds(whose, spec, terms, voter):
+                found[voice] = whose.name
+        return found
+
+    def _holds(self, whose: Principal, spec: AutomationSpec, terms: Terms, voter: Voter) -> bool:
         if whose.name in terms.people:
             return True
         if terms.roles or terms.people:
@@ -197,9 +221,9 @@ class ApprovalDesk(ApprovalEnds):
         return self._rights.may_approve(whose, spec.command, place=voter.place)
 
     async def _no(self, conn: AsyncConnection, row: Any, request: Any, voter: Voter, reason: str) -> Said:
-        await approvals.vote(conn, row.id, voter.principal.id, granted=False)
+        await approvals.vote(conn, row.id, voter.principal.id, granted=False, lent_by=voter.lent_by)
         await self._note_vote(conn, row, request, voter, granted=False)
-        await self._end(conn, row, request, "refused", voter.principal.name, reason=reason)
+        await self._end(conn, row, request, "refused", voter.word, reason=reason)
         text = say(
             "ended", voter.language, command=request.automation, name=request.actor or "-", code=row.code
         )
@@ -216,20 +240,21 @@ class ApprovalDesk(ApprovalEnds):
         voter: Voter,
         able: Mapping[str, Approver],
     ) -> Said:
-        if not await approvals.vote(conn, row.id, voter.principal.id, granted=True):
+        if not await approvals.vote(conn, row.id, voter.principal.id, granted=True, lent_by=voter.lent_by):
             return Said(say("counted-before", voter.language, code=row.code))
         await self._note_vote(conn, row, request, voter, granted=True)
-        yeses = await approvals.yeses(conn, row.id)
+        yeses = await approvals.words(conn, row.id)
         needed = _needed(row, terms)
         count = 1 if row.alone and not able else voices(yeses.keys(), able)
         if count >= needed:
             return await self._release(conn, row, request, spec, values, voter)
-        said = [name for id_, name in yeses.items() if id_ in able]
+        said = [one for id_, one in yeses.items() if id_ in able]
 
         def status(language: str, _zone: str) -> str:
-            return say("progress", language, count=count, needed=needed, names=names(said, language))
+            shown = names((spoken(one, language) for one in said), language)
+            return say("progress", language, count=count, needed=needed, names=shown)
 
-        deliveries = await self._cards.progress(conn, row, count, status)
+        deliveries = await self._cards.progress(conn, row, status)
         after_commit(lambda: self._outbox.send(deliveries))
         text = say(
             "counted",
@@ -250,9 +275,9 @@ class ApprovalDesk(ApprovalEnds):
         values: Mapping[str, Any],
         voter: Voter,
     ) -> Said:
-        yeses = list((await approvals.yeses(conn, row.id)).values())
-        at = now()
-        await approvals.close(conn, self._keyring, row, "granted", ", ".join(yeses), at=at)
+        yeses = (await approvals.words(conn, row.id)).values()
+        at, by = now(), ", ".join(spoken(one, "en") for one in yeses)
+        await approvals.close(conn, self._keyring, row, "granted", by, at=at)
         released = await update_request(
             conn,
             request.id,
@@ -265,12 +290,12 @@ class ApprovalDesk(ApprovalEnds):
         if not released:
             raise RuntimeError("a request that waits was not there any more.")  # within one transaction it is
         run_id = await insert_run(conn, request.id)
-        more = {"run": run_id} | ({"no_second_person": True} if row.alone else {})
+        more = {"run": run_id, "by": by} | ({"no_second_person": True} if row.alone else {})
         await self._note(
             conn, row, spec.command, voter.principal.name, Phase.OUTCOME, state="granted", **more
         )
         key = "granted-alone" if row.alone else "granted"
-        await self._lock(conn, row, request, self._status(key, names=yeses, at=at))
+        await self._lock(conn, row, request, self._status(key, words=yeses, at=at))
         after_commit(lambda: self._watch.notify(request.message_id))
         queued = QueuedRun(
             run_id=run_id,
@@ -288,12 +313,14 @@ class ApprovalDesk(ApprovalEnds):
     async def _note_vote(
         self, conn: AsyncConnection, row: Any, request: Any, voter: Voter, *, granted: bool
     ) -> None:
+        lenders = ", ".join(voter.word.lent_by)
         await self._audit.record(
             conn,
             action="approve" if granted else "refuse",
             actor=voter.principal.name,
             subject=f"request:{request.id}",
-            details={"approval": row.id, "automation": request.automation},
+            details={"approval": row.id, "automation": request.automation}
+            | ({"for": lenders} if lenders else {}),
         )
 
 

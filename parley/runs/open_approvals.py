@@ -14,7 +14,7 @@ from parley.people import approvals
 from parley.people.approval_rules import Terms
 from parley.people.principals import Principal
 from parley.people.sealing import Keyring
-from parley.runs.approval_texts import what
+from parley.runs.approval_texts import spoken, what
 from parley.runs.approving import ApprovalDesk
 from parley.runs.catalogue import AutomationSpec, Catalogue
 from parley.runs.requests import open_values
@@ -25,7 +25,10 @@ MOST: Final = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenApproval:
-    """One that waits. `what` is the command; `mine`: this person asked for it; `may`: they may decide it."""
+    """One that waits. `what` is the command; `mine`: this person asked for it; `may`: they may decide it.
+
+    `approved_by` are names, with those in whose place somebody approved.
+    """
 
     code: str
     request_id: str
@@ -62,7 +65,7 @@ class OpenApprovals:
             mine, may = row.actor_id == who.id, await self._may(conn, row, who, spec, values)
             if mine or may:
                 shown = what(spec, values, language)
-                yeses = tuple((await approvals.yeses(conn, row.id)).values())
+                yeses = tuple(spoken(one, language) for one in (await approvals.words(conn, row.id)).values())
                 found.append(_open(row, shown, yeses, mine=mine, may=may))
         return found
 

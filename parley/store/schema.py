@@ -459,6 +459,8 @@ vote = sa.Table(
     sa.Column("approval_id", sa.ForeignKey("approval.id"), nullable=False),
     sa.Column("principal_id", sa.ForeignKey("principal.id"), nullable=False),
     sa.Column("granted", sa.Boolean(), nullable=False),
+    # A JSON list of principals who lent the right that it uses; nothing where it is one of their own.
+    sa.Column("lent_by", sa.JSON(none_as_null=True)),
     _when("created_at", False),
     sa.UniqueConstraint("approval_id", "principal_id"),
 )

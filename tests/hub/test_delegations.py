@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from parley.messages.model import now
 from parley.people.principals import Role
+from parley.processes.audit_story import tell
 from parley.store import schema
 from tests.hub.approving import approval, code_in, people_in, request, trail, write
 from tests.hub.rooms import World
@@ -66,6 +67,58 @@ async def test_nobody_gets_a_second_voice_or_their_own_request_through(home: Pat
         for person in ("cleo", "dan", "bob"):
             await told(world, f"/approve {code}", person)
         assert (await approval(world)).state == "open"
+
+
+async def test_everybody_sees_in_whose_place_it_was_said(home: Path) -> None:
+    rule = {"automations": "harm", "needed": 2, "people": ["bob", "eve", "dan"]}
+    async with people_in(home, approvals=[rule]) as world:
+        for name in ("cleo", "dan", "eve"):
+            await world.person(name, Role.USER)
+        await told(world, "/delegate cleo 8h", "bob")
+        await told(world, "/delegate cleo 8h", "eve")
+        code = code_in(await told(world, "/harm", "ann"))
+        said = await write(world, f"/approve {code}", person="cleo")
+        edits = [call.reply.text for call in said if call.edits]
+        assert edits
+        assert all("**1 of 2: approved by cleo (for bob or eve)**" in text for text in edits)
+        assert "cleo (for bob or eve) (1/2)" in await told(world, "/approvals", "dan")
+
+        lenders = {row.id for row in await world.rows(schema.principal) if row.name in ("bob", "eve")}
+        (vote,) = await world.rows(schema.vote)
+        assert set(vote.lent_by) == lenders
+        locks = await write(world, f"/approve {code}", person="dan")
+        assert any("**approved by cleo (for bob or eve), dan " in call.reply.text for call in locks)
+        own = (await world.rows(schema.vote))[-1]
+        assert own.lent_by is None
+        assert (await approval(world)).decided_by == "cleo (for bob or eve), dan"
+        again = await told(world, f"/approve {code}", "eve")
+        assert "approved by cleo (for bob or eve), dan" in again
+
+        rows = [row for row in await world.rows(schema.audit) if row.action == "approve"]
+        assert [(row.actor, row.details.get("for")) for row in rows] == [
+            ("cleo", "bob, eve"),
+            ("cleo", "bob, eve"),
+            ("dan", None),
+            ("dan", None),
+        ]
+        asked = (await request(world)).id
+        story = await world.hub.store.read(lambda conn: tell(conn, asked))
+        assert {line["details"].get("for") for line in story if line["who"] == "cleo"} == {"bob, eve"}
+        granted = [line["details"] for line in story if line["what"] == "approval:harm outcome"]
+        assert granted[0]["by"] == "cleo (for bob or eve), dan"
+
+
+async def test_a_no_says_in_whose_place_it_was_said_too(home: Path) -> None:
+    async with people_in(home) as world:
+        cleo = await world.person("cleo", Role.USER)
+        await told(world, "/delegate cleo 8h", "bob")
+        code = code_in(await told(world, "/harm", "ann"))
+        locks = await write(world, f"/refuse {code} not now", person="cleo")
+        assert any("refused by cleo (for bob) " in call.reply.text for call in locks)
+        assert (await request(world)).reason == "refused by cleo (for bob)"
+        zh = sa.update(schema.principal).where(schema.principal.c.id == cleo.id).values(language="zh")
+        await world.hub.store.write(lambda conn: conn.execute(zh))
+        assert "cleo（代 bob） 于" in await told(world, f"/approve {code}", "cleo")
 
 
 async def test_who_asks_lends_nobody_the_right_to_approve_it(home: Path) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from parley.messages.model import now
 from parley.people import approvals, delegations, freezes, principals
 from parley.people.approval_rules import Terms
-from parley.people.approvals import LETTERS, NewApproval
+from parley.people.approvals import LETTERS, NewApproval, Word
 from parley.people.approvers import Approvers
 from parley.people.principals import PrincipalKind, Role
 from parley.people.sealing import Keyring
@@ -151,7 +151,7 @@ async def test_a_word_counts_once_and_an_end_is_one(office: Office) -> None:
         )
     )
     assert sorted(firsts) == [False, False, False, False, True]
-    assert await office.store.read(lambda conn: approvals.yeses(conn, row.id)) == {owner: "owner"}
+    assert await office.store.read(lambda conn: approvals.words(conn, row.id)) == {owner: Word("owner")}
     ends = await asyncio.gather(
         *(
             office.store.write(lambda conn: approvals.close(conn, office.keyring, row, "granted", "owner"))
@@ -164,7 +164,7 @@ async def test_a_word_counts_once_and_an_end_is_one(office: Office) -> None:
 async def test_a_no_is_no_yes_and_its_words_are_sealed(office: Office) -> None:
     row, owner = await office.ask(), office.people["owner"]
     await office.store.write(lambda conn: approvals.vote(conn, row.id, owner, granted=False))
-    assert await office.store.read(lambda conn: approvals.yeses(conn, row.id)) == {}
+    assert await office.store.read(lambda conn: approvals.words(conn, row.id)) == {}
     await office.store.write(
         lambda conn: approvals.close(conn, office.keyring, row, "refused", "owner", reason="xyzzy")
     )

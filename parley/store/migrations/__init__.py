@@ -16,7 +16,7 @@ from parley.errors import ConfigurationError
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0014"
+HEAD = "0015"
 """The newest step. Known here so that an ordinary start need not import Alembic."""
 
 _ADVISORY_LOCK = 0x7061726C6579  # "parley": of two hubs that start at once on PostgreSQL, one migrates
