@@ -28,6 +28,7 @@ from benchmarks import (
     stacks,
     start,
     store,
+    trust,
 )
 from benchmarks.rows import Row
 
@@ -44,6 +45,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[float], list[Row]]]] = {
     "case": case.measure,
     "burst": burst.measure,
     "flat": flat.measure,
+    "trust": trust.measure,
 }
 """By the first word of their rows' names."""
 

@@ -52,6 +52,7 @@ NAMES = {
         "burst.lost",
     ],
     "flat": [*(f"flat.{name}_ms" for name in flat.WORK), "flat.retention_commit_p99_ms"],
+    "trust": ["trust.cost_p50_ms", "trust.cost_p95_ms"],
 }
 WITHOUT_PEER = {
     "case.lost",
@@ -59,6 +60,8 @@ WITHOUT_PEER = {
     "burst.batched_p95_ms",
     "burst.drained_s",
     "burst.lost",
+    "trust.cost_p50_ms",
+    "trust.cost_p95_ms",
 }
 NO_PEER_IN_A_DRY_RUN = {"answer.beside_airflow"}
 MAY_BE_NOTHING = {"case.lost", "burst.lost", "burst.answered_in_the_peak"}
