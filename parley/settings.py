@@ -31,6 +31,7 @@ from pydantic import (
 
 from parley.errors import ConfigurationError
 from parley.messages.topics import Pattern, word
+from parley.people.directory_settings import Directory
 from parley.people.group_lines import GroupLines, check_roles
 from parley.people.lifetime import Lifetime
 from parley.people.roles import Roles, check_clocks
@@ -546,6 +547,7 @@ class File(_Section):
     bridges: Annotated[tuple[Bridge, ...], Field(max_length=200)] = ()
     roles: Roles = Field(default_factory=dict)
     groups: GroupLines = ()
+    directory: Directory | None = None
 
     @model_validator(mode="after")
     def _roles_fit(self) -> File:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -76,6 +77,7 @@ def roles_by(lines: Iterable[GroupLine], source: Source, groups: Collection[str]
     )
 
 
+@lru_cache(maxsize=20_000)
 def _comparable(source: Source, group: str) -> str:
     if source != "directory":
         return group

@@ -123,15 +123,25 @@ async def add_principal(
 
 
 async def link_identity(
-    conn: AsyncConnection, principal_id: str, account: str, native_user_id: str, *, verified: bool = False
+    conn: AsyncConnection,
+    principal_id: str,
+    account: str,
+    native_user_id: str,
+    *,
+    verified: bool = False,
+    source: str | None = None,
 ) -> None:
-    """Let this user id of this account be this principal. Raises PolicyError when it is somebody else's already."""
+    """Let this user id of this account be this principal. Raises PolicyError when it is somebody else's already.
+
+    `source`: who says so, where it is not people; what they link by hand it does not take away.
+    """
     await get(conn, principal_id)
     found = await find_by_identity(conn, account, native_user_id)
     if found is not None and found.principal.id != principal_id:
         raise PolicyError(f"This sender is linked to {found.principal.name} already; unlink it there first.")
     if found is not None:
-        await conn.execute(sa.update(identity).where(_is(account, native_user_id)).values(verified=verified))
+        values = {"verified": verified, **({} if source else {"source": None})}
+        await conn.execute(sa.update(identity).where(_is(account, native_user_id)).values(values))
         return
     row = {
         "id": new_id(),
@@ -139,6 +149,7 @@ async def link_identity(
         "account": account,
         "native_user_id": native_user_id,
         "verified": verified,
+        "source": source,
         "created_at": datetime.now(UTC),
     }
     await conn.execute(sa.insert(identity).values(row))

@@ -252,6 +252,22 @@ _SENTENCES: dict[str, tuple[str, str]] = {
         "Prefect's server at {url} answers again. What waited ({waiting} now) is carried out in its order.",
         "Prefect 服务器（{url}）已恢复。等待中的请求（目前 {waiting} 个）正按顺序执行。",
     ),
+    "directory-away": (
+        "The directory has not answered for {minutes} minutes: {reason} Nobody is removed and nobody let in by it.",
+        "目录已有 {minutes} 分钟没有应答：{reason} 在此期间不会移除任何人，也不会加入任何人。",
+    ),
+    "directory-back": ("The directory answers again.", "目录已恢复应答。"),
+    "directory-held": (
+        (
+            "In the directory {missing} of {of} people are suddenly missing, or lose what groups gave them. I take "
+            "it for a mistake: nobody was removed. If it is right, write `/people sync anyway`."
+        ),
+        "目录中突然缺少 {missing}/{of} 人，或其组角色消失。这可能是错误，因此未移除任何人。若确认无误，请写 `/people sync anyway`。",
+    ),
+    "directory-resumed": (
+        "What the directory says of people is carried out again.",
+        "已恢复按目录更新人员。",
+    ),
     "asked-expired": (
         "The question about `/{command}` was open too long and is closed.",
         "关于 `/{command}` 的问题等待过久，已关闭。",

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Brings the real servers that some tests talk to: Dovecot, PostgreSQL, Chromium, Prosody, Prometheus, Alertmanager,
-# libfaketime (a clock that tests set), and clients of some platforms from npm. The tests start them themselves, in their own folders and ports; here they are only
-# installed.
+# OpenLDAP, libfaketime (a clock that tests set), and clients of some platforms from npm. The tests start them
+# themselves, in their own folders and ports; here they are only installed.
 # Quick when all is there. With CI set, a lack is an error.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -29,6 +29,8 @@ missing() {
     command -v prometheus-alertmanager >/dev/null 2>&1 || printf ' prometheus-alertmanager'
     ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || printf ' libfaketime'
     command -v promtool >/dev/null 2>&1 || printf ' prometheus'
+    command -v slapd >/dev/null 2>&1 || printf ' slapd'
+    command -v ldapsearch >/dev/null 2>&1 || printf ' ldap-utils'
 }
 
 packages=$(missing)
