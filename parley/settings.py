@@ -17,6 +17,7 @@ from ipaddress import ip_network
 from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -151,7 +152,7 @@ class Worker(_Section):
     """Warm children: `warm` are kept ready, `children` is the most at once, `runs` the most that one child takes."""
 
     children: Annotated[int, Field(ge=1, le=256)] = 8
-    warm: Annotated[int, Field(ge=1, le=256)] = 3
+    warm: Annotated[int, Field(ge=1, le=256)] = 2
     runs: Annotated[int, Field(ge=1)] = 500
     time_limit: Annotated[float, Field(gt=0)] = 3600
 
@@ -438,6 +439,44 @@ class Keys(_Section):
     days: Annotated[int, Field(ge=1, le=3650)] = 30
 
 
+def _issuer(text: str) -> str:
+    parts = urlsplit(text)
+    inside = parts.scheme == "http" and is_loopback(parts.hostname or "")
+    if (parts.scheme != "https" and not inside) or not parts.netloc or "@" in parts.netloc:
+        raise ValueError(f"{text!r} is no issuer: write https://name, exactly as the provider calls itself.")
+    if parts.query or parts.fragment:
+        raise ValueError(f"{text!r} is no issuer: it has neither a query nor a fragment.")
+    return text
+
+
+class OidcProvider(_Section):
+    """An OpenID provider. Without `join` only those sign in who are known by it already.
+
+    `groups_claim` is looked at for `[[groups]]`; `mail_account` is the account by whose addresses people are known when
+    the provider says that it verified one. `client_secret_file` holds the secret; without one there is none.
+    """
+
+    issuer: Annotated[str, Field(max_length=500), AfterValidator(_issuer)]
+    client_id: Annotated[str, Field(min_length=1, max_length=500)]
+    client_secret_file: Path | None = None
+    scopes: Annotated[tuple[Annotated[str, Field(pattern=r"^[!#-\[\]-~]{1,100}$")], ...], Field(max_length=30)] = (
+        "openid",
+        "profile",
+        "email",
+    )
+    label: Annotated[str, Field(max_length=60)] = ""
+    groups_claim: Annotated[str, Field(max_length=200)] = ""
+    join: bool = False
+    mail_account: Annotated[str, Field(max_length=100)] = ""
+
+    @field_validator("scopes")
+    @classmethod
+    def _asks_who(cls, scopes: tuple[str, ...]) -> tuple[str, ...]:
+        if "openid" not in scopes:
+            raise ValueError("`openid` is missing: without it a provider does not say who signed in.")
+        return scopes
+
+
 class SignIn(_Section):
     """How people sign in at the console. A session ends after `idle` without use, and after `longest` in any case."""
 
@@ -447,6 +486,19 @@ class SignIn(_Section):
     longest: Annotated[
         timedelta, BeforeValidator(_span), Field(ge=timedelta(minutes=5), le=timedelta(days=90))
     ] = timedelta(days=7)
+    oidc: Annotated[
+        Mapping[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")], OidcProvider],
+        Field(max_length=20),
+    ] = Field(default_factory=dict)
+
+    @field_validator("oidc")
+    @classmethod
+    def _one_says_groups(cls, oidc: Mapping[str, OidcProvider]) -> Mapping[str, OidcProvider]:
+        if sum(bool(one.groups_claim) for one in oidc.values()) > 1:
+            raise ValueError("only one provider may have a `groups_claim`: they would take from each other.")
+        if len({one.issuer for one in oidc.values()}) < len(oidc):
+            raise ValueError("two providers have the same issuer.")
+        return oidc
 
     @property
     def lifetime(self) -> Lifetime:
