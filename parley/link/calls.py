@@ -195,6 +195,16 @@ class StartCall(_OfRun):
     parameters: dict[str, Any] = Field(default_factory=dict)
 
 
+class ProveCall(_OfRun):
+    """`prove` -> None, or StartRefused: this is a process that was handed the run's token.
+
+    Frames larger than `UNPROVEN_FRAME` are taken from a run once a call of it was answered; where such a one is the
+    first, after a connection was lost for one, this call goes before it.
+    """
+
+    run_id: str = ""
+
+
 class Started(Model):
     """The start is granted; `epoch` fences everything that follows. `sealed` holds opened `Sealed` parameters."""
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel
+from pydantic_core import to_json
 from websockets.asyncio.client import connect, unix_connect
 from websockets.exceptions import InvalidHandshake, InvalidMessage
 
 from parley import tls
 from parley.errors import Denied, LinkError
-from parley.link.calls import Hello, Role, Welcome
-from parley.link.connection import MAX_FRAME, Connection, Disconnected, Handler
+from parley.link.calls import Hello, ProveCall, Role, Welcome
+from parley.link.connection import MAX_FRAME, UNPROVEN_FRAME, Connection, Disconnected, Handler
 from parley.settings import Settings
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0
@@ -85,7 +86,11 @@ class HubClient:
                 while True:
                     connection = await self._connected()
                     with suppress(Disconnected):
-                        return await connection.call(name, args, timeout=None)
+                        if self._hello.role is Role.RUN and not connection.is_proven:
+                            await _prove(connection, args)
+                        answer = await connection.call(name, args, timeout=None)
+                        connection.is_proven = True
+                        return answer
                     await self._lost(connection)
         except TimeoutError:
             raise LinkError(f"the hub did not answer {name!r} within {timeout:g} s") from None
@@ -167,6 +172,18 @@ class HubClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+_PROOF = tuple(ProveCall.model_fields)
+
+
+async def _prove(connection: Connection, args: BaseModel | Mapping[str, Any] | None) -> None:
+    """Say whose process this is before a first call that is too large for who has not said it."""
+    if args is None or len(to_json(args, bytes_mode="base64")) < UNPROVEN_FRAME // 2:
+        return
+    given = args if isinstance(args, Mapping) else {name: getattr(args, name, "") for name in _PROOF}
+    proof = ProveCall.model_validate({name: given.get(name, "") for name in _PROOF})
+    await connection.call("prove", proof, timeout=None)
 
 
 class _Direct:

@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 MAX_FRAME = 160 * 1024 * 1024
 """Largest frame, in bytes: a message with its files as base64."""
 
+UNPROVEN_FRAME = 64 * 1024
+"""Largest frame of who has not proven yet whose process it is: room for a hello, and for most calls of a run."""
+
 Handler = Callable[[dict[str, Any]], Awaitable[Any]]
 """Answers one call: arguments as a JSON object in, a model or JSON value out."""
 
@@ -46,6 +49,8 @@ class Connection:
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._answering: set[asyncio.Task[None]] = set()
+        self.is_proven: bool = False
+        """Whether the other side knows whose process this is, and takes frames of any size."""
 
     async def run(self) -> None:
         """Read frames until the connection closes; then fail what waits and end what is being answered."""

@@ -17,7 +17,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from parley.errors import ConfigurationError, Denied, LinkError
 from parley.link.calls import Hello, Role, Welcome
-from parley.link.connection import MAX_FRAME, Connection, Handler
+from parley.link.connection import MAX_FRAME, UNPROVEN_FRAME, Connection, Handler
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +74,17 @@ def _token(path: Path) -> str:
     return secret
 
 
+def _proving(call: Handler, trust: Callable[[], None]) -> Handler:
+    """This call of a run, which is refused without the run's token: once it was answered, it is known whose it was."""
+
+    async def answered(args: dict[str, Any]) -> Any:
+        result = await call(args)
+        trust()
+        return result
+
+    return answered
+
+
 class LinkServer:
     """Greets connections, checks their role's token, and gives each its handlers."""
 
@@ -104,7 +115,7 @@ class LinkServer:
                 f"the path {path} is too long for a Unix socket: set PARLEY_HOME to a shorter one."
             )
         options: dict[str, Any] = {
-            "max_size": MAX_FRAME,
+            "max_size": UNPROVEN_FRAME,
             "compression": None,
             "ping_interval": 20,
             "ping_timeout": 60,
@@ -123,13 +134,22 @@ class LinkServer:
         connection = Connection(socket, handlers)
         arrived: list[Peer] = []
 
+        def trust() -> None:
+            # Read with each frame that arrives; the other side sends a large one only once it has been answered.
+            socket.protocol.max_size = MAX_FRAME
+
         async def hello(args: dict[str, Any]) -> Welcome:
             said = Hello.model_validate(args)
             self._check(said)
             if not arrived:
                 peer = Peer(connection, said)
                 arrived.append(peer)
-                handlers.update(self._handlers_of(peer))
+                calls = self._handlers_of(peer)
+                if said.role is Role.RUN:
+                    calls = {name: _proving(call, trust) for name, call in calls.items()}
+                else:
+                    trust()
+                handlers.update(calls)
                 self.peers.add(peer)
                 if self._joined:
                     self._joined(peer)
@@ -151,7 +171,8 @@ class LinkServer:
                 peer.gone.set()
 
     def _check(self, hello: Hello) -> None:
-        # A run proves itself with its own token in each call, so its connection needs none.
+        # A run proves itself with its own token in each call, so its connection needs none; until the first one was
+        # answered its frames are small ones.
         if hello.role is Role.RUN:
             return
         expected = self._tokens.get(hello.role)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import ParleyError
 from parley.messages.model import now
 from parley.messages.routes import places_of
+from parley.people.directory_search import LACKS, installed
+from parley.store import schema
 from parley.tls import expiry
 
 if TYPE_CHECKING:
     from parley.processes.hub import Hub
+
+MOST_NAMES: Final = 10
+"""People who are named in one line."""
 
 
 async def diagnosis(hub: Hub) -> list[dict[str, Any]]:
@@ -29,6 +38,7 @@ async def diagnosis(hub: Hub) -> list[dict[str, Any]]:
             for one in hub.catalogue.broken
         ],
         *_certificates(hub),
+        *_directory(hub),
         *_processes(await hub.vitals.ready()),
         *[
             _row(
@@ -40,7 +50,7 @@ async def diagnosis(hub: Hub) -> list[dict[str, Any]]:
             for one in hub.accounts.states()
         ],
     ]
-    return rows + _routes(hub) + await _deployments(hub)
+    return rows + _routes(hub) + await _roles(hub) + await _deployments(hub)
 
 
 def _anchors(hub: Hub) -> list[dict[str, Any]]:
@@ -69,6 +79,23 @@ def _certificates(hub: Hub) -> list[dict[str, Any]]:
         )
         for one in expiry.served(hub.settings, now())
     ]
+
+
+def _directory(hub: Hub) -> list[dict[str, Any]]:
+    if hub.file.directory is None:
+        return []
+    keeper = hub.directory
+    if installed() is None:
+        return [_row("directory", False, LACKS, "install it (the image has it)")]
+    said = f"answered at {keeper.answered:%Y-%m-%d %H:%M} UTC" if keeper.answered else "was not asked yet"
+    rows = [_row("directory", not keeper.trouble, keeper.trouble or said, "docs/directory.md")]
+    if keeper.problems:
+        text = f"{len(keeper.problems)} of its people are not as it says, such as: {keeper.problems[0]}"
+        rows.append(_row("people of the directory", False, text, "mend the entry, or docs/directory.md"))
+    lost = [name for name in hub.file.directory.identities if not hub.accounts.knows(name)]
+    mend = "connect the account, or mend the file"
+    rows += [_row("parley.toml, [directory]", False, f"there is no account {name}", mend) for name in lost]
+    return rows
 
 
 def _processes(ready: dict[str, bool]) -> list[dict[str, Any]]:
@@ -100,6 +127,39 @@ def _routes(hub: Hub) -> list[dict[str, Any]]:
         if route.run and hub.catalogue.find(route.run) is None
     ]
     return lost + gone
+
+
+async def _roles(hub: Hub) -> list[dict[str, Any]]:
+    """Roles that people were given and parley.toml has no more: they give nothing, until it has them again."""
+    given = await hub.store.read(_roles_given)
+    return [
+        _row(
+            f"role {role!r}",
+            False,
+            f"parley.toml has no such role any more; it gives nothing to {_named(names)}",
+            f"write [roles.{role}] again, or take it away: `parley people revoke NAME {role}`",
+        )
+        for role, names in given.items()
+        if role not in hub.policy.own
+    ]
+
+
+async def _roles_given(conn: AsyncConnection) -> dict[str, list[str]]:
+    person, grant = schema.principal, schema.role_grant
+    query = (
+        sa.select(grant.c.role, person.c.name)
+        .join(person, person.c.id == grant.c.principal_id)
+        .order_by(grant.c.role, person.c.name)
+    )
+    found: dict[str, list[str]] = {}
+    for role, name in (await conn.execute(query)).tuples():
+        found.setdefault(role, []).append(name)
+    return found
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 async def _deployments(hub: Hub) -> list[dict[str, Any]]:

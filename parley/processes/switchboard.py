@@ -16,6 +16,7 @@ from parley.link.calls import (
     LogActionCall,
     OpenRunSecret,
     OpenSecret,
+    ProveCall,
     PublishCall,
     RegisterRun,
     Role,
@@ -42,6 +43,7 @@ class Switchboard:
     def handlers(self, peer: Peer) -> Mapping[str, Handler]:
         """The calls that this peer may make."""
         run = {
+            "prove": lambda args: self._hub.ledger.prove(ProveCall.model_validate(args)),
             "start": lambda args: self._hub.ledger.start(StartCall.model_validate(args)),
             "beat": lambda args: self._hub.ledger.beat(BeatCall.model_validate(args)),
             "say": lambda args: self._hub.ledger.say(SayCall.model_validate(args)),

@@ -25,6 +25,7 @@ from parley.link.calls import (
     FinishCall,
     LogActionCall,
     OpenRunSecret,
+    ProveCall,
     PublishCall,
     SayCall,
     StartCall,
@@ -135,6 +136,10 @@ class Ledger:
             self._measure_start(row, run_id)
         return self._started(row, run_id)
 
+    async def prove(self, call: ProveCall) -> None:
+        """Nothing, when this is a run's own process. Raises `StartRefused`."""
+        self._check_token(call.run_id or await self._run_of(call), call.token)
+
     def _measure_start(self, row: dict[str, Any], run_id: str) -> None:
         way, command, queued_at = self._metrics.way, row["command"], row["queued_at"] or row["created_at"]
         way.reached("allowed", (queued_at - row["created_at"]).total_seconds(), command)
@@ -142,7 +147,7 @@ class Ledger:
         handed_at = flight.handed_at if flight else None
         way.reached("started", (now() - (handed_at or queued_at)).total_seconds(), command)
 
-    async def _run_of(self, call: StartCall) -> str:
+    async def _run_of(self, call: StartCall | ProveCall) -> str:
         known = self._dispatcher.run_of(call.flow_run_id)
         if known:
             return known

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import AlreadyStarted, StartRefused, StoreUnavailable
 from parley.language.understanding import Understander
-from parley.link.calls import AskCall, BeatCall, FinishCall, RunEnded, StartCall, Started
+from parley.link.calls import AskCall, BeatCall, FinishCall, ProveCall, RunEnded, StartCall, Started
 from parley.messages.inbox import Received
 from parley.messages.model import Assurance, ConversationKind, Message, Reply, Route, Sender, now
 from parley.messages.outbox import Delivery
@@ -294,6 +294,21 @@ async def test_a_service_that_was_disabled_has_no_grant(quiet: Quiet) -> None:
     )
     with pytest.raises(StartRefused):
         await quiet.start((await quiet.rows(schema.run, id=run_id))[0])
+
+
+async def test_a_process_proves_whose_run_it_executes(quiet: Quiet) -> None:
+    """With the run's id, or with the flow run that it was started in."""
+    ann = await quiet.person("ann")
+    await quiet.say("/look 1", ann)
+    started = await quiet.start(await quiet.run())
+    known = {"token": started.token, "flow_run_id": quiet.of(started)["flow_run_id"]}
+    await quiet.hub.ledger.prove(ProveCall(**known, run_id=started.run_id))
+    await quiet.hub.ledger.prove(ProveCall(**known))
+    await quiet.say("/look 2", ann)
+    (other,) = [row for row in await quiet.rows(schema.run) if row.id != started.run_id]
+    for wrong in ({"run_id": other.id}, {"token": ""}, {"token": started.token[:-1]}):
+        with pytest.raises(StartRefused):
+            await quiet.hub.ledger.prove(ProveCall(**(known | {"run_id": started.run_id} | wrong)))
 
 
 # -- beats

@@ -383,7 +383,7 @@ async def test_no_role_opens_a_hook(world: World, web: tuple[httpx.AsyncClient, 
 
 # -- the link
 
-RUN_CALLS = {"start", "beat", "say", "ask", "finish", "log_action", "publish", "open_run_secret"}
+RUN_CALLS = {"prove", "start", "beat", "say", "ask", "finish", "log_action", "publish", "open_run_secret"}
 CALLS: Mapping[LinkRole, set[str]] = {
     LinkRole.RUN: RUN_CALLS,
     LinkRole.WORKER: RUN_CALLS | {"publish_catalogue", "run_ended", "holding", "register"},

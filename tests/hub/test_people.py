@@ -508,6 +508,25 @@ async def test_the_command_line_gives_roles_of_the_file_only(world: World) -> No
     ]
 
 
+async def test_doctor_names_roles_that_the_file_has_no_more(home: Path) -> None:
+    shift = {"may": ["write"]}
+    async with world_in(home, roles={"day-shift": shift, "night-shift": shift}) as world:
+        for name in ("ann", "bea"):
+            await world.person(name, Role.USER)
+        await world.hub.people.grant("bea", "night-shift")
+        await world.hub.people.grant("ann", "night-shift")
+        await world.hub.people.grant("ann", "day-shift")
+        assert [row for row in await world.hub.vitals.doctor() if row["check"].startswith("role ")] == []
+    async with world_in(home, roles={"day-shift": shift}) as world:
+        (row,) = [row for row in await world.hub.vitals.doctor() if row["check"].startswith("role ")]
+        assert (row["check"], row["ok"]) == ("role 'night-shift'", False)
+        assert row["says"].endswith("it gives nothing to ann, bea")
+        assert "parley people revoke NAME night-shift" in row["mend"]
+        for name in ("ann", "bea"):
+            await world.hub.people.revoke(name, "night-shift")
+        assert [row for row in await world.hub.vitals.doctor() if row["check"].startswith("role ")] == []
+
+
 async def test_it_is_said_in_chinese_too(world: World) -> None:
     def chinese(conn: Any) -> Any:
         return conn.execute(sa.update(schema.principal).values(language="zh"))

@@ -14,9 +14,9 @@ from pydantic_core import from_json, to_json
 from websockets.asyncio.client import unix_connect
 
 from parley.errors import LinkError, RateLimited, StartRefused, TooLarge
-from parley.link.calls import Hello, Role
+from parley.link.calls import FinishCall, Hello, ProveCall, Role
 from parley.link.client import HubClient
-from parley.link.connection import Handler
+from parley.link.connection import UNPROVEN_FRAME, Handler
 from parley.link.server import LinkServer, Peer, make_tokens
 
 
@@ -101,6 +101,73 @@ async def test_an_error_that_cannot_be_read_is_one_still(tmp_path: Path, wait: o
         with pytest.raises(RateLimited) as limited:
             await calling
     assert 0 <= limited.value.retry_after <= 1
+
+
+async def test_who_has_proven_nothing_sends_nothing_large(tmp_path: Path) -> None:
+    """The hub neither keeps nor reads what is large, said to be a hello, or a call of a run with no token."""
+    tokens = make_tokens(tmp_path)
+    heard: list[int] = []
+
+    async def refuse(args: dict[str, Any]) -> None:
+        heard.append(len(args["text"]))
+        raise StartRefused("this token is not for this run.")
+
+    server = LinkServer(tokens, answering(refuse=refuse, echo=echo))
+    path = str(tmp_path / "hub.sock")
+    hello = to_json({"id": 1, "call": "hello", "args": Hello(role=Role.RUN, pid=1)}).decode()
+    large = "x" * (UNPROVEN_FRAME + 1)
+    async with server.listen(tmp_path / "hub.sock"):
+        async with unix_connect(path, uri="ws://localhost/") as stranger:
+            await stranger.send(large)
+            await asyncio.wait_for(stranger.wait_closed(), 10)
+        assert stranger.close_code == 1009
+        async with unix_connect(path, uri="ws://localhost/") as stranger:
+            await stranger.send(hello)
+            await stranger.recv()
+            await stranger.send(to_json({"id": 2, "call": "refuse", "args": {"text": "x" * 1000}}).decode())
+            assert "StartRefused" in str(await stranger.recv())
+            await stranger.send(to_json({"id": 3, "call": "refuse", "args": {"text": large}}).decode())
+            await asyncio.wait_for(stranger.wait_closed(), 10)
+        assert stranger.close_code == 1009
+        assert heard == [1000]
+        async with HubClient(f"unix:{path}", Role.WORKER, tokens[Role.WORKER]) as worker:
+            assert await worker.call("echo", {"text": large}) == {"text": large}
+
+
+async def test_a_run_sends_large_things_once_it_has_proven_itself(tmp_path: Path) -> None:
+    """Its end with files may be the first that a hub hears of it which has started again: a proof goes before it."""
+    proofs: list[ProveCall] = []
+    ends: list[int] = []
+
+    async def prove(args: dict[str, Any]) -> None:
+        call = ProveCall.model_validate(args)
+        proofs.append(call)
+        if call.token != "good":
+            raise StartRefused("this token is not for this run.")
+
+    async def finish(args: dict[str, Any]) -> None:
+        ends.append(len(FinishCall.model_validate(args).reason))
+
+    def end(token: str, size: int) -> FinishCall:
+        return FinishCall(
+            token=token, flow_run_id="f", run_id="r", epoch=1, outcome="failed", reason="x" * size
+        )
+
+    server = LinkServer({}, answering(prove=prove, finish=finish))
+    path = str(tmp_path / "hub.sock")
+    async with HubClient(f"unix:{path}", Role.RUN) as run:
+        async with server.listen(tmp_path / "hub.sock"):
+            await run.call("finish", end("good", 5_000_000))
+            await run.call("finish", end("good", 6_000_000))
+            assert proofs == [ProveCall(token="good", flow_run_id="f", run_id="r")]
+        async with LinkServer({}, answering(prove=prove, finish=finish)).listen(tmp_path / "hub.sock"):
+            await run.call("finish", end("good", 10))
+            await run.call("finish", {**end("good", 7_000_000).model_dump()})
+            assert len(proofs) == 1, "its first call was a proof already"
+        async with LinkServer({}, answering(prove=prove, finish=finish)).listen(tmp_path / "hub.sock"):
+            with pytest.raises(StartRefused):
+                await run.call("finish", end("bad", 5_000_000))
+    assert ends == [5_000_000, 6_000_000, 10, 7_000_000]
 
 
 async def test_who_says_nothing_is_sent_away(tmp_path: Path) -> None:
