@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from parley.errors import ParleyError
 from parley.messages.model import now
 from parley.messages.routes import places_of
-from parley.people.directory_search import LACKS, installed
 from parley.store import schema
 from parley.tls import expiry
 
@@ -38,7 +37,6 @@ async def diagnosis(hub: Hub) -> list[dict[str, Any]]:
             for one in hub.catalogue.broken
         ],
         *_certificates(hub),
-        *_directory(hub),
         *_processes(await hub.vitals.ready()),
         *[
             _row(
@@ -79,54 +77,6 @@ def _certificates(hub: Hub) -> list[dict[str, Any]]:
         )
         for one in expiry.served(hub.settings, now())
     ]
-
-
-def _directory(hub: Hub) -> list[dict[str, Any]]:
-    if hub.file.directory is None:
-        return []
-    keeper = hub.directory
-    if installed() is None:
-        return [_row("directory", False, LACKS, "install it (the image has it)")]
-    said = f"answered at {keeper.answered:%Y-%m-%d %H:%M} UTC" if keeper.answered else "was not asked yet"
-    rows = [_row("directory", not keeper.trouble, keeper.trouble or said, "docs/directory.md")]
-    if keeper.problems:
-        text = f"{len(keeper.problems)} of its people are not as it says, such as: {keeper.problems[0]}"
-        rows.append(_row("people of the directory", False, text, "mend the entry, or docs/directory.md"))
-    lost = [name for name in hub.file.directory.identities if not hub.accounts.knows(name)]
-    mend = "connect the account, or mend the file"
-    rows += [_row("parley.toml, [directory]", False, f"there is no account {name}", mend) for name in lost]
-    return rows
-
-
-def _processes(ready: dict[str, bool]) -> list[dict[str, Any]]:
-    return [
-        _row(name, answers, "answers" if answers else "does not answer", "see its log under `logs/`")
-        for name, answers in ready.items()
-    ]
-
-
-def _routes(hub: Hub) -> list[dict[str, Any]]:
-    lost = [
-        _row(
-            f"parley.toml, {where}",
-            False,
-            f"there is no account for {place}; nothing is sent there",
-            "connect the account, or mend the file",
-        )
-        for place, where in places_of(hub.file)
-        if not hub.accounts.knows(place.partition(":")[0])
-    ]
-    gone = [
-        _row(
-            f"parley.toml, route {route.name!r}",
-            False,
-            f"there is no automation {route.run!r}; events start nothing",
-            "name one of `parley automations`",
-        )
-        for route in hub.file.routes
-        if route.run and hub.catalogue.find(route.run) is None
-    ]
-    return lost + gone
 
 
 async def _roles(hub: Hub) -> list[dict[str, Any]]:
