@@ -79,6 +79,37 @@ def _certificates(hub: Hub) -> list[dict[str, Any]]:
     ]
 
 
+def _processes(ready: dict[str, bool]) -> list[dict[str, Any]]:
+    return [
+        _row(name, answers, "answers" if answers else "does not answer", "see its log under `logs/`")
+        for name, answers in ready.items()
+    ]
+
+
+def _routes(hub: Hub) -> list[dict[str, Any]]:
+    lost = [
+        _row(
+            f"parley.toml, {where}",
+            False,
+            f"there is no account for {place}; nothing is sent there",
+            "connect the account, or mend the file",
+        )
+        for place, where in places_of(hub.file)
+        if not hub.accounts.knows(place.partition(":")[0])
+    ]
+    gone = [
+        _row(
+            f"parley.toml, route {route.name!r}",
+            False,
+            f"there is no automation {route.run!r}; events start nothing",
+            "name one of `parley automations`",
+        )
+        for route in hub.file.routes
+        if route.run and hub.catalogue.find(route.run) is None
+    ]
+    return lost + gone
+
+
 async def _roles(hub: Hub) -> list[dict[str, Any]]:
     """Roles that people were given and parley.toml has no more: they give nothing, until it has them again."""
     given = await hub.store.read(_roles_given)
