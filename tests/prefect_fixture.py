@@ -19,7 +19,7 @@ import pytest
 
 from parley import prefect_env
 from tests import measuring, prepared
-from tests.ports import free_port
+from tests.ports import PLAIN, free_port
 
 __all__ = [
     "PrefectServer",
@@ -65,9 +65,9 @@ class PrefectServer:
             client.headers.update({"Prefect-Csrf-Token": token["token"], "Prefect-Csrf-Client": "tests"})
             yield client
 
-    def _trusted(self) -> ssl.SSLContext | bool:
+    def _trusted(self) -> ssl.SSLContext:
         certificate = self.environment.get("PREFECT_API_SSL_CERT_FILE")
-        return ssl.create_default_context(cafile=certificate) if certificate else True
+        return ssl.create_default_context(cafile=certificate) if certificate else PLAIN
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ import asyncio
 import os
 import shutil
 import signal
-import ssl
 import subprocess
 import sys
 import tempfile
@@ -32,7 +31,7 @@ from parley.link.calls import AdminCall, Role
 from parley.link.client import HubClient, default_address, role_token
 from parley.processes import memory, record
 from tests import measuring, prepared
-from tests.ports import free_ports
+from tests.ports import PLAIN, free_ports
 
 __all__ = ["COMMAND", "PORTS", "ROOT", "Stack", "StackError", "free_ports", "plain_environment"]
 
@@ -78,7 +77,7 @@ class Stack:
         self.home = self.folder / "home"
         self.environment = measuring.without_prefect(self._environment(extra or {}))
         self.url = f"http{'s' if authority else ''}://127.0.0.1:{self.environment['PARLEY_PORT']}"
-        self.verify: ssl.SSLContext | bool = tls.client(ca_file=authority) if authority else True
+        self.verify = tls.client(ca_file=authority) if authority else PLAIN
         self.token = ""
         self.command: tuple[str, ...] = COMMAND
         """What starts it."""

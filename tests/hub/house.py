@@ -21,10 +21,12 @@ from parley.processes.hub import Hub, open_hub
 from parley.runs.catalogue import AutomationSpec, Catalogue, Effect, Parameter
 from parley.settings import Account, Duty, File, Settings
 from parley.web.front import MessageView
-from tests import prepared
+from tests import prepared, statements
 from tests.prefect_fixture import PrefectServer, free_port
 
 PATIENCE = 20.0
+
+statements.share()
 
 NUMBER = Parameter(name="n", json_schema={"type": "integer", "minimum": 1}, description="A number.")
 HOST = Parameter(name="host", json_schema={"type": "string", "enum": ["web1", "web2"]}, description="A host.")

@@ -9,10 +9,12 @@ import pytest
 import pytest_asyncio
 
 from parley.store.engine import Store
-from tests import prepared
+from tests import prepared, statements
 from tests.postgres_fixture import postgres_server, postgres_store_url, postgres_url, prepared_database
 
 __all__ = ["postgres_server", "postgres_store_url", "postgres_url", "prepared_database"]
+
+statements.share()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.servers)])
