@@ -117,6 +117,34 @@ def invite(name: str, as_json: Json = False) -> None:
 
 
 @app.command()
+def password(name: str) -> None:
+    """Set somebody's password for the console; it is asked for here, or read from a pipe. Their sessions end."""
+    if sys.stdin.isatty():
+        text: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        text = sys.stdin.readline(2000).rstrip("\r\n")
+    _admin("person_password", name=name, password=text)
+    say(f"{name} signs in at the console with this name and password.")
+
+
+@app.command()
+def sessions(
+    name: str,
+    end: Annotated[bool, typer.Option("--end", help="End all of them, at once.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show where somebody is signed in at the console."""
+    if end:
+        say(f"{_admin('person_sessions_end', name=name)} session(s) of {name} ended.")
+        return
+    rows = _admin("person_sessions", name=name)
+    if as_json:
+        print_json(rows)
+        return
+    print_table(rows, ("by", "with", "since", "used"), nothing="signed in nowhere.")
+
+
+@app.command()
 def remove(name: str) -> None:
     """Take accounts, roles, tokens, sessions, and what waits or runs by their word from somebody who leaves."""
     _admin("person_remove", name=name)

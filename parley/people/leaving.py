@@ -29,6 +29,8 @@ async def remove(conn: AsyncConnection, audit: Audit, principal_id: str) -> None
         (schema.identity, schema.identity.c.principal_id),
         (schema.role_grant, schema.role_grant.c.principal_id),
         (schema.follow, schema.follow.c.by_id),
+        (schema.password, schema.password.c.principal_id),
+        (schema.passkey, schema.passkey.c.principal_id),
     ):
         await conn.execute(sa.delete(table).where(column == principal_id))
     await linking.void(conn, principal_id)

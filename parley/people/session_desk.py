@@ -56,7 +56,7 @@ class SessionDesk:
 
         async def read(conn: AsyncConnection) -> tuple[Principal, Sequence[Session]]:
             whose = await self._whose(conn, asker, name)
-            found = await sessions.of_person(conn, whose.id, self._lifetime())
+            found = await self.open_ones(conn, whose)
             return whose, sorted(found, key=lambda one: (one.created_at, one.id))
 
         return await self._store.read(read)
@@ -74,11 +74,15 @@ class SessionDesk:
 
     async def end_in(self, conn: AsyncConnection, whose: Principal, ids: Sequence[str], *, actor: str) -> int:
         """Within a write, when the right was looked at before; sessions of others are left alone."""
-        theirs = {one.id for one in await sessions.of_person(conn, whose.id, self._lifetime())}
+        theirs = {one.id for one in await self.open_ones(conn, whose)}
         ended = await sessions.end(conn, [one for one in ids if one in theirs])
         if ended:
             await self.tell_ended(conn, whose, ended, actor=actor, why="asked")
         return ended
+
+    async def open_ones(self, conn: AsyncConnection, whose: Principal) -> Sequence[Session]:
+        """Somebody's sessions that are good, the one that was used last first."""
+        return await sessions.of_person(conn, whose.id, self._lifetime())
 
     async def end_all(
         self, conn: AsyncConnection, whose: Principal, *, why: str, but: str | None = None

@@ -41,6 +41,10 @@ RECENT: Final = timedelta(minutes=15)
 """For so long after the sign-in a session may change what one signs in with."""
 
 
+SIGN_IN_AGAIN: Final = "Sign in once more: this can be changed within 15 minutes of it."
+"""Why a session that is older may not change what one signs in with."""
+
+
 class Kind(StrEnum):
     """How somebody signed in. `code` is a link or code that is good once, `token` a program's token."""
 

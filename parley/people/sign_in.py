@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.people import tokens
 from parley.people.audit import Audit
+from parley.people.challenges import Challenges
+from parley.people.guesses import Guesses
 from parley.people.lifetime import Lifetime
+from parley.people.passkey_desk import PasskeyDesk
+from parley.people.password_desk import PasswordDesk
+from parley.people.principals import Principal
 from parley.people.sealing import Keyring
 from parley.people.session_desk import SessionDesk
 from parley.people.sessions import Kind, Origin
@@ -30,16 +35,36 @@ class SignIn:
 
     def __init__(self, store: Store, keyring: Keyring, audit: Audit, *, rules: Callable[[], Rules]) -> None:
         self._store = store
+        self._guesses = Guesses(keyring, audit)
+        challenges = Challenges(keyring)
         self.sessions: SessionDesk = SessionDesk(store, keyring, audit, lifetime=lambda: rules().lifetime)
+        self.passwords: PasswordDesk = PasswordDesk(store, keyring, audit, self.sessions, self._guesses)
+        self.passkeys: PasskeyDesk = PasskeyDesk(
+            store, keyring, audit, self.sessions, self._guesses, challenges
+        )
 
-    async def with_secret(self, secret: str, agent: str = "") -> str | None:
-        """By a code that is good once, or a program's token: the new session's secret; None when it is not good."""
+    @property
+    def providers(self) -> Sequence[tuple[str, str]]:
+        """Names and labels of those by which one may sign in elsewhere."""
+        return ()
+
+    async def connections(self, who: Principal) -> list[dict[str, object]]:
+        """The providers, and whether this person is connected to each."""
+        return []
+
+    async def with_secret(self, secret: str, *, agent: str = "", address: str = "") -> str | None:
+        """By a code that is good once, or a program's token: the new session's secret; None when it is not good.
+
+        Raises `RateLimited`.
+        """
+        self._guesses.take_visit(address)
 
         async def exchange(conn: AsyncConnection) -> str | None:
             kind, who = Kind.CODE, await tokens.redeem(conn, secret, TokenKind.LOGIN)
             if who is None:
                 kind, who = Kind.TOKEN, await tokens.resolve(conn, secret, {TokenKind.BEARER})
             if who is None:
+                await self._guesses.tell(conn, by="code")
                 return None
             return await self.sessions.begin(conn, who, Origin(kind=kind, agent=agent))
 

@@ -105,8 +105,8 @@ class HubFront(Front):
         return await self._store.read(lambda conn: tokens.resolve(conn, secret, {TokenKind.BEARER}))
 
     @override
-    async def log_in(self, secret: str, *, agent: str = "") -> str | None:
-        return await self.sign_in.with_secret(secret, agent)
+    async def log_in(self, secret: str, *, agent: str = "", address: str = "") -> str | None:
+        return await self.sign_in.with_secret(secret, agent=agent, address=address)
 
     @override
     async def log_out(self, secret: str) -> None:

@@ -78,6 +78,7 @@ from parley.processes.keys import KeyKeeper, open_keys
 from parley.processes.measuring import Measuring
 from parley.processes.open_actions import OpenActions
 from parley.processes.people_desk import PeopleDesk
+from parley.processes.sign_in_desk import SignInDesk
 from parley.processes.switchboard import Switchboard
 from parley.processes.undelivered import Undelivered
 from parley.processes.vitals import Vitals
@@ -407,7 +408,7 @@ class Hub:
             accounts_changed=self._accounts_changed,
             status=lambda: self.vitals.status(anew=True),
             doctor=self.vitals.doctor,
-            more={**self.keys.verbs, **self.people.verbs},
+            more={**self.keys.verbs, **self.people.verbs, **SignInDesk(store, self.sign_in).verbs},
         )
         self.link: LinkServer = LinkServer(
             make_tokens(settings.run_folder), Switchboard(self).handlers, joined=self._joined

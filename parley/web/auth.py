@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from parley.errors import Denied
 from parley.people.principals import Principal, Role
+from parley.people.sessions import Session
 from parley.web.front import Front
 from parley.web.limits import Rate
 from parley.web.problems import Problem, not_logged_in
@@ -40,6 +41,16 @@ class Doors:
         """Who this browser is logged in as; None when it is not."""
         return await self._by_session(connection)
 
+    async def signed_in(self, connection: HTTPConnection) -> tuple[Principal, Session]:
+        """Who this browser is signed in as, and by which session: a token does not count. Raises as `principal`."""
+        self.check_origin(connection)
+        secret = self.session(connection)
+        found = await self._front.sign_in.sessions.resolve(secret, touches=True) if secret else None
+        if found is None:
+            raise not_logged_in()
+        self._rate.take(found[0].id)
+        return found
+
     def check_origin(self, connection: HTTPConnection) -> None:
         """Raises `Problem` 403 when this changes something, or opens a WebSocket, and comes from another page.
 
@@ -63,6 +74,45 @@ class Doors:
         secure = self._secures(connection)
         response.set_cookie(
             self._site.cookie, secret, path="/", httponly=True, samesite="strict", secure=secure
+        )
+
+    def put(
+        self, connection: HTTPConnection, response: Response, name: str, value: str, seconds: int
+    ) -> None:
+        """Let the browser keep something besides, for our own pages alone."""
+        response.set_cookie(
+            self._site.named(name),
+            value,
+            max_age=seconds,
+            path="/",
+            httponly=True,
+            samesite="strict",
+            secure=self._secures(connection),
+        )
+
+    def put_for_return(
+        self, connection: HTTPConnection, response: Response, name: str, value: str, seconds: int
+    ) -> None:
+        """As `put`, and sent too when a provider's page leads back to us."""
+        response.set_cookie(
+            self._site.named(name),
+            value,
+            max_age=seconds,
+            path="/",
+            httponly=True,
+            samesite="lax",
+            secure=self._secures(connection),
+        )
+
+    def got(self, connection: HTTPConnection, name: str) -> str:
+        """What the browser kept; empty when it kept nothing."""
+        return connection.cookies.get(self._site.named(name), "")
+
+    def drop(self, connection: HTTPConnection, response: Response, name: str) -> None:
+        """Let the browser forget it."""
+        secure = self._secures(connection)
+        response.delete_cookie(
+            self._site.named(name), path="/", httponly=True, samesite="strict", secure=secure
         )
 
     def forget(self, connection: HTTPConnection, response: Response) -> None:

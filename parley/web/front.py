@@ -122,10 +122,10 @@ class Front(Protocol):
     async def principal_of(self, secret: str, *, session: bool, touches: bool = True) -> Principal | None:
         """Whose bearer token (or browser session) this is. `touches`: a session is used by this, and lives on."""
 
-    async def log_in(self, secret: str, *, agent: str = "") -> str | None:
+    async def log_in(self, secret: str, *, agent: str = "", address: str = "") -> str | None:
         """Turn a one-time login secret or a bearer token into a new session's secret; None when it is not good.
 
-        `agent` is the browser's User-Agent; little of it is kept.
+        `agent` is the browser's User-Agent; little of it is kept. `address` is whom tries are counted for.
         """
 
     async def log_out(self, secret: str) -> None:

@@ -25,6 +25,10 @@ class Site:
     cookie: str
     prefect: str
 
+    def named(self, name: str) -> str:
+        """A cookie besides the session's."""
+        return f"{self.cookie}-{name}"
+
     def owns(self, origin: str | None) -> bool:
         """Whether this Origin header is exactly one of ours."""
         return origin is not None and origin in self.origins

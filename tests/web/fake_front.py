@@ -86,6 +86,12 @@ class Kept:
     total_ms: float | None = None
 
 
+class NoOtherWayIn:
+    """Nobody has a password, and there is no provider."""
+
+    providers = ()
+
+
 class FakeFront:
     """`/order N` answers at once; `/slow` waits until `finish`; anything else is told that it is not known."""
 
@@ -104,11 +110,12 @@ class FakeFront:
         self.letters: dict[str, DeadLetterView] = {}
         self.unavailable = False
         self.broken: Exception | None = None
+        self.sign_in = NoOtherWayIn()
 
     async def principal_of(self, secret: str, *, session: bool, touches: bool = True) -> Principal | None:
         return (self.sessions if session else self.tokens).get(secret)
 
-    async def log_in(self, secret: str, *, agent: str = "") -> str | None:
+    async def log_in(self, secret: str, *, agent: str = "", address: str = "") -> str | None:
         found = self.codes.pop(secret, None) or self.tokens.get(secret)
         if found is None:
             return None

@@ -4,7 +4,7 @@
 
 const WORDS = {
   en: {
-    logout: "Log out", send: "Send", attach: "Attach a file", write: "Write a message, or / for commands",
+    logout: "Log out", account: "Signing in", send: "Send", attach: "Attach a file", write: "Write a message, or / for commands",
     conversation: "Conversation", commands: "Commands", welcome: "What can I do for you?",
     hint: "Ask in your own words, or type / to see the commands.",
     open: "Connected", waiting: "Connecting…", working: "Working on it", sending: "sending…", retrying: "waiting for the connection…",
@@ -16,7 +16,7 @@ const WORDS = {
       why: "Why something was refused or failed", whoami: "Who you are here" },
   },
   zh: {
-    logout: "退出", send: "发送", attach: "添加文件", write: "输入消息，或输入 / 查看命令",
+    logout: "退出", account: "登录方式", send: "发送", attach: "添加文件", write: "输入消息，或输入 / 查看命令",
     conversation: "对话", commands: "命令", welcome: "有什么可以帮您？",
     hint: "直接用自己的话说，或输入 / 查看命令。",
     open: "已连接", waiting: "正在连接…", working: "正在处理", sending: "正在发送…", retrying: "等待连接恢复…",
