@@ -23,8 +23,12 @@ HOOK_BODY = 5 * 1024 * 1024
 FILES_BODY = 36 * 1024 * 1024
 """Most bytes of a request with files: one of the largest, as base64, and room for the rest."""
 
-BODY_SECONDS = 60.0
-"""A body has to arrive within this time."""
+BODY_SECONDS = 30.0
+"""A body has to arrive within this time, and a second more for each `BODY_PACE` of it that has come: files over a slow
+line may take longer, who dribbles may not."""
+
+BODY_PACE = 512 * 1024
+"""Bytes a second that keep a large body going."""
 
 MOST_DISCARDED = 16 * 1024 * 1024
 DISCARD_SECONDS = 5.0
@@ -36,9 +40,10 @@ LARGE_AT_ONCE = 4
 
 async def body_of(request: Request, limit: int, seconds: float = BODY_SECONDS) -> bytes:
     """The whole body. Raises `Problem`: 413 when it is too long, 408 when it does not arrive in time."""
+    until = asyncio.get_running_loop().time() + seconds
     try:
-        async with asyncio.timeout(seconds):
-            return await _read(request, limit)
+        async with asyncio.timeout_at(until) as patience:
+            return await _read(request, limit, lambda size: patience.reschedule(until + size / BODY_PACE))
     except TimeoutError:
         headers = {"connection": "close"}
         raise Problem(408, f"The request did not arrive within {seconds:g} s.", headers=headers) from None
@@ -46,7 +51,7 @@ async def body_of(request: Request, limit: int, seconds: float = BODY_SECONDS) -
         raise Problem(400, "The connection closed before the request was complete.") from None
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def _read(request: Request, limit: int, came: Callable[[int], None]) -> bytes:
     if (declared_length(request) or 0) > limit:
         raise await _refused(request, limit)
     body = bytearray()
@@ -54,6 +59,7 @@ async def _read(request: Request, limit: int) -> bytes:
         body += chunk
         if len(body) > limit:
             raise await _refused(request, limit)
+        came(len(body))
     return bytes(body)
 
 

@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +204,24 @@ async def test_slow_headers_are_cut_off(served: Settings, monkeypatch: pytest.Mo
         writer.write(said)
         assert await asyncio.wait_for(reader.read(), 10) == b""
         writer.close()
+
+
+async def test_slow_headers_of_a_second_request_are_cut_off(
+    served: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "HEADER_SECONDS", 0.3)
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n"), 10)).startswith(b"HTTP/1.1 ")
+    closed = asyncio.create_task(reader.read())
+    began = time.monotonic()
+    while not closed.done() and time.monotonic() - began < 10:
+        writer.write(b"G")  # one byte after the other, none of which begins the time anew
+        await asyncio.sleep(0.02)
+    assert time.monotonic() - began < 5
+    with suppress(ConnectionError):
+        await closed
+    writer.close()
 
 
 async def test_a_slow_handshake_is_cut_off(
