@@ -28,7 +28,10 @@ BY_PARAMETER: Final = frozenset({
 TOGETHER: Final = {
     f"tests/faults/test_{name}.py": "tests/faults/town"
     for name in ("kills", "levels", "prefect_gone", "soak", "stops", "tcp")
-}
+} | {
+    f"tests/attacks/test_{name}.py": "tests/attacks/stack"
+    for name in ("api_schema", "live")
+}  # fmt: skip
 """Files that share a stack, in their order."""
 
 LONGEST: Final = (
@@ -38,17 +41,27 @@ LONGEST: Final = (
     "tests/faults/",
     "tests/system/test_existing_prefect.py",
     "tests/test_benchmarks.py",
+    "tests/attacks/stack",
     "tests/system/",
     "tests/test_bounds.py",
+    "tests/store/test_resealing.py",
+    "tests/tls/test_stack.py",
+    "tests/runs/test_worker",
     "tests/runs/",
     "tests/deployments/",
+    "tests/tls/test_database.py",
     "tests/processes/",
     "tests/web/",
     "tests/test_cli.py",
     "tests/hub/",
+    "tests/docs/",
     "tests/connectors/",
+    "tests/attacks/",
     "tests/contract/",
     "tests/fakes/",
+    "tests/store/",
+    "tests/messages/",
+    "tests/tls/",
 )
 """Begun in this order; the rest is short."""
 
