@@ -145,6 +145,41 @@ def sessions(
 
 
 @app.command()
+def sync(
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Although so many are missing that it looks like a mistake.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Ask the directory now, and let in and remove whom it says."""
+    done = _admin("people_sync", anyway=anyway)
+    if as_json:
+        print_json(done)
+    else:
+        say(
+            f"The directory has {done['people']} people: {done['joined']} joined, {done['left']} left, "
+            f"{done['changed']} changed."
+        )
+        for problem in done["problems"]:
+            complain(problem)
+    if done["held"]:
+        complain(
+            f"{done['held']['missing']} of {done['held']['of']} people are missing at once, or lose their roles: "
+            "nobody was removed. If it is right: `parley people sync --anyway`."
+        )
+        sys.exit(FAILED)
+
+
+@app.command("in-directory")
+def in_directory(
+    name: str, entry: Annotated[str, typer.Argument(help="The id that never changes, such as the entryUUID.")]
+) -> None:
+    """Say that somebody who is known here already is this entry of the directory."""
+    _admin("person_in_directory", name=name, entry=entry)
+    say(f"{name} is this entry of the directory from now on. `parley people sync` asks it.")
+
+
+@app.command()
 def remove(name: str) -> None:
     """Take accounts, roles, tokens, sessions, and what waits or runs by their word from somebody who leaves."""
     _admin("person_remove", name=name)

@@ -56,6 +56,7 @@ _SUMMARIES = {
     "link": ("Be known from another account of yours.", "关联您的另一个账号。"),
     "invite": ("Let somebody in.", "邀请他人加入。"),
     "role": ("Give somebody a role, or take it.", "授予或收回角色。"),
+    "people": ("`/people sync`: ask the directory now.", "`/people sync`：立即同步目录。"),
     "follow": ("Be told here what happens in a repository.", "在此接收某个仓库的动态。"),
     "unfollow": ("Be told no more of a repository.", "不再接收某个仓库的动态。"),
     "following": ("Which repositories are followed here.", "此处关注的仓库。"),
@@ -76,6 +77,7 @@ _FOR = {
     "standing": (Role.OWNER, Role.OPERATOR, Role.AUDITOR),
     "invite": (Role.OWNER,),
     "role": (Role.OWNER,),
+    "people": (Role.OWNER,),
 }
 """Built-in commands that are not for everybody, and whom they are for where the platform vouches for them."""
 

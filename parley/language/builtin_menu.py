@@ -63,6 +63,13 @@ _MENU: Final[Mapping[str, tuple[_Texts, tuple[_Value, ...]]]] = {
             _Value("role", ("Which one.", "角色。"), required=True),
         ),
     ),
+    "people": (
+        ("Ask the directory who is here.", "同步目录中的人员。"),
+        (
+            _Value("what", ("Ask it now.", "立即同步。"), required=True, choices=("sync",)),
+            _Value("how", ("Although many are missing.", "即使许多人已离开。"), choices=("anyway",)),
+        ),
+    ),
     "invite": (
         ("Let somebody in.", "邀请他人加入。"),
         (

@@ -40,6 +40,10 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "had": ("{name} has the role {role} already.", "{name} 已经拥有角色 {role}。"),
     "taken": ("{name} has the role {role} no more.", "{name} 不再拥有角色 {role}。"),
     "not-had": ("{name} does not have the role {role}.", "{name} 没有角色 {role}。"),
+    "kept": (
+        "By hand that is so; but a group that {name} is in says otherwise, and gives more.",
+        "已手动更改，但 {name} 所在的组授予了更多权限，以组为准。",
+    ),
     "unknown": (
         "parley.toml has no role {role}. It has: {roles}.",
         "parley.toml 中没有角色 {role}。现有：{roles}。",
@@ -121,6 +125,9 @@ class RoleCommands:
                 decision.replies[:] = [Reply(text=str(error))]
                 return []
             key = ("given" if changed else "had") if add else ("taken" if changed else "not-had")
+            after = await principals.get(conn, who.id)
+            if add != (role in (after.role, *after.roles)):
+                key = "kept"
             text = _text(key, speaker.language, name=who.name, role=role[:64])
             decision.replies[:] = [Reply(text=text)]
             if changed:
@@ -195,7 +202,7 @@ class RoleCommands:
 async def _given(conn: AsyncConnection, who: Principal, role: str) -> bool:
     if role not in BUILT_IN:
         return await principals.give_role(conn, who.id, role)
-    if who.role == role:
+    if await principals.given_role(conn, who.id) == role:
         return False
     await principals.set_role(conn, who.id, Role(role))
     return True
@@ -204,7 +211,7 @@ async def _given(conn: AsyncConnection, who: Principal, role: str) -> bool:
 async def _taken(conn: AsyncConnection, who: Principal, role: str) -> bool:
     if role not in BUILT_IN:
         return await principals.take_role(conn, who.id, role)
-    if who.role != role or role == Role.NONE:
+    if await principals.given_role(conn, who.id) != role or role == Role.NONE:
         return False
     await principals.set_role(conn, who.id, Role.NONE)
     return True

@@ -245,6 +245,12 @@ async def take_role(conn: AsyncConnection, principal_id: str, role: str) -> bool
     return taken
 
 
+async def given_role(conn: AsyncConnection, principal_id: str) -> Role:
+    """Which of our own roles people gave them by hand; a group may make it more."""
+    query = sa.select(sa.func.coalesce(principal.c.given_role, principal.c.role))
+    return Role(await conn.scalar(query.where(principal.c.id == principal_id)))
+
+
 async def source_of(conn: AsyncConnection, principal_id: str, role: str) -> str | None:
     """A source of groups that gives them this role; None when there is none."""
     table = source_grant

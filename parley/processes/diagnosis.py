@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from parley.errors import ParleyError
 from parley.messages.model import now
 from parley.messages.routes import places_of
+from parley.people.directory_search import LACKS, installed
 from parley.store import schema
 from parley.tls import expiry
 
@@ -37,6 +38,7 @@ async def diagnosis(hub: Hub) -> list[dict[str, Any]]:
             for one in hub.catalogue.broken
         ],
         *_certificates(hub),
+        *_directory(hub),
         *_processes(await hub.vitals.ready()),
         *[
             _row(
@@ -77,6 +79,23 @@ def _certificates(hub: Hub) -> list[dict[str, Any]]:
         )
         for one in expiry.served(hub.settings, now())
     ]
+
+
+def _directory(hub: Hub) -> list[dict[str, Any]]:
+    if hub.file.directory is None:
+        return []
+    keeper = hub.directory
+    if installed() is None:
+        return [_row("directory", False, LACKS, "install it (the image has it)")]
+    said = f"answered at {keeper.answered:%Y-%m-%d %H:%M} UTC" if keeper.answered else "was not asked yet"
+    rows = [_row("directory", not keeper.trouble, keeper.trouble or said, "docs/directory.md")]
+    if keeper.problems:
+        text = f"{len(keeper.problems)} of its people are not as it says, such as: {keeper.problems[0]}"
+        rows.append(_row("people of the directory", False, text, "mend the entry, or docs/directory.md"))
+    lost = [name for name in hub.file.directory.identities if not hub.accounts.knows(name)]
+    mend = "connect the account, or mend the file"
+    rows += [_row("parley.toml, [directory]", False, f"there is no account {name}", mend) for name in lost]
+    return rows
 
 
 def _processes(ready: dict[str, bool]) -> list[dict[str, Any]]:

@@ -31,6 +31,7 @@ from parley.language.dialogue import Dialogue
 from parley.language.following import FORGES, FollowCommands
 from parley.language.freeze_commands import FreezeCommands
 from parley.language.linking_commands import LinkingCommands
+from parley.language.people_commands import PeopleCommands
 from parley.language.reception import Reception
 from parley.language.session_commands import SessionCommands
 from parley.language.understanding import Understander
@@ -71,6 +72,7 @@ from parley.processes.admin import Admin
 from parley.processes.audit_desk import AuditDesk
 from parley.processes.configuration import Configuration
 from parley.processes.damaged import Damaged
+from parley.processes.directory_keeper import DirectoryKeeper
 from parley.processes.event_desk import EventDesk
 from parley.processes.front import Desk, HubFront
 from parley.processes.housekeeping import Housekeeping
@@ -283,6 +285,14 @@ class Hub:
             metrics=self.metrics,
             language=self._language,
         )
+        self.directory: DirectoryKeeper = DirectoryKeeper(
+            store,
+            self.audit,
+            self.outbox,
+            file=lambda: self.file,
+            leave=self.people.leave,
+            tell_duty=self.closing.tell_duty,
+        )
         self.questions: Questions = Questions(
             store, keyring, self.outbox, self.ledger, self.watch, self.file.limits
         )
@@ -408,7 +418,12 @@ class Hub:
             accounts_changed=self._accounts_changed,
             status=lambda: self.vitals.status(anew=True),
             doctor=self.vitals.doctor,
-            more={**self.keys.verbs, **self.people.verbs, **SignInDesk(store, self.sign_in).verbs},
+            more={
+                **self.keys.verbs,
+                **self.people.verbs,
+                **self.directory.verbs,
+                **SignInDesk(store, self.sign_in).verbs,
+            },
         )
         self.link: LinkServer = LinkServer(
             make_tokens(settings.run_folder), Switchboard(self).handlers, joined=self._joined
@@ -443,6 +458,7 @@ class Hub:
             "lock": freezing.lock,
             "unlock": freezing.unlock,
             "sessions": SessionCommands(self.sign_in.sessions).sessions,
+            "people": PeopleCommands(self.directory.sync_by_hand).people,
         }
 
     # -- messages
@@ -673,6 +689,7 @@ class Hub:
                 self.console.listen(self.accept_at_desk),
                 self.configuration.watch(self._file_changed, self._file_refused),
                 self.housekeeping.run(),
+                self.directory.run(),
                 self.keys.run(),
                 self.anchors.run(),
                 self.open_actions.run(),
@@ -708,6 +725,8 @@ class Hub:
             self.bridges = Bridges(new.bridges)
         if {"routes", "bridges", "accounts"} & set(changed):
             self._warn_of_lost_routes()
+        if {"directory", "groups"} & set(changed):
+            self.directory.file_changed()
         if "accounts" in changed:
             await self._accounts_changed()
         if {"automations", "scripts", "worker", "containers"} & set(changed):

@@ -62,10 +62,16 @@ class PeopleDesk:
         )
 
     async def revoke(self, name: str, role: str) -> bool:
-        """Take a role of parley.toml away, one that the file has no more too; whether they had it."""
-        return bool(
+        """Take a role of parley.toml away, one that the file has no more too; whether they had it by hand.
+
+        Raises ConfigurationError where a group gives it: then only what was given by hand is taken.
+        """
+        taken = bool(
             await self._change("role-taken", name, lambda c, who: principals.take_role(c, who.id, role), role)
         )
+        if source := await self._store.read(lambda conn: _given_by(conn, name, role)):
+            raise ConfigurationError(f"{name} keeps the role {role}: a group gives it ({source}).")
+        return taken
 
     async def invite(self, name: str) -> dict[str, str]:
         """A code with which somebody who was added becomes known on a platform. Raises PolicyError."""
@@ -78,13 +84,13 @@ class PeopleDesk:
 
     async def remove(self, name: str) -> None:
         """Take everything from somebody who leaves. Raises PolicyError for the last owner."""
+        await self._change("person-removed", name, self.leave)
 
-        async def take_everything(conn: AsyncConnection, who: principals.Principal) -> None:
-            # First, while it is known where they were shown what waits.
-            await self._approvals().leave(conn, who.id, who.name)
-            await leaving.remove(conn, self._audit, who.id)
-
-        await self._change("person-removed", name, take_everything)
+    async def leave(self, conn: AsyncConnection, who: principals.Principal) -> None:
+        """Take everything from somebody, in the caller's write; who says so is audited there. Raises PolicyError."""
+        # First, while it is known where they were shown what waits.
+        await self._approvals().leave(conn, who.id, who.name)
+        await leaving.remove(conn, self._audit, who.id)
 
     async def _change(self, action: str, name: str, change: Change, role: str = "") -> Any:
         async def write(conn: AsyncConnection) -> Any:
@@ -98,6 +104,11 @@ class PeopleDesk:
             return result
 
         return await self._store.write(write)
+
+
+async def _given_by(conn: AsyncConnection, name: str, role: str) -> str | None:
+    who = await principals.get_by_name(conn, name)
+    return await principals.source_of(conn, who.id, role)
 
 
 def _here(who: principals.Principal) -> principals.Principal:

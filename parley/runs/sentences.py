@@ -262,7 +262,10 @@ _SENTENCES: dict[str, tuple[str, str]] = {
             "In the directory {missing} of {of} people are suddenly missing, or lose what groups gave them. I take "
             "it for a mistake: nobody was removed. If it is right, write `/people sync anyway`."
         ),
-        "目录中突然缺少 {missing}/{of} 人，或其组角色消失。这可能是错误，因此未移除任何人。若确认无误，请写 `/people sync anyway`。",
+        (
+            "目录中突然缺少 {missing}/{of} 人，或其组角色消失。这可能是错误，因此未移除任何人。"
+            "若确认无误，请写 `/people sync anyway`。"
+        ),
     ),
     "directory-resumed": (
         "What the directory says of people is carried out again.",

@@ -77,6 +77,7 @@ COMMANDS: Mapping[str, tuple[str, frozenset[str], bool]] = {
     "whoami": ("/whoami", EVERYBODY, True),
     "who": ("/who can change", EVERYBODY, False),
     "role": ("/role add owner web-shift", frozenset({OWNER}), False),
+    "people": ("/people sync", frozenset({OWNER}), False),
     "link": ("/link", EVERYBODY, False),
     "invite": ("/invite Bea", frozenset({OWNER}), False),
     "yes": ("/yes 12345678", EVERYBODY, True),
