@@ -60,8 +60,9 @@ def parse(mail: Mail, *, trust_internal: bool = False) -> Message | None:
     context = dict(message.route.context)
     if not mail.raw:
         context["notice"] = _too_large(mail.size)
-    if index := _values(mail, "thread-index")[:1]:
-        context["thread_index"] = index[0][:MOST_INDEX]
+    index = next(iter(_values(mail, "thread-index")), "")[:MOST_INDEX]
+    if index.isascii() and index.isprintable():  # anything else is no Thread-Index, and may be no text at all
+        context["thread_index"] = index
     verified = trust_internal and is_internal(mail, message.sender.id)
     assurance = Assurance.VERIFIED if verified else Assurance.CLAIMED
     return message.model_copy(

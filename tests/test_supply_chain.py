@@ -97,3 +97,16 @@ def test_every_pin_has_a_hash() -> None:
         pins = [block for block in blocks if _PIN.match(block)]
         assert pins
         assert [block.splitlines()[0] for block in pins if "--hash=sha256:" not in block] == []
+
+
+def test_the_actions_of_others_are_pinned_by_commit() -> None:
+    """A tag can be moved to other code; the comment says which one it was."""
+    used = [
+        line.strip()
+        for path in (ROOT / ".github" / "workflows").glob("*.yml")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "uses:" in line
+    ]
+    assert len(used) >= 8
+    pinned = re.compile(r"- uses: [\w.-]+/[\w./-]+@[0-9a-f]{40}  # v\d+(\.\d+)+")
+    assert [line for line in used if not pinned.fullmatch(line)] == []

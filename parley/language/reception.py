@@ -27,6 +27,7 @@ from parley.language.characters import Language, language_of, visible
 from parley.language.decision import Decision, Speaker
 from parley.language.dialogue import Dialogue, confirm_reply
 from parley.language.grammar import Command, command_name, parse_command
+from parley.language.mail_loops import MailLoops
 from parley.language.names import unknown_command
 from parley.language.offered import Offered
 from parley.language.pace import Pacer, TooFast
@@ -129,6 +130,7 @@ class Reception:
         self._language = language
         self._audit = Audit(keyring)
         self._pacer = Pacer(limits)
+        self._mail_loops = MailLoops()
         self._telling: OrderedDict[tuple[str, str], datetime] = OrderedDict()
 
     def urgent(self, received: Received) -> bool:
@@ -233,12 +235,23 @@ class Reception:
             return Decision.answer(text, state="expired", reason=reason)
         if hurried := self._said_too_fast(received, speaker):
             return hurried
+        writes = _writes_mail(received)
+        if writes and await self._is_loop(received, speaker, writes):
+            return Decision.silent("mail that comes again and again is not answered")
         decision = await self._unless_frozen(await self._understand(received, speaker), speaker)
+        if writes and decision.reason == MISTAKEN and self._mail_loops.not_understood(writes):
+            return Decision.silent("mail that is not understood is answered a few times an hour")
         if speaker.moved:
             decision.changes.append(partial(_reached_at, event=event))
         if isinstance(event, Message) and event.left_out:
             decision.replies.append(_without(event.left_out, speaker.language))
         return decision
+
+    async def _is_loop(self, received: Received, speaker: Speaker, writes: str) -> bool:
+        text = _text_of(received.event) if isinstance(received.event, Message) else ""
+        # What is said to a question of ours may well be the same as to the one before.
+        awaited = await self._dialogue.awaits(received, speaker)
+        return self._mail_loops.is_one(writes, text, awaited=awaited)
 
     def _said_too_fast(self, received: Received, speaker: Speaker) -> Decision | None:
         if received.principal_id or received.replayed:
@@ -653,6 +666,16 @@ async def _record(conn: AsyncConnection, received: Received, decision: Decision)
         account=received.event.account,
         actor_id=received.principal_id,
     )
+
+
+def _writes_mail(received: Received) -> str:
+    """Who wrote this mail, which is no command; nothing for everything else."""
+    event = received.event
+    if event.route.kind is not ConversationKind.MAIL or received.principal_id or received.replayed:
+        return ""
+    if not isinstance(event, Message) or command_name(_text_of(event)[:MOST_NAME]) is not None:
+        return ""
+    return f"{event.account}:{event.sender.id}"
 
 
 def _text_of(event: Message | Edit | Notice) -> str:
