@@ -86,7 +86,7 @@ def _directory(hub: Hub) -> list[dict[str, Any]]:
         return []
     keeper = hub.directory
     if installed() is None:
-        return [_row("directory", False, LACKS, "install it (the image has it)")]
+        return [_row("directory", False, LACKS, "install it; for the image: docs/directory.md")]
     said = f"answered at {keeper.answered:%Y-%m-%d %H:%M} UTC" if keeper.answered else "was not asked yet"
     rows = [_row("directory", not keeper.trouble, keeper.trouble or said, "docs/directory.md")]
     if keeper.problems:
