@@ -20,6 +20,7 @@ import httpx
 from websockets.sync.client import connect
 
 from tests import measuring
+from tests.ports import PLAIN
 from tests.prefect_fixture import stop
 from tests.stack import ROOT, Stack, free_ports, plain_environment
 from tests.system import world_flows
@@ -345,7 +346,7 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], api: str, log: Path) -
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
         try:
-            if httpx.get(f"{api}/health", trust_env=False, timeout=5).is_success:
+            if httpx.get(f"{api}/health", trust_env=False, timeout=5, verify=PLAIN).is_success:
                 return
         except httpx.HTTPError:
             time.sleep(0.1)
@@ -359,4 +360,4 @@ def _given(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _client(api: str, auth: tuple[str, str] | None = None) -> httpx.Client:
-    return httpx.Client(base_url=f"{api}/", auth=auth, timeout=30, trust_env=False)
+    return httpx.Client(base_url=f"{api}/", auth=auth, timeout=30, trust_env=False, verify=PLAIN)
