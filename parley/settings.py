@@ -459,7 +459,9 @@ class OidcProvider(_Section):
     issuer: Annotated[str, Field(max_length=500), AfterValidator(_issuer)]
     client_id: Annotated[str, Field(min_length=1, max_length=500)]
     client_secret_file: Path | None = None
-    scopes: Annotated[tuple[Annotated[str, Field(pattern=r"^[!#-\[\]-~]{1,100}$")], ...], Field(max_length=30)] = (
+    scopes: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[!#-\[\]-~]{1,100}$")], ...], Field(max_length=30)
+    ] = (
         "openid",
         "profile",
         "email",

@@ -7,11 +7,14 @@ from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from parley.people import tokens
+from parley.people import oidc, tokens
 from parley.people.audit import Audit
 from parley.people.challenges import Challenges
+from parley.people.group_lines import GroupLine
 from parley.people.guesses import Guesses
 from parley.people.lifetime import Lifetime
+from parley.people.oidc import OidcDesk
+from parley.people.oidc_provider import Send
 from parley.people.passkey_desk import PasskeyDesk
 from parley.people.password_desk import PasswordDesk
 from parley.people.principals import Principal
@@ -22,7 +25,7 @@ from parley.people.tokens import TokenKind
 from parley.store.engine import Store
 
 
-class Rules(Protocol):
+class Rules(oidc.Rules, Protocol):
     """`[sign_in]` of parley.toml."""
 
     @property
@@ -33,7 +36,17 @@ class Rules(Protocol):
 class SignIn:
     """One for a hub. `rules` are those in force."""
 
-    def __init__(self, store: Store, keyring: Keyring, audit: Audit, *, rules: Callable[[], Rules]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        keyring: Keyring,
+        audit: Audit,
+        *,
+        rules: Callable[[], Rules],
+        lines: Callable[[], Sequence[GroupLine]],
+        send: Send,
+    ) -> None:
+        """`lines` are `[[groups]]`, `send` calls OpenID providers."""
         self._store = store
         self._guesses = Guesses(keyring, audit)
         challenges = Challenges(keyring)
@@ -42,15 +55,18 @@ class SignIn:
         self.passkeys: PasskeyDesk = PasskeyDesk(
             store, keyring, audit, self.sessions, self._guesses, challenges
         )
+        self.oidc: OidcDesk = OidcDesk(
+            store, audit, self.sessions, self._guesses, challenges, rules=rules, lines=lines, send=send
+        )
 
     @property
     def providers(self) -> Sequence[tuple[str, str]]:
         """Names and labels of those by which one may sign in elsewhere."""
-        return ()
+        return self.oidc.providers
 
     async def connections(self, who: Principal) -> list[dict[str, object]]:
         """The providers, and whether this person is connected to each."""
-        return []
+        return await self.oidc.connections(who)
 
     async def with_secret(self, secret: str, *, agent: str = "", address: str = "") -> str | None:
         """By a code that is good once, or a program's token: the new session's secret; None when it is not good.

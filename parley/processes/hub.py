@@ -80,6 +80,7 @@ from parley.processes.keys import KeyKeeper, open_keys
 from parley.processes.measuring import Measuring
 from parley.processes.open_actions import OpenActions
 from parley.processes.people_desk import PeopleDesk
+from parley.processes.provider_calls import ProviderCalls
 from parley.processes.sign_in_desk import SignInDesk
 from parley.processes.switchboard import Switchboard
 from parley.processes.undelivered import Undelivered
@@ -147,7 +148,15 @@ class Hub:
         self.people: PeopleDesk = PeopleDesk(
             store, keyring, self.audit, policy=lambda: self.policy, approvals=lambda: self.desk
         )
-        self.sign_in: SignIn = SignIn(store, keyring, self.audit, rules=lambda: self.file.sign_in)
+        self.provider_calls: ProviderCalls = ProviderCalls()
+        self.sign_in: SignIn = SignIn(
+            store,
+            keyring,
+            self.audit,
+            rules=lambda: self.file.sign_in,
+            lines=lambda: self.file.groups,
+            send=self.provider_calls.send,
+        )
         self.anchors: Anchors = Anchors(
             AnchorFile(settings.anchors_file, keyring),
             lambda: store.read(audit_reading.head),
@@ -669,6 +678,7 @@ class Hub:
         """Everything runs; at the end it stops taking, settles what it can, and closes."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.prefect.aclose)
+            stack.push_async_callback(self.provider_calls.aclose)
             stack.push_async_callback(self.outbox.aclose)
             stack.push_async_callback(self.intake.aclose)
             await newest.go_on_from(self.store)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from parley.settings import Settings
-from parley.web import account, api, console, login, passkey_login, problems
+from parley.web import account, api, console, login, oidc_login, passkey_login, problems
 from parley.web.auth import Doors
 from parley.web.front import Front
 from parley.web.guard import Guard
@@ -51,6 +51,7 @@ def people_app(front: Front, settings: Settings, *, rate: Rate | None = None) ->
     _add_health(app, front)
     app.include_router(login.router)
     app.include_router(passkey_login.router)
+    app.include_router(oidc_login.router)
     app.include_router(account.router)
     app.include_router(console.router)
     app.include_router(api.router)

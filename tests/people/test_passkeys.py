@@ -18,6 +18,7 @@ from parley.messages.model import now
 from parley.people import principals, sessions
 from parley.people.audit import Audit
 from parley.people.lifetime import Lifetime
+from parley.people.oidc_provider import Call
 from parley.people.passkeys import Place
 from parley.people.principals import Principal
 from parley.people.sealing import Keyring
@@ -33,6 +34,11 @@ HERE = {"address": "192.0.2.7"}
 
 class Rules:
     lifetime = Lifetime()
+    oidc: Mapping[str, Any] = {}
+
+
+async def nothing(_call: Call) -> tuple[int, bytes]:
+    raise AssertionError("there is no provider here")
 
 
 class Bench:
@@ -41,7 +47,7 @@ class Bench:
     def __init__(self, store: Store, keyring: Keyring, who: Principal, session: Session) -> None:
         self.store, self.keyring = store, keyring
         self.who, self.session = who, session
-        self.sign_in = SignIn(store, keyring, Audit(keyring), rules=Rules)
+        self.sign_in = SignIn(store, keyring, Audit(keyring), rules=Rules, lines=tuple, send=nothing)
         self.desk = self.sign_in.passkeys
 
     async def register(self, name: str = "phone", **lie: Any) -> Authenticator:
