@@ -24,3 +24,8 @@ def without_prefect(environment: Mapping[str, str]) -> dict[str, str]:
 def not_at_all(environment: Mapping[str, str]) -> dict[str, str]:
     """This environment, for processes none of which is measured."""
     return {name: value for name, value in environment.items() if name != _MEASURED}
+
+
+def unmeasured(*command: str) -> tuple[str, ...]:
+    """This command, as a process that is not measured: one that says something by itself and runs nothing of ours."""
+    return ("/usr/bin/env", "-u", _MEASURED, *command)
