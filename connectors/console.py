@@ -166,6 +166,9 @@ def parse(raw: dict[str, Any], account: str) -> Event:
         raise BadSignature(
             f"this is not an event of the console: {error.error_count()} parts of it are wrong."
         ) from None
+    ids = (event.native_id, event.sender.id, event.route.conversation, event.route.thread or "")
+    if any("\0" in one for one in ids):
+        raise BadSignature("this is not an event of the console: no id has a NUL in it.")
     return event.model_copy(update={"route": event.route.model_copy(update={"account": account})})
 
 

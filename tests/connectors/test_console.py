@@ -38,7 +38,14 @@ async def test_what_is_said_is_answered_with_what_was_stored() -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [{}, {"type": "message"}, said() | {"text": "x" * 2_000_000}, said() | {"nonsense": 1}]
+    "raw",
+    [
+        {},
+        {"type": "message"},
+        said() | {"text": "x" * 2_000_000},
+        said() | {"nonsense": 1},
+        said() | {"native_id": "a\0b"},
+    ],
 )
 async def test_junk_is_refused_and_the_next_is_heard(raw: dict[str, Any]) -> None:
     made = Console("console")

@@ -157,6 +157,13 @@ def test_an_answer_stands_in_the_conversation() -> None:
     assert {part.get_content_type() for part in sent.walk()} >= {"text/plain", "text/html"}
 
 
+@pytest.mark.parametrize("index", ["\ud800", "\x00", "索引", "AQ\r\nBcc: x@y"])
+def test_what_is_no_index_is_not_kept(index: str) -> None:
+    asked = parsed(mail(headers=(("Thread-Index", index),)))
+    assert "thread_index" not in asked.route.context
+    assert asked.model_dump_json()
+
+
 def test_without_an_index_exchange_makes_one() -> None:
     sent = render(Reply(text="x"), parsed(mail()).route, WRITER, token="t-1")
     assert sent["Thread-Index"] is None
