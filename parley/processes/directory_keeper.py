@@ -41,7 +41,7 @@ FIRST: Final = 5.0
 LOOK_EVERY: Final = 60.0
 """Seconds between two looks whether a directory is configured by now, while none is."""
 
-AT_ONCE: Final = 5
+AT_ONCE: Final = 20
 """People of one write: others who write wait no longer than for these."""
 
 AWAY: Final = "the directory"
