@@ -21,6 +21,7 @@ import pytest_asyncio
 from defusedxml.ElementTree import fromstring
 
 from connectors.exchange import Exchange
+from tests import measuring
 from tests.connectors.hearing import Heard, listening
 from tests.fakes._driver import eventually
 from tests.fakes._ews_soap import M
@@ -214,13 +215,14 @@ async def test_killed_processes_lose_nothing(driver: ExchangeDriver, tmp_path: P
 
 @asynccontextmanager
 async def listener(driver: ExchangeDriver, inbox: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A process that listens, and is killed when the test leaves here."""
+    """A process that listens, and is killed when the test leaves here: it could not write down what was measured."""
     settings = driver.settings()
     clear = settings.model_dump(mode="json") | {"password": settings.password.get_secret_value()}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "tests.connectors.exchange_listener", str(inbox)),
-        env=plain_environment() | {"PYTHONPATH": str(ROOT), "EXCHANGE_SETTINGS": json.dumps(clear)},
+        env=measuring.not_at_all(plain_environment())
+        | {"PYTHONPATH": str(ROOT), "EXCHANGE_SETTINGS": json.dumps(clear)},
         cwd=ROOT,
     )
     try:
