@@ -158,9 +158,7 @@ async def test_the_store_never_holds_the_secret(store: Store) -> None:
 
 async def test_an_expired_token_is_nobody(store: Store) -> None:
     ann = await add(store, "ann")
-    dead = await store.write(
-        lambda conn: tokens.issue(conn, ann, TokenKind.LOGIN, ttl=timedelta(seconds=-1))
-    )
+    dead = await store.write(lambda conn: tokens.issue(conn, ann, TokenKind.LOGIN, ttl=timedelta(seconds=-1)))
     good = await store.write(lambda conn: tokens.issue(conn, ann, TokenKind.LOGIN, ttl=timedelta(hours=1)))
     assert await store.read(lambda conn: tokens.resolve(conn, dead, set(TokenKind))) is None
     assert await store.read(lambda conn: tokens.resolve(conn, good, set(TokenKind))) is not None
