@@ -60,11 +60,15 @@ class Template:
             found = value_at(fields, self._alone)
             return None if found is _MISSING else found
 
-        def put(slot: re.Match[str]) -> str:
+        # Piece by piece, and no further than will be kept: of a thousand fields each may be long.
+        pieces, length, end = [], 0, 0
+        for slot in _SLOT.finditer(self.text):
             found = value_at(fields, slot[1])
-            return "" if found is _MISSING else spoken(found)
-
-        return _SLOT.sub(put, self.text)[:MAX_VALUE]
+            pieces += [self.text[end : slot.start()], "" if found is _MISSING else spoken(found)]
+            length, end = length + len(pieces[-2]) + len(pieces[-1]), slot.end()
+            if length >= MAX_VALUE:
+                return "".join(pieces)[:MAX_VALUE]
+        return "".join((*pieces, self.text[end:]))[:MAX_VALUE]
 
 
 def value_at(fields: Mapping[str, Any], path: str) -> Any:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parley.errors import ConfigurationError
+from parley.messages.filters import MAX_VALUE, Template
 from parley.messages.model import ConversationKind, Message, Route, Sender
 from parley.messages.published import Published, of_message
 from parley.messages.routes import Routes, places_of
@@ -120,3 +121,20 @@ def test_what_is_wrong_is_named(tmp_path: Path, toml: str, says: str) -> None:
     path.write_text(toml)
     with pytest.raises(ConfigurationError, match=says):
         read_file(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        ("{count} of {nothing}!", "1 of !"),
+        ("{count}{long}{count}", "1" + "x" * (MAX_VALUE - 1)),
+        ("{long}" * 1000, "x" * MAX_VALUE),
+        ("plain", "plain"),
+        ("p" * 30_000, "p" * MAX_VALUE),
+        ("{count}", 1),
+        ("{nothing}", None),
+    ],
+    ids=["fields", "long", "many", "plain", "long text", "alone", "not there"],
+)
+def test_a_template_is_filled_as_far_as_a_value_may_go(text: str, filled: object) -> None:
+    assert Template(text).filled({"count": 1, "long": "x" * 30_000}) == filled
