@@ -77,7 +77,7 @@ class Guesses:
         if self._told.take(subject) or self._told.take(""):
             self._untold += 1
             return
-        details = {"by": by, "untold": self._untold}
+        details: dict[str, str | int | bool | None] = {"by": by, "untold": self._untold}
         await self._audit.record(
             conn, action="log-in-refused", actor=STRANGER, subject=subject, details=details
         )

@@ -166,7 +166,9 @@ class Admin:
         await self._change(f"person-role:{role}", f"person:{name}", change)
         now_is = (await self._store.read(lambda conn: principals.get_by_name(conn, name))).role
         if now_is != role:
-            raise ConfigurationError(f"{name} stays {now_is.value}, since a group says so; by hand it is {role}.")
+            raise ConfigurationError(
+                f"{name} stays {now_is.value}, since a group says so; by hand it is {role}."
+            )
 
     async def _person_link(self, name: str, account: str, user_id: str, verified: bool = False) -> None:
         if not self._accounts.knows(account):

@@ -27,6 +27,7 @@ from parley.messages.published import Happening
 from parley.people.audit import AuditRow
 from parley.people.audit_reading import Wanted
 from parley.people.principals import Principal, PrincipalKind, Role
+from parley.people.sessions import Session
 from parley.runs.catalogue import AutomationSpec, Effect, Parameter
 from parley.web.front import (
     ApprovalView,
@@ -86,10 +87,26 @@ class Kept:
     total_ms: float | None = None
 
 
+class NoSessions:
+    """Nobody is signed in with a browser; people may ask that of themselves, owners of anybody."""
+
+    async def of(self, asker: Principal, name: str = "") -> tuple[Principal, Sequence[Session]]:
+        if name and name != asker.name and asker.role is not Role.OWNER:
+            raise Denied("Only owners may see the sessions of others.")
+        return asker, ()
+
+    async def end(self, asker: Principal, ids: Sequence[str], name: str = "") -> int:
+        await self.of(asker, name)
+        return 0
+
+
 class NoOtherWayIn:
     """Nobody has a password, and there is no provider."""
 
     providers = ()
+
+    def __init__(self) -> None:
+        self.sessions = NoSessions()
 
 
 class FakeFront:
@@ -110,7 +127,7 @@ class FakeFront:
         self.letters: dict[str, DeadLetterView] = {}
         self.unavailable = False
         self.broken: Exception | None = None
-        self.sign_in = NoOtherWayIn()
+        self.sign_in: Any = NoOtherWayIn()  # what these tests do not ask is not there
 
     async def principal_of(self, secret: str, *, session: bool, touches: bool = True) -> Principal | None:
         return (self.sessions if session else self.tokens).get(secret)
