@@ -20,6 +20,8 @@ from connectors._wecom_bot_media import NotToBeHad, client, fetch
 from connectors._wecom_bot_read import Media
 from connectors.slack import Slack
 from parley.errors import ConfigurationError, Unreachable
+from parley.people.oidc_provider import Call
+from parley.processes.provider_calls import ProviderCalls
 from parley.web.guarded_http import Forbidden, Guard, guarded_client
 from tests.attacks.addresses import NAMES, Canary, Resolver, canary, spellings
 
@@ -30,6 +32,7 @@ OUTGOING: Final = {
     "connectors/_hook_post.py": "guarded",
     "connectors/_wecom_bot_media.py": "guarded",
     "blocks/_rest_client.py": "guarded",
+    "parley/processes/provider_calls.py": "guarded",
     "connectors/slack.py": "Slack's own hosts, or the one of its settings",
     "connectors/_discord_rest.py": "Discord's own hosts, or the one of its settings",
     "connectors/_wecom_http.py": "the address in its settings, and paths of ours",
@@ -79,6 +82,14 @@ async def by_wecom_bot(url: str) -> object:
         return await fetch(http, Media("file", url, ""))
 
 
+async def by_provider(url: str) -> object:
+    calls = ProviderCalls()
+    try:
+        return await calls.send(Call("GET", url, inside=False))
+    finally:
+        await calls.aclose()
+
+
 async def by_guard(url: str) -> object:
     async with guarded_client(Guard(), timeout=httpx.Timeout(5)) as http:
         return await http.get(url)
@@ -86,6 +97,7 @@ async def by_guard(url: str) -> object:
 
 PLACES: Final[dict[str, Fetch]] = {
     "webhook": by_webhook, "rest_api": by_rest_api, "wecom_bot": by_wecom_bot, "guard": by_guard,
+    "provider": by_provider,
 }  # fmt: skip
 
 REFUSED: Final = (
@@ -105,7 +117,7 @@ async def is_refused(fetch_it: Fetch, url: str) -> bool:
     except NotToBeHad as error:
         return "ConnectError" not in str(error) and "Timeout" not in str(error)
     except Unreachable as error:
-        return "cannot be found" in str(error)
+        return "cannot be found" in str(error) or isinstance(error.__cause__, REFUSED)
     except REFUSED:
         return True
     return False
