@@ -81,7 +81,7 @@ class ComposeStack:
     def container(self) -> Container:
         """The container of the service `parley`."""
         label = f"com.docker.compose.project={self._project}"
-        (container,) = self._client.containers.list(all=True, filters={"label": label})
+        (container,) = self._client.containers.list(all=True, ignore_removed=True, filters={"label": label})
         return container
 
     def until_healthy(self) -> None:

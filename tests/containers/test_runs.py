@@ -285,7 +285,11 @@ def _containers(client: docker.DockerClient, stack: Stack) -> list[Any]:
     import hashlib
 
     label = hashlib.sha256(str(stack.home).encode()).hexdigest()[:16]
-    return list(client.containers.list(all=True, filters={"label": f"parley.installation={label}"}))
+    return list(
+        client.containers.list(
+            all=True, ignore_removed=True, filters={"label": f"parley.installation={label}"}
+        )
+    )
 
 
 def _eventually(holds: Any, what: str, seconds: float = WAIT) -> None:

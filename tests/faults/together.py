@@ -16,8 +16,9 @@ from tests.faults.history import History, violations
 from tests.faults.load import People, crowding
 from tests.stack import Stack
 
-AT_ONCE, EVERY = 6, 3.0
-"""So many people ask at the same moment, each so many seconds: more than there are children, so that some wait."""
+AT_ONCE, EVERY = 16, 4.0
+"""So many people ask at the same moment, each so many seconds: twice as many as there are children, so that some wait
+also on a machine on which they arrive one after the other."""
 
 
 @automation(command="peek", summary="Look together with others.", effect="read", batch=5)
