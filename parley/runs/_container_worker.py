@@ -278,7 +278,7 @@ class ContainerWorker(DockerWorker):  # type: ignore[misc]
     def _sweep(self) -> None:
         with closing(container_engine.connect()) as client:
             label = f"{OF_INSTALLATION}={self.installation}"
-            for container in client.containers.list(all=True, filters={"label": label}):
+            for container in client.containers.list(all=True, ignore_removed=True, filters={"label": label}):
                 logger.warning("container %s was left by an earlier worker and is removed", container.name)
                 with suppress(NotFound, APIError):
                     container.remove(force=True, v=True)
