@@ -16,15 +16,15 @@ from tests.faults.history import History, violations
 from tests.faults.load import People, crowding
 from tests.stack import Stack
 
-AT_ONCE, EVERY = 16, 4.0
-"""So many people ask at the same moment, each so many seconds: twice as many as there are children, so that some wait
-also on a machine on which they arrive one after the other."""
+AT_ONCE, EVERY, LOOKS = 16, 6.0, 3.0
+"""So many people ask at the same moment, each so many seconds, for what takes that long: twice as many as there are
+children, so that some wait, also on a machine on which they arrive one after the other."""
 
 
 @automation(command="peek", summary="Look together with others.", effect="read", batch=5)
 @flow
 async def peek(key: str) -> str:
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(LOOKS)
     return key
 
 
