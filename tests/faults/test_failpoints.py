@@ -71,6 +71,9 @@ RUNS_APART: Final = 7
 """Children die at every so many-th run, so that the others are answered."""
 
 A_KILL_SECONDS: Final = 20.0
+COMES_WITHIN: Final = 45.0
+"""What was handed over at a hub's end goes on one by one at the next, before others share a flow run again."""
+
 MOST_IN_VAIN: Final = 3
 """So many times in a row nobody may die although all that is missing is armed anew."""
 
@@ -279,7 +282,7 @@ async def watch(town: Town, role: str, before: Counter[str], kills: list[Kill]) 
 async def no_more(missing: Callable[[], Counter[str]]) -> None:
     """Return once nobody is missing, or nobody has died for a while."""
     last, since = missing(), time.monotonic()
-    while last and time.monotonic() - since < A_KILL_SECONDS * crowding():
+    while last and time.monotonic() - since < COMES_WITHIN * crowding():
         await asyncio.sleep(0.1)
         if (now := missing()) != last:
             last, since = now, time.monotonic()

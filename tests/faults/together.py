@@ -16,8 +16,8 @@ from tests.faults.history import History, violations
 from tests.faults.load import People, crowding
 from tests.stack import Stack
 
-AT_ONCE, EVERY, LOOKS = 16, 6.0, 3.0
-"""So many people ask at the same moment, each so many seconds, for what takes that long: twice as many as there are
+AT_ONCE, EVERY, LOOKS = 16, 5.0, 1.0
+"""So many people ask at the same moment, each so many seconds, for what takes LOOKS seconds: twice as many as there are
 children, so that some wait, also on a machine on which they arrive one after the other."""
 
 
