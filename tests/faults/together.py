@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import Final
 
 from prefect import flow
 
@@ -16,9 +18,12 @@ from tests.faults.history import History, violations
 from tests.faults.load import People, crowding
 from tests.stack import Stack
 
-AT_ONCE, EVERY, LOOKS = 16, 5.0, 1.0
-"""So many people ask at the same moment, each so many seconds, for what takes LOOKS seconds: twice as many as there are
-children, so that some wait, also on a machine on which they arrive one after the other."""
+AT_ONCE, LOOKS = 16, 3.0
+"""So many people ask at the same moment for what takes so many seconds: twice as many as there are children, so that
+some wait, also on a machine on which they arrive one after the other."""
+
+ANSWERED: Final = 30.0
+"""Seconds that they give it before they ask again: what was handed over before a hub's end goes on one by one."""
 
 
 @automation(command="peek", summary="Look together with others.", effect="read", batch=5)
@@ -59,7 +64,10 @@ async def _ask(people: People, threads: ThreadPoolExecutor, prefix: str, goes_on
         if not goes_on():
             return
         keys = [f"{prefix}-{number}-{place}" for place in range(AT_ONCE)]
-        await asyncio.gather(
+        sent = await asyncio.gather(
             *(loop.run_in_executor(threads, people.send, key, f"/peek {key}", key) for key in keys)
         )
-        await asyncio.sleep(EVERY)
+        until = time.monotonic() + ANSWERED
+        await asyncio.gather(
+            *(loop.run_in_executor(threads, people.outcome, one.message_id, until) for one in sent)
+        )
