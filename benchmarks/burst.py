@@ -23,7 +23,7 @@ import httpx
 from benchmarks import burst_peer, stacks
 from benchmarks.machine import ProcessorTime, watched
 from benchmarks.rows import Row, percentile
-from parley.link.calls import AcceptCall, Role
+from parley.link.calls import AcceptCall, AdminCall, Role
 from parley.link.client import HubClient, default_address, role_token
 from parley.messages.model import ConversationKind, Message, Route, Sender
 from tests.stack import Stack
@@ -41,7 +41,6 @@ PATIENCE: Final = 1800.0
 """Seconds after the peak in which all are run, or lost."""
 
 ACCOUNT: Final = "console"
-PERSON: Final = "burst"
 GOALS: Final = {
     "ack_p99_ms": 200,
     "control_p95_ms": 480,
@@ -134,9 +133,7 @@ class Peak:
         """Send all of it, then wait until it is done."""
         chosen = self._stack.settings
         token = role_token(chosen, Role.LISTENERS)
-        await asyncio.to_thread(
-            self._stack.admin, "person_link", name="owner", account=ACCOUNT, user_id=PERSON
-        )
+        await self._introduce()
         before = await asyncio.to_thread(self._done)
         processor = ProcessorTime(self._stack)
         async with HubClient(default_address(chosen), Role.LISTENERS, token, name="burst") as hub:
@@ -160,6 +157,16 @@ class Peak:
             "batched_most_ms": round(max(self.batched), 1),
         }
 
+    async def _introduce(self) -> None:
+        """A pace is allowed to each person: two hundred of them come to it together, one would be told to wait."""
+        chosen = self._stack.settings
+        token = role_token(chosen, Role.COMMAND_LINE)
+        async with HubClient(default_address(chosen), Role.COMMAND_LINE, token, name="burst") as hub:
+            for number in range(PEOPLE):
+                one = {"name": _person(number)}
+                for verb, more in (("person_add", {"role": "user"}), ("person_link", _known_as(number))):
+                    await hub.call("admin", AdminCall(verb=verb, arguments=one | more), timeout=30)
+
     async def _send(self, hub: HubClient, number: int, began: float) -> None:
         answer = await hub.call("accept", AcceptCall(event=self._message(number)), timeout=60)
         assert answer["new"], answer
@@ -169,10 +176,10 @@ class Peak:
         return Message(
             account=ACCOUNT,
             native_id=f"burst-{self._tag}-{number}",
-            sender=Sender(id=PERSON),
+            sender=Sender(id=_person(number)),
             route=Route(
                 account=ACCOUNT,
-                conversation=f"burst-{number % PEOPLE}",
+                conversation=_person(number),
                 kind=ConversationKind.DIRECT,
             ),
             text=f"/double {number}" if number % LOOKED_UP_EVERY else "/order 1024",
@@ -198,9 +205,20 @@ class Peak:
             done = await asyncio.to_thread(self._done) - before
             self.lost = len(self._moments) - done
             self.drained = time.monotonic() - ended
-            if self.lost <= 0:
+            if self.lost <= 0 or (await asyncio.to_thread(self._is_over)):
                 return
             await asyncio.sleep(1)
+
+    def _is_over(self) -> bool:
+        """Whether nothing will come any more: all are handled, and none of what they asked for is open."""
+        ((unhandled,),) = self._read(
+            "select count(*) from message where native_id like ? and state = 'received'"
+        )
+        ((open_ones,),) = self._read(
+            "select count(*) from message join request on request.message_id = message.id"
+            " where message.native_id like ? and request.state in ('queued', 'running')"
+        )
+        return not unhandled and not open_ones
 
     def _done(self) -> int:
         ((count,),) = self._read(
@@ -228,6 +246,14 @@ class Peak:
         (path,) = self._stack.home.glob("*.db")
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
             return database.execute(query, (f"burst-{self._tag}-%",)).fetchall()
+
+
+def _person(number: int) -> str:
+    return f"burst-{number % PEOPLE}"
+
+
+def _known_as(number: int) -> dict[str, str]:
+    return {"account": ACCOUNT, "user_id": _person(number)}
 
 
 async def _each(moments: list[float], began: float, do: Callable[[int], Coroutine[Any, Any, None]]) -> None:

@@ -189,9 +189,10 @@ class Platforms:
             async def admin(verb: str, **arguments: Any) -> None:
                 await hub.call("admin", AdminCall(verb=verb, arguments=arguments), timeout=30)
 
-            await admin("person_add", name="staff", role="user")
             for platform, number in self._everybody:
-                name = "staff" if number or platform == "mail" else "owner"
+                name = f"{platform} {number}" if number or platform == "mail" else "owner"
+                if name != "owner":
+                    await admin("person_add", name=name, role="user")
                 await admin("person_link", name=name, account=platform, user_id=_user_id(platform, number))
 
     async def _until_all_listen(self) -> None:
