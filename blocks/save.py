@@ -10,14 +10,20 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
+from collections.abc import Awaitable, Callable
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Final
 
+import httpx
 from pydantic import SecretStr, ValidationError
 
 from blocks._base import SEALED_PREFIX, ConnectorBlock, SecretBlock
 from parley.errors import ConfigurationError
+
+PATIENCE: Final = 60.0
+"""Seconds for which a Prefect server that does not listen yet is waited for."""
 
 
 def block_of(platform: str) -> type[SecretBlock]:
@@ -59,8 +65,26 @@ async def save(block: type[SecretBlock], name: str, fields: dict[str, Any]) -> s
         made = block(**{field: _as_given(field, value, block) for field, value in fields.items()})
     except ValidationError as error:
         raise ConfigurationError("; ".join(_mistakes(error))) from None
-    await made.asave(name, overwrite=True)
+    await once_prefect_answers(lambda: made.asave(name, overwrite=True))
     return f"{block.get_block_type_slug()}/{name}"
+
+
+async def once_prefect_answers(save: Callable[[], Awaitable[Any]]) -> None:
+    """Save as soon as somebody listens. Raises `httpx.ConnectError` after `PATIENCE`.
+
+    Right after `parley up` the hub answers some seconds before Prefect does. Nothing arrived where nothing listens, so
+    that it can be sent again.
+    """
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            await save()
+        except httpx.ConnectError:
+            if time.monotonic() >= until:
+                raise
+            await asyncio.sleep(0.5)
+        else:
+            return
 
 
 def main(platform: str) -> int:

@@ -17,9 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -201,6 +201,19 @@ class Stack:
                 self.home, port=chosen.prefect_port, certificate=chosen.prefect_trust
             )
         return {name: value for name, value in self.environment.items() if name.startswith("PREFECT_")}
+
+    @contextmanager
+    def prefect(self) -> Iterator[httpx.Client]:
+        """An HTTP client of the same Prefect server, for addresses such as `flow_runs/filter`."""
+        environment = self.prefect_environment
+        name, _, password = environment["PREFECT_API_AUTH_STRING"].partition(":")
+        url = environment["PREFECT_API_URL"]
+        with httpx.Client(
+            base_url=url, auth=(name, password), timeout=30, trust_env=False, verify=self.verify
+        ) as client:
+            token = client.get("csrf-token", params={"client": "tests"}).raise_for_status().json()["token"]
+            client.headers.update({"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"})
+            yield client
 
     def configure(self, toml: str) -> None:
         """Write parley.toml; a running stack takes it up by itself."""

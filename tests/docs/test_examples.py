@@ -60,7 +60,7 @@ def test_commands_exist(session: str) -> None:
 def _exists(words: list[str]) -> None:
     names = [word for word in words if not word.startswith("-")]
     options = {word.partition("=")[0] for word in words if word.startswith("--")}
-    groups = {"people", "audit", "keys", "dlq", "certs"}
+    groups = {"people", "audit", "keys", "dlq", "certs", "tokens"}
     path = names[:2] if names[0] in groups else names[:1]
     done = subprocess.run(
         [sys.executable, "-m", "parley.cli", *path, "--help"],

@@ -206,13 +206,7 @@ def open_flow_runs(stack: Stack, seconds: float) -> list[str]:
 
 
 def _open_now(stack: Stack) -> list[str]:
-    environment = stack.prefect_environment
-    name, _, password = environment["PREFECT_API_AUTH_STRING"].partition(":")
-    with httpx.Client(
-        base_url=environment["PREFECT_API_URL"], auth=(name, password), timeout=30, trust_env=False
-    ) as client:
-        token = client.get("/csrf-token", params={"client": "tests"}).raise_for_status().json()["token"]
-        client.headers.update({"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"})
+    with stack.prefect() as client:
         states = ["SCHEDULED", "PENDING", "RUNNING", "CANCELLING", "PAUSED"]
         body = {"flow_runs": {"state": {"type": {"any_": states}}, "tags": {"all_": ["parley", "by:owner"]}}}
         runs = client.post("/flow_runs/filter", json={**body, "limit": 200}).raise_for_status().json()

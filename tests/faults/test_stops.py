@@ -6,8 +6,11 @@ A run that stands still beyond its lease is given up, and people are told; when 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 import time
+from contextlib import suppress
 from typing import Final
 
 import pytest
@@ -43,8 +46,8 @@ async def test_each_stands_still(town: Town, seed: int) -> None:
     async with mixed(town, f"still{seed}", a_second=3, platforms=everywhere, seed=seed) as load:
         short, long = [await held(load, f"still{seed}-{name}") for name in ("short", "long")]
         async with asyncio.TaskGroup() as children:
-            children.create_task(asyncio.to_thread(stopped, short, 10))
-            children.create_task(asyncio.to_thread(stopped, long, BEYOND_LEASE))
+            children.create_task(let_go(short, 10))
+            children.create_task(let_go(long, BEYOND_LEASE))
             for role in roles:
                 pid = (await asyncio.to_thread(nemesis.pids, role))[0]
                 seconds = chance.uniform(5.0, 30.0) if LONG else chance.uniform(5.0, 7.0)
@@ -68,10 +71,20 @@ async def test_each_stands_still(town: Town, seed: int) -> None:
 
 
 async def held(load: Mixed, key: str) -> int:
-    """The process of a run that has had its effect, and goes on for a second."""
-    await asyncio.to_thread(load.people.send, key, f"/linger {key} 1", key)
+    """The process of a run that has had its effect, and stands still before it is done."""
+    await asyncio.to_thread(load.people.send, key, f"/linger {key} 3", key)
     end = time.monotonic() + 30
     while (pid := doer(load.town.effects_file, key)) is None:
         assert time.monotonic() < end, f"no effect of {key}"
         await asyncio.sleep(0.02)
+    os.kill(pid, signal.SIGSTOP)  # here: a thread to do it in may be long in coming while all of them write
     return pid
+
+
+async def let_go(pid: int, seconds: float) -> None:
+    """Have it go on after so many seconds."""
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)

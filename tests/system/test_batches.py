@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.stack import Stack
@@ -56,13 +55,7 @@ class Place:
         self.stack.until(queued, 30, f"{count} wait")
 
     def prefect(self, path: str, **body: Any) -> Any:
-        environment = self.stack.prefect_environment
-        name, _, password = environment["PREFECT_API_AUTH_STRING"].partition(":")
-        with httpx.Client(
-            base_url=environment["PREFECT_API_URL"], auth=(name, password), trust_env=False
-        ) as client:
-            token = client.get("/csrf-token", params={"client": "tests"}).raise_for_status().json()["token"]
-            client.headers.update({"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"})
+        with self.stack.prefect() as client:
             return client.post(f"/{path}", json=body).raise_for_status().json()
 
 

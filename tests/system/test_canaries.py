@@ -220,17 +220,10 @@ def told_others(stack: Stack, ids: list[str]) -> Iterator[tuple[str, bytes]]:
 
 def told_by_prefect(stack: Stack) -> Iterator[tuple[str, bytes]]:
     """What Prefect's API tells whoever may ask it, decrypted."""
-    environment = stack.prefect_environment
-    user, _, password = environment["PREFECT_API_AUTH_STRING"].partition(":")
-    with httpx.Client(auth=(user, password), trust_env=False, timeout=30) as client:
-        url = environment["PREFECT_API_URL"]
-        token = client.get(f"{url}/csrf-token", params={"client": "canaries"})
-        if token.is_success:
-            found = {"Prefect-Csrf-Token": token.json()["token"], "Prefect-Csrf-Client": "canaries"}
-            client.headers.update(found)
+    with stack.prefect() as client:
         for path in ("flow_runs", "task_runs", "logs", "artifacts", "block_documents", "events"):
             body = {"include_secrets": True} if path == "block_documents" else {}
-            answer = client.post(f"{url}/{path}/filter", json=body)
+            answer = client.post(f"{path}/filter", json=body)
             assert answer.is_success, (path, answer.text)
             yield f"prefect's {path}", answer.content
 

@@ -65,6 +65,17 @@ async def said(stack: Stack, text: str, wait: float = 60) -> dict[str, Any]:
     return await asyncio.to_thread(stack.say, text, wait=wait)
 
 
+def logged(stack: Stack, flow_run_id: str) -> None:
+    """Wait for a run's logs: the page of one that has ended shows those that were there when it was opened."""
+
+    def found() -> bool:
+        body = {"logs": {"flow_run_id": {"any_": [flow_run_id]}}}
+        with stack.prefect() as client:
+            return bool(client.post("logs/filter", json=body).raise_for_status().json())
+
+    stack.until(found, 20, "its logs")
+
+
 async def open_run(page: Page, stack: Stack, message: dict[str, Any]) -> None:
     """Follow the link that came with the answer, and give the password when it is asked for."""
     await page.go(message["flow_run_url"])
@@ -78,6 +89,7 @@ async def open_run(page: Page, stack: Stack, message: dict[str, Any]) -> None:
 async def test_a_link_to_a_run_leads_there_once_the_password_is_given(page: Page, stack: Stack) -> None:
     """State, tags, tasks and logs of what a message started; the picture of its tasks is drawn."""
     answer = await said(stack, "/order 1024")
+    await asyncio.to_thread(logged, stack, answer["flow_run_id"])
     await open_run(page, stack, answer)
     await shows(page, "Completed", "parley", "order_status", "2 Task runs", "Beginning flow run")
     tags = await page.look("document.body.innerText")

@@ -199,17 +199,12 @@ def own(folder: Path) -> Iterator[World]:
     with ExitStack() as everything:
         extra = QUICKER | {world_flows.FILE: str(folder / "effects")}
         stack = everything.enter_context(Stack(toml=toml("parley"), extra=extra, fresh=True))
-        environment = stack.prefect_environment
-        user, _, password = environment["PREFECT_API_AUTH_STRING"].partition(":")
-        client = everything.enter_context(_client(environment["PREFECT_API_URL"], auth=(user, password)))
-        token = client.get("csrf-token", params={"client": "tests"}).raise_for_status().json()["token"]
-        client.headers.update({"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"})
         yield World(
             name="own",
             stack=stack,
-            prefect=client,
+            prefect=everything.enter_context(stack.prefect()),
             folder=folder,
-            environment=plain_environment() | environment,
+            environment=plain_environment() | stack.prefect_environment,
         )
 
 
@@ -359,5 +354,5 @@ def _given(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: environment[name] for name in names}
 
 
-def _client(api: str, auth: tuple[str, str] | None = None) -> httpx.Client:
-    return httpx.Client(base_url=f"{api}/", auth=auth, timeout=30, trust_env=False, verify=PLAIN)
+def _client(api: str) -> httpx.Client:
+    return httpx.Client(base_url=f"{api}/", timeout=30, trust_env=False, verify=PLAIN)
