@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -76,6 +76,10 @@ MOST_UNDERSTOOD = 100_000
 
 MOST_NAME = 200
 """Characters at the beginning of a message in which the name of a command stands."""
+
+_MARK_HANDLED: Final = sa.update(schema.message).where(
+    schema.message.c.id == sa.bindparam("the_message"), schema.message.c.state == "received"
+)
 
 STRANGER = "unknown sender"
 """Why somebody who is linked to nobody was answered."""
@@ -546,7 +550,8 @@ class Reception:
         self._outbox.send(deliveries)
         for one in queued:
             self._dispatcher.add(one)
-        self._watch.notify(received.id)
+        if not queued:  # else nothing is final yet: whoever waits is woken at the end
+            self._watch.notify(received.id)
         self._measure(received, decision)
         for act in decision.afterwards:
             await act()
@@ -628,11 +633,8 @@ async def queue(conn: AsyncConnection, request_id: str, new: NewRequest, actor: 
 
 
 async def _mark_handled(conn: AsyncConnection, message_id: str, decision: Decision) -> bool:
-    table = schema.message
     values = {"state": decision.state, "reason": decision.reason, "handled_at": now()}
-    done = await conn.execute(
-        sa.update(table).where(table.c.id == message_id, table.c.state == "received").values(values)
-    )
+    done = await conn.execute(_MARK_HANDLED, values | {"the_message": message_id})
     return bool(done.rowcount)
 
 

@@ -27,14 +27,23 @@ class Buckets:
 
     def take(self, key: str) -> float:
         """Take one token; 0 when there was one, else the seconds until there is the next, and nothing is taken."""
-        now = self._clock()
-        left, since = self._left.pop(key, (self._burst, now))
-        left = min(self._burst, left + (now - since) * self._per_second)
+        now, left = self._clock(), self._now_left(key)
+        self._left.pop(key, None)
         empty = left < 1
         self._left[key] = (left if empty else left - 1, now)
         while len(self._left) > self._most:
             self._left.popitem(last=False)
         return (1 - left) / self._per_second if empty else 0.0
+
+    def wait(self, key: str) -> float:
+        """What `take` would say; nothing is taken."""
+        left = self._now_left(key)
+        return (1 - left) / self._per_second if left < 1 else 0.0
+
+    def _now_left(self, key: str) -> float:
+        now = self._clock()
+        left, since = self._left.get(key, (self._burst, now))
+        return min(self._burst, left + (now - since) * self._per_second)
 
 
 __all__ = ["MOST_KEYS", "Buckets"]

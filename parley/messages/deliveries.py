@@ -49,6 +49,11 @@ class Delivery:
     waits_since: datetime = field(default_factory=now)
 
 
+_CHANGE: Final = sa.update(schema.delivery).where(
+    schema.delivery.c.id == sa.bindparam("the_delivery"),
+    schema.delivery.c.state.in_(("pending", "sending")),
+)
+
 _UNSETTLED = sa.and_(
     schema.delivery.c.state.in_(("pending", "sending")), schema.delivery.c.body_sealed.is_not(None)
 )
@@ -94,6 +99,8 @@ class Deliveries:
         """
         can = self._capabilities_of(route.account)
         parts = [part for reply in replies for part in render_down(reply, can) if not part.is_empty()][:most]
+        if not parts:
+            return []
         conversation = await conversation_id(conn, route)
         made = [
             replace(
@@ -273,11 +280,9 @@ class Deliveries:
         also: Callable[[AsyncConnection], Awaitable[None]] | None = None,
     ) -> bool:
         """Write this, and in the same transaction what `also` does; false when it was settled before."""
-        table = schema.delivery
-        unsettled = sa.and_(table.c.id == one.id, table.c.state.in_(("pending", "sending")))
 
         async def update(conn: AsyncConnection) -> bool:
-            changed = (await conn.execute(sa.update(table).where(unsettled).values(values))).rowcount
+            changed = (await conn.execute(_CHANGE, {**values, "the_delivery": one.id})).rowcount
             if changed and also is not None:
                 await also(conn)
             return bool(changed)

@@ -87,7 +87,9 @@ def _directory(hub: Hub) -> list[dict[str, Any]]:
     keeper = hub.directory
     if installed() is None:
         return [_row("directory", False, LACKS, "install it; for the image: docs/directory.md")]
-    said = f"answered at {keeper.answered:%Y-%m-%d %H:%M} UTC" if keeper.answered else "was not asked yet"
+    said = "another hub asks it" if keeper.is_asked_elsewhere else "was not asked yet"
+    if keeper.answered:
+        said = f"answered at {keeper.answered:%Y-%m-%d %H:%M} UTC"
     rows = [_row("directory", not keeper.trouble, keeper.trouble or said, "docs/directory.md")]
     if keeper.problems:
         text = f"{len(keeper.problems)} of its people are not as it says, such as: {keeper.problems[0]}"

@@ -6,29 +6,25 @@ It is put together here from the stations of a message's way; nothing is decided
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Container
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
-from pydantic import ValidationError
+import uvloop
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley import log_lines
-from parley.errors import ConfigurationError, LinkError, ParleyError, StartRefused
+from parley.errors import ConfigurationError, ParleyError
 from parley.language.approval_commands import ApprovalCommands
 from parley.language.builtin import Builtins, Verb
 from parley.language.builtin_menu import builtin_menu
 from parley.language.dead_letter_commands import DeadLetterCommands
 from parley.language.dialogue import Dialogue
-from parley.language.following import FORGES, FollowCommands
+from parley.language.following import FollowCommands
 from parley.language.freeze_commands import FreezeCommands
 from parley.language.linking_commands import LinkingCommands
 from parley.language.people_commands import PeopleCommands
@@ -37,7 +33,6 @@ from parley.language.session_commands import SessionCommands
 from parley.language.understanding import Understander
 from parley.link.calls import (
     CommandMenu,
-    RegisterRun,
     Role,
 )
 from parley.link.server import LinkServer, Peer, make_tokens
@@ -50,11 +45,10 @@ from parley.messages.event_log import EventLog
 from parley.messages.follows import Follows
 from parley.messages.inbox import Inbox, Received
 from parley.messages.intake import Intake
-from parley.messages.model import Accepted, Assurance, ConversationKind, Event, Message, Route, now
+from parley.messages.model import Accepted, Event, Message, now
 from parley.messages.outbox import Delivery, Outbox
 from parley.messages.published import message_topic, of_message, place_of
-from parley.messages.routes import Routes, places_of
-from parley.messages.topics import topic
+from parley.messages.routes import Routes
 from parley.messages.watch import Watch
 from parley.metrics import Metrics
 from parley.people import audit_reading
@@ -62,11 +56,13 @@ from parley.people.anchors import AnchorFile, Anchors, check_place
 from parley.people.approval_rules import terms_for
 from parley.people.audit import Audit
 from parley.people.data_keys import DataKeys
+from parley.people.free_names import names_in
 from parley.people.policy import Policy
-from parley.people.principals import ensure_owner, find_by_identity
-from parley.people.rights import Origin, Rights
+from parley.people.principals import ensure_owner
+from parley.people.rights import Rights
 from parley.people.sealing import Keyring
 from parley.people.sign_in import SignIn
+from parley.processes import kept_catalogue
 from parley.processes.accounts import CONSOLE, Accounts
 from parley.processes.admin import Admin
 from parley.processes.audit_desk import AuditDesk
@@ -80,7 +76,10 @@ from parley.processes.keys import KeyKeeper, open_keys
 from parley.processes.measuring import Measuring
 from parley.processes.open_actions import OpenActions
 from parley.processes.people_desk import PeopleDesk
+from parley.processes.places import Places
 from parley.processes.provider_calls import ProviderCalls
+from parley.processes.registration import Registration
+from parley.processes.settings_record import SettingsRecord
 from parley.processes.sign_in_desk import SignInDesk
 from parley.processes.switchboard import Switchboard
 from parley.processes.undelivered import Undelivered
@@ -91,7 +90,7 @@ from parley.runs.approval_cards import Cards
 from parley.runs.approving import ApprovalDesk
 from parley.runs.batches import Batches
 from parley.runs.cancel import Canceller
-from parley.runs.catalogue import AutomationSpec, Catalogue
+from parley.runs.catalogue import Catalogue
 from parley.runs.closing import Closing
 from parley.runs.dispatch import Dispatcher
 from parley.runs.ends import EXPIRED, Ends
@@ -104,23 +103,13 @@ from parley.runs.prefect_api import PrefectApi
 from parley.runs.questions import Questions
 from parley.runs.reconcile import Reconciler
 from parley.runs.replay import ReplayDesk
-from parley.runs.requests import QueuedRun, run_token
+from parley.runs.requests import QueuedRun
 from parley.settings import File, Settings, load
-from parley.store import newest, schema
+from parley.store import newest
 from parley.store.engine import Store
 from parley.web.serve import serve
 
 logger = logging.getLogger(__name__)
-
-_KINDS = {
-    CONSOLE: ConversationKind.DIRECT,
-    "mail": ConversationKind.MAIL,
-    "exchange": ConversationKind.MAIL,
-}
-"""What a conversation that parley.toml names is taken for until something was said in it, by platform."""
-
-SETTINGS = "parley.toml"
-"""What changes of the settings are about, in the audit."""
 
 PAGE = 1000
 """Ids of waiting messages that are read from the store at once."""
@@ -137,12 +126,13 @@ class Hub:
         self.owner_id: str = owner_id
         self.configuration: Configuration = Configuration(settings)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.catalogue: Catalogue = _kept_catalogue(settings)
+        self.catalogue: Catalogue = kept_catalogue.read(settings)
         self.understander: Understander = Understander(self.catalogue)
         self.watch: Watch = Watch()
         self.metrics: Metrics = Metrics()
         self.vitals: Vitals = Vitals(self)
         self.audit: Audit = Audit(keyring)
+        self.settings_record: SettingsRecord = SettingsRecord(store, keyring, self.audit, settings.config)
         self.policy: Policy = _policy_of(self.file)
         self.rights: Rights = Rights(lambda: self.policy)
         self.people: PeopleDesk = PeopleDesk(
@@ -156,6 +146,7 @@ class Hub:
             rules=lambda: self.file.sign_in,
             lines=lambda: self.file.groups,
             send=self.provider_calls.send,
+            reserved=lambda: names_in(self.file),
         )
         self.anchors: Anchors = Anchors(
             AnchorFile(settings.anchors_file, keyring),
@@ -176,6 +167,7 @@ class Hub:
         self.accounts: Accounts = Accounts(
             store, lambda: self.file, self.console, came_back=self._account_is_back
         )
+        self.places: Places = Places(self.accounts, file=lambda: self.file)
         self.inbox: Inbox = Inbox(
             store, keyring, self.file.limits, self.file.retention, self._arrived, wanted=self._is_wanted
         )
@@ -198,7 +190,7 @@ class Hub:
             self.outbox,
             self.events,
             routes=lambda: self.routes,
-            route_to=self._route_to,
+            route_to=self.places.route_to,
             followers=self.follows.followers,
             capabilities_of=self.accounts.capabilities,
             start=EventStarts(
@@ -235,8 +227,8 @@ class Hub:
             Cards(
                 self.outbox,
                 capabilities_of=self.accounts.capabilities,
-                route_to=self._route_to,
-                vouched=self._is_vouched,
+                route_to=self.places.route_to,
+                vouched=self.places.is_vouched,
                 language=self._language,
                 time_zone=lambda: self.file.owner.time_zone,
             ),
@@ -252,7 +244,10 @@ class Hub:
             self.prefect,
             self.rights,
             catalogue=lambda: self.catalogue,
-            route_to=self._route_to,
+            route_to=self.places.route_to,
+        )
+        self.registration: Registration = Registration(
+            store, keyring, self.dispatcher, self.adopter, catalogue=lambda: self.catalogue
         )
         self.closing: Closing = Closing(
             store,
@@ -262,7 +257,7 @@ class Hub:
             self.watch,
             self.bus,
             catalogue=lambda: self.catalogue,
-            duty=self._duty,
+            duty=self.places.duty,
             default_threshold=self.file.duty.alert_after,
             metrics=self.metrics,
             platform_of=self.accounts.platform_of,
@@ -281,18 +276,16 @@ class Hub:
             keyring,
             self.outbox,
             self.dispatcher,
-            self.watch,
             self.bus,
             self.closing,
             self.ends,
             self.rights,
             self.desk,
             catalogue=lambda: self.catalogue,
-            account_topics=self._account_topics,
+            account_topics=self.places.topics,
             unknown_run=self.adopter.adopt,
-            assurance=self._assurance,
+            assurance=self.places.assurance,
             metrics=self.metrics,
-            language=self._language,
         )
         self.directory: DirectoryKeeper = DirectoryKeeper(
             store,
@@ -333,7 +326,7 @@ class Hub:
             store,
             dialogue,
             self.audit,
-            FollowCommands(store, self.audit, self.follows, self._forges),
+            FollowCommands(store, self.audit, self.follows, self.places.forges),
             DeadLetterCommands(self.replays),
             self.rights,
             linking,
@@ -404,7 +397,7 @@ class Hub:
                 self.bus,
                 self.outbox,
                 self.dispatcher,
-                account_topics=self._account_topics,
+                account_topics=self.places.topics,
             ),
             self.replays,
             self.rights,
@@ -477,19 +470,9 @@ class Hub:
         self.metrics.way.reached("received", (received.stored_at - received.received_at).total_seconds())
         self.backlog.add(received)
 
-    def _is_vouched(self, account: str) -> bool:
-        """Whether the platform of this account proves who writes there."""
-        return _declared_assurance(self.accounts.platform_of(account)) is Assurance.VERIFIED
-
     def _language(self) -> str:
         """The language of whoever has none of their own, services and the people on duty among them."""
         return self.file.owner.language
-
-    def _account_topics(self) -> frozenset[str]:
-        return frozenset(topic(one.name) for one in self.accounts.all())
-
-    def _forges(self) -> list[str]:
-        return [one.name for one in self.accounts.all() if one.platform in FORGES]
 
     def _is_wanted(self, message: Message) -> bool:
         # Said to others in a room, by far the most of what is said: looked at without a single read.
@@ -547,82 +530,12 @@ class Hub:
     def _handed(self, queued: QueuedRun, seconds: float) -> None:
         self.metrics.way.reached("handed", seconds, queued.automation)
 
-    # -- where things go
-
-    async def _duty(self, conn: AsyncConnection, troubled: str | None) -> Route | None:
-        routes = [
-            route for text in self.file.duty.conversations if (route := await self._route_to(conn, text))
-        ]
-        reachable = [route for route in routes if self.accounts.holder(route.account)]
-        elsewhere = [route for route in reachable if route.account != troubled]
-        return next(iter(elsewhere or reachable or routes), None)
-
-    async def _route_to(self, conn: AsyncConnection, text: str) -> Route | None:
-        account, _, conversation = text.partition(":")
-        if not conversation or not self.accounts.knows(account):
-            return None
-        kind = (await conn.execute(_kind_of(account, conversation))).scalar()
-        guess = _KINDS.get(self.accounts.platform_of(account), ConversationKind.CHANNEL)
-        return Route(
-            account=account, conversation=conversation, kind=ConversationKind(kind) if kind else guess
-        )
-
-    async def _assurance(self, conn: AsyncConnection, row: Any) -> Assurance:
-        route = row.route or {}
-        account = route.get("account")
-        if account in (None, CONSOLE) or row.message_id is None or row.origin == Origin.SERVICE:
-            # What a service asks for it asks for by its own rights, which the owner gave to this account.
-            return Assurance.VERIFIED
-        sender = (
-            await conn.execute(
-                sa.select(schema.message.c.sender_id).where(schema.message.c.id == row.message_id)
-            )
-        ).scalar()
-        link = await find_by_identity(conn, account, sender or "")
-        declared = _declared_assurance(self.accounts.platform_of(account))
-        return link.assurance(declared) if link else Assurance.CLAIMED
-
     # -- runs
 
     async def cancel(self, request_id: str, by: str) -> None:
         """Ask for the end of a request: at once when nothing has started, else by ending its process."""
         await self.store.write(lambda conn: self.canceller.ask(conn, request_id, by))
         await self.canceller.carry_out(request_id, by)
-
-    async def register(self, call: RegisterRun) -> dict[str, Any]:
-        """A flow run that Prefect handed to our worker by itself: who it is, and the token for its start."""
-        run_id = self.dispatcher.run_of(call.flow_run_id) or await self.adopter.adopt(call.flow_run_id)
-        spec = await self._spec_of(run_id)
-        return {
-            "run_id": run_id,
-            "flow_run_id": call.flow_run_id,
-            "automation": spec.name,
-            "entrypoint": spec.entrypoint,
-            "flow_run": {},
-            "token": run_token(self.keyring, run_id),
-            "time_limit": spec.time_limit,
-            "urgent": False,
-        }
-
-    async def _spec_of(self, run_id: str) -> AutomationSpec:
-        run, request = schema.run, schema.request
-        query = (
-            sa.select(request.c.automation, run.c.state, run.c.outcome)
-            .join(run, run.c.request_id == request.c.id)
-            .where(run.c.id == run_id)
-        )
-
-        async def fetch(conn: AsyncConnection) -> Any:
-            return (await conn.execute(query)).one()
-
-        row = await self.store.read(fetch)
-        if row.state in ("finished", "lost"):
-            # "Retry" in Prefect's pages: its request is closed and answered, and the pages do not say who asks.
-            raise StartRefused(f"this run has ended already ({row.outcome}): ask for it again in the chat.")
-        spec = self.catalogue.find(row.automation)
-        if spec is None:
-            raise LinkError("this automation is no longer in the catalogue.")
-        return spec
 
     def publish(self, catalogue: Catalogue) -> None:
         """Take a new catalogue; what was known before stays until then."""
@@ -632,7 +545,7 @@ class Hub:
         self.understander = Understander(catalogue)
         self.routes = Routes(self.file, catalogue)
         try:
-            _keep_catalogue(self.settings, catalogue)
+            kept_catalogue.keep(self.settings, catalogue)
         except OSError as error:
             logger.warning("the catalogue is not kept for the next start: %s", error)
         for one in catalogue.broken:
@@ -684,8 +597,8 @@ class Hub:
             await newest.go_on_from(self.store)
             await self.accounts.load()
             await self.events.load()
-            await self._note_settings()
-            self._warn_of_lost_routes()
+            await self.settings_record.read_at_start()
+            self.places.warn_of_lost_routes()
             await self._take_up()
             await stack.enter_async_context(self.link.listen(self.settings.socket))
             await stack.enter_async_context(
@@ -697,7 +610,7 @@ class Hub:
                 self.outage.run(),
                 self.backlog.run(),
                 self.console.listen(self.accept_at_desk),
-                self.configuration.watch(self._file_changed, self._file_refused),
+                self.configuration.watch(self._file_changed, self.settings_record.refused),
                 self.housekeeping.run(),
                 self.directory.run(),
                 self.keys.run(),
@@ -724,7 +637,7 @@ class Hub:
     async def _file_changed(self, old: File, new: File) -> None:
         changed = [name for name in File.model_fields if getattr(old, name) != getattr(new, name)]
         logger.info("parley.toml changed: %s", ", ".join(changed))
-        await self._record_settings("configuration-changed", {"sections": ", ".join(changed)})
+        await self.settings_record.changed(changed)
         self.inbox.limits, self.inbox.retention = new.limits, new.retention
         self.outbox.retention, self.questions.limits = new.retention, new.limits
         self.closing.default_threshold = new.duty.alert_after
@@ -734,54 +647,13 @@ class Hub:
         if new.bridges != old.bridges:
             self.bridges = Bridges(new.bridges)
         if {"routes", "bridges", "accounts"} & set(changed):
-            self._warn_of_lost_routes()
+            self.places.warn_of_lost_routes()
         if {"directory", "groups"} & set(changed):
             self.directory.file_changed()
         if "accounts" in changed:
             await self._accounts_changed()
         if {"automations", "scripts", "worker", "containers"} & set(changed):
             await self._tell(Role.WORKER, "reload")
-
-    def _warn_of_lost_routes(self) -> None:
-        for place, where in places_of(self.file):
-            if not self.accounts.knows(place.partition(":")[0]):
-                logger.warning(
-                    "parley.toml, %s: there is no account for %s; nothing is sent there.", where, place
-                )
-
-    async def _file_refused(self, reason: str) -> None:
-        await self._audit_file("configuration-refused", {"reason": reason[:500]})
-
-    async def _note_settings(self) -> None:
-        # The file may have been changed while nothing ran.
-        table = schema.audit
-        last = sa.select(table.c.details).where(table.c.subject == SETTINGS, table.c.phase == "outcome")
-
-        async def fetch(conn: AsyncConnection) -> Any:
-            rows = (await conn.execute(last.order_by(table.c.sequence.desc()).limit(20))).scalars()
-            return next((row["digest"] for row in rows if "digest" in row), None)
-
-        known = await self.store.read(fetch) or self.keyring.keyed_hash("")
-        if known != await self._settings_digest():
-            await self._record_settings("configuration-read", {})
-
-    async def _settings_digest(self) -> str:
-        path = self.settings.config
-        content = await asyncio.to_thread(lambda: path.read_bytes() if path.exists() else b"")
-        return self.keyring.keyed_hash(hashlib.sha256(content).hexdigest() if content else "")
-
-    async def _record_settings(self, action: str, details: dict[str, Any]) -> None:
-        kept = {**details, "digest": await self._settings_digest()}
-        await self.store.write(
-            lambda conn: self.audit.record(conn, action=action, actor="file", subject=SETTINGS, details=kept)
-        )
-
-    async def _audit_file(self, action: str, details: dict[str, Any]) -> None:
-        await self.store.write(
-            lambda conn: self.audit.append(
-                conn, action=action, phase="outcome", actor="file", subject=SETTINGS, details=details
-            )
-        )
 
 
 async def open_hub(settings: Settings) -> Hub:
@@ -819,7 +691,9 @@ def main() -> int:
     """Start the hub; 2 when it cannot start as it is configured."""
     log_lines.configure()
     try:
-        asyncio.run(run(load()))
+        # The faster loop, as Prefect's server has it.
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(load()))
     except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -836,40 +710,6 @@ def _stock_environment(settings: Settings) -> dict[str, str]:
         if settings.config.exists()
         else {"PARLEY_HOME": str(settings.home)}
     )
-
-
-def _catalogue_file(settings: Settings) -> Path:
-    return settings.home / "catalogue.json"
-
-
-def _kept_catalogue(settings: Settings) -> Catalogue:
-    # What the last worker published, so that a hub that starts anew can understand before the worker is back.
-    try:
-        return Catalogue.model_validate_json(_catalogue_file(settings).read_bytes())
-    except (OSError, ValidationError):
-        return Catalogue()
-
-
-def _keep_catalogue(settings: Settings, catalogue: Catalogue) -> None:
-    path = _catalogue_file(settings)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(catalogue.model_dump_json())
-    fresh.replace(path)
-
-
-def _kind_of(account: str, conversation: str) -> Any:
-    table = schema.conversation
-    return (
-        sa.select(table.c.kind).where(table.c.account == account, table.c.native_id == conversation).limit(1)
-    )
-
-
-@cache
-def _declared_assurance(platform: str) -> Assurance:
-    try:
-        return registry.connector_class(platform).assurance
-    except ConfigurationError:
-        return Assurance.CLAIMED
 
 
 def _desk_of(console: Connector) -> Desk:

@@ -86,7 +86,7 @@ class Switchboard:
             "publish_catalogue": publish,
             "run_ended": ended,
             "holding": holding,
-            "register": lambda args: self._hub.register(RegisterRun.model_validate(args)),
+            "register": lambda args: self._hub.registration.register(RegisterRun.model_validate(args)),
         }
 
     def _listener_handlers(self, peer: Peer) -> Mapping[str, Handler]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -15,8 +16,49 @@ from parley.people.sealing import Keyring
 from parley.store import schema
 from parley.web.front import MessageView, ReplyView, RunView
 
+# Made once: to make a statement takes several times as long as to execute it. What is sealed is left out where nobody
+# reads it: a message may hold files of megabytes.
+_MESSAGE: Final = sa.select(
+    *(schema.message.c[name] for name in ("principal_id", "state", "reason", "received_at", "handled_at"))
+).where(schema.message.c.id == sa.bindparam("message"))
+_REQUESTS: Final = (
+    sa.select(
+        *(
+            schema.request.c[name]
+            for name in (
+                "id",
+                "automation",
+                "state",
+                "reason",
+                "created_at",
+                "queued_at",
+                "started_at",
+                "ended_at",
+            )
+        )
+    )
+    .where(schema.request.c.message_id == sa.bindparam("message"))
+    .order_by(schema.request.c.ordinal)
+)
+_LATEST_RUN: Final = (
+    sa.select(schema.run, schema.batch.c.flow_run_id.label("shared_flow_run_id"))
+    .outerjoin(schema.batch, schema.batch.c.id == schema.run.c.batch_id)
+    .where(schema.run.c.request_id == sa.bindparam("request"))
+    .order_by(schema.run.c.created_at.desc())
+    .limit(1)
+)
+_DELIVERIES: Final = (
+    sa.select(schema.delivery)
+    .where(schema.delivery.c.message_id == sa.bindparam("message"))
+    .order_by(schema.delivery.c.created_at, schema.delivery.c.id)
+)
 _STATES: Final = (
-    sa.select(schema.message.c.state, schema.message.c.reason, schema.request.c.state.label("request_state"))
+    sa.select(
+        schema.message.c.principal_id,
+        schema.message.c.state,
+        schema.message.c.reason,
+        schema.request.c.state.label("request_state"),
+    )
     .outerjoin(schema.request, schema.request.c.message_id == schema.message.c.id)
     .where(schema.message.c.id == sa.bindparam("message_id"))
 )
@@ -26,16 +68,10 @@ async def message_view(
     conn: AsyncConnection, keyring: Keyring, message_id: str
 ) -> tuple[MessageView, str | None] | None:
     """A message as people see it, and whose it is."""
-    table = schema.message
-    row = (await conn.execute(sa.select(table).where(table.c.id == message_id))).first()
+    row = (await conn.execute(_MESSAGE, {"message": message_id})).first()
     if row is None:
         return None
-    request = schema.request
-    requests = (
-        await conn.execute(
-            sa.select(request).where(request.c.message_id == message_id).order_by(request.c.ordinal)
-        )
-    ).all()
+    requests = (await conn.execute(_REQUESTS, {"message": message_id})).all()
     state = public_state(row.state, [one.state for one in requests], row.reason)
     run = await _latest_run(conn, requests)
     replies = await _replies(conn, keyring, message_id)
@@ -54,33 +90,33 @@ async def message_view(
     return view, row.principal_id
 
 
-async def is_final(conn: AsyncConnection, message_id: str) -> bool:
-    """Whether nothing more happens to this message by itself, as `MessageView.final` says it."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whose a message is, and whether nothing more happens to it by itself, as `MessageView.final` says it."""
+
+    owner: str | None
+    final: bool
+
+
+async def standing(conn: AsyncConnection, message_id: str) -> Standing | None:
+    """How a message stands, by one look; None when there is none."""
     rows = (await conn.execute(_STATES, {"message_id": message_id})).all()
+    if not rows:
+        return None
     states = [row.request_state for row in rows if row.request_state]
-    return not rows or public_state(rows[0].state, states, rows[0].reason) in FINAL
+    return Standing(rows[0].principal_id, public_state(rows[0].state, states, rows[0].reason) in FINAL)
 
 
 async def _latest_run(conn: AsyncConnection, requests: Sequence[Any]) -> Any:
     if not requests:
         return None
-    table, batch = schema.run, schema.batch
-    query = (
-        sa.select(table, batch.c.flow_run_id.label("shared_flow_run_id"))
-        .outerjoin(batch, batch.c.id == table.c.batch_id)
-        .where(table.c.request_id == requests[-1].id)
-        .order_by(table.c.created_at.desc())
-        .limit(1)
-    )
-    return (await conn.execute(query)).first()
+    return (await conn.execute(_LATEST_RUN, {"request": requests[-1].id})).first()
 
 
 async def _replies(conn: AsyncConnection, keyring: Keyring, message_id: str) -> tuple[ReplyView, ...]:
-    table = schema.delivery
-    query = sa.select(table).where(table.c.message_id == message_id).order_by(table.c.created_at, table.c.id)
     return tuple(
         ReplyView(id=row.id, reply=_opened(keyring, row), state=row.state, created_at=row.created_at)
-        for row in (await conn.execute(query)).all()
+        for row in (await conn.execute(_DELIVERIES, {"message": message_id})).all()
     )
 
 

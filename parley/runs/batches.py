@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
+from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -110,19 +111,26 @@ async def alive_in(
 
     Each with the flow run in which it was started, None where it was not.
     """
+    asked = {"flow_run": flow_run_id, "known": list(known)}
+    return {row.id: row.carrier for row in await conn.execute(_alive(), asked)}
+
+
+@cache
+def _alive() -> sa.Select[Any]:
     run, batch = schema.run, schema.batch
-    shared = sa.select(batch.c.id).where(batch.c.flow_run_id == flow_run_id).scalar_subquery()
+    here: sa.BindParameter[str] = sa.bindparam("flow_run")
+    shared = sa.select(batch.c.id).where(batch.c.flow_run_id == here).scalar_subquery()
     together = sa.and_(run.c.batch_id == shared, HAS_NO_FLOW_RUN)
+    known = run.c.id.in_(sa.bindparam("known", expanding=True))
     carrier = sa.case(
         (run.c.state == "created", None), else_=sa.func.coalesce(run.c.flow_run_id, batch.c.flow_run_id)
     )
-    query = (
+    return (
         sa.select(run.c.id, carrier.label("carrier"))
         .outerjoin(batch, batch.c.id == run.c.batch_id)
-        .where(sa.or_(run.c.flow_run_id == flow_run_id, together, run.c.id.in_(known)))
+        .where(sa.or_(run.c.flow_run_id == here, together, known))
         .where(run.c.state.in_(ALIVE))
     )
-    return {row.id: row.carrier for row in await conn.execute(query)}
 
 
 __all__ = ["Batches", "alive_in"]

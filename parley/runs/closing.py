@@ -9,7 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,6 +23,7 @@ from parley.metrics import Metrics
 from parley.metrics.way import received_at
 from parley.people import principals
 from parley.people.audit import Audit
+from parley.people.principals import Principal
 from parley.people.sealing import Keyring
 from parley.runs import failures
 from parley.runs.catalogue import Catalogue, Effect
@@ -36,6 +37,28 @@ from parley.store.engine import Store
 logger = logging.getLogger(__name__)
 
 _ALERTS = ("alert", "recovered")
+
+_RUN, _REQUEST = schema.run, schema.request
+
+# Made once: to make a statement takes several times as long as to execute it.
+_RUN_AND_REQUEST: Final = (
+    sa.select(
+        _REQUEST,
+        _RUN.c.id.label("run_id"),
+        _RUN.c.state.label("run_state"),
+        _RUN.c.epoch,
+        _RUN.c.holder,
+        _RUN.c.flow_run_id,
+        _RUN.c.outcome,
+        _RUN.c.cancel_requested_at,
+    )
+    .join(_REQUEST, _REQUEST.c.id == _RUN.c.request_id)
+    .where(_RUN.c.id == sa.bindparam("run"))
+)
+_SET_RUN: Final = sa.update(_RUN).where(_RUN.c.id == sa.bindparam("the_run"))
+_OPEN_QUESTIONS: Final = sa.select(schema.question.c.id).where(
+    schema.question.c.run_id == sa.bindparam("run"), schema.question.c.state == "open"
+)
 
 
 @dataclass(slots=True)
@@ -117,7 +140,8 @@ class Closing:
         )
         await update_request(conn, row.id, state=ending, reason=failed, fell_back=fell_back, asking=None)
         await self.drop_questions(conn, after, row.run_id)
-        language = await self.language(conn, row.actor_id)
+        actor = await principals.get(conn, row.actor_id) if row.actor_id else None
+        language = self.language_of(actor)
         answer = _answer(row.automation, language, failed, reply, text)
         if not (ending == "done" and fell_back):
             counted = await self._count(conn, after, row, ending, failed, kind)
@@ -128,7 +152,7 @@ class Closing:
         if self._bus.may_take(ended_topic(row.automation, ending)):
             event = of_end(row, ending, failed, fell_back=fell_back)
             self.add(after, await self._bus.publish(conn, event, keep=False))
-        await self._audit_outcome(conn, row, ending)
+        await self._audit_outcome(conn, row, ending, actor)
         if row.cancel_requested_at is not None:
             await self._audit_cancelled(conn, row, ending)
         after.ended.append(row.run_id)
@@ -143,11 +167,10 @@ class Closing:
     async def drop_questions(self, conn: AsyncConnection, after: After, run_id: str) -> None:
         """Expire what this run still asks."""
         # Nobody waits for these answers any more: what the person says next is something new.
-        table = schema.question
-        open_ones = sa.and_(table.c.run_id == run_id, table.c.state == "open")
-        found = (await conn.execute(sa.select(table.c.id).where(open_ones))).scalars().all()
+        found = (await conn.execute(_OPEN_QUESTIONS, {"run": run_id})).scalars().all()
         if found:
-            await conn.execute(sa.update(table).where(open_ones).values(state="expired"))
+            table = schema.question
+            await conn.execute(sa.update(table).where(table.c.id.in_(found)).values(state="expired"))
             after.changed += [f"question:{one}" for one in found]
 
     def _measure(self, row: Any, ending: str, kind: str) -> None:
@@ -189,7 +212,10 @@ class Closing:
 
     async def language(self, conn: AsyncConnection, principal_id: str | None) -> str:
         """The language of this person, or of the installation."""
-        principal = await principals.get(conn, principal_id) if principal_id else None
+        return self.language_of(await principals.get(conn, principal_id) if principal_id else None)
+
+    def language_of(self, principal: Principal | None) -> str:
+        """The same, of somebody who was read already."""
         return (principal.language if principal else None) or self._default_language()
 
     async def _count(
@@ -252,16 +278,17 @@ class Closing:
         reply = Reply(text=text, buttons=notice.buttons)
         return await self._outbox.write(conn, notice.source, [reply], route)
 
-    async def _audit_outcome(self, conn: AsyncConnection, row: Any, ending: str) -> None:
+    async def _audit_outcome(
+        self, conn: AsyncConnection, row: Any, ending: str, actor: Principal | None
+    ) -> None:
         spec = self._catalogue().find(row.automation)
         if spec is not None and spec.effect is Effect.READ:
             return
-        principal = await principals.get(conn, row.actor_id) if row.actor_id else None
         await self._audit.append(
             conn,
             action=f"run:{row.automation}",
             phase="outcome",
-            actor=principal.name if principal else "-",
+            actor=actor.name if actor else "-",
             subject=f"request:{row.id}",
             details={"state": ending, "run": row.run_id, "flow_run": row.flow_run_id or ""},
         )
@@ -324,27 +351,12 @@ def _answer(command: str, language: str, failed: str | None, reply: Reply | None
 
 async def run_and_request(conn: AsyncConnection, run_id: str) -> Any:
     """The request of this run, with columns of the run (`run_id`, `run_state`, `epoch` and others); None for none."""
-    run, request = schema.run, schema.request
-    query = (
-        sa.select(
-            request,
-            run.c.id.label("run_id"),
-            run.c.state.label("run_state"),
-            run.c.epoch,
-            run.c.holder,
-            run.c.flow_run_id,
-            run.c.outcome,
-            run.c.cancel_requested_at,
-        )
-        .join(request, request.c.id == run.c.request_id)
-        .where(run.c.id == run_id)
-    )
-    return (await conn.execute(query)).first()
+    return (await conn.execute(_RUN_AND_REQUEST, {"run": run_id})).first()
 
 
 async def set_run(conn: AsyncConnection, run_id: str, **values: Any) -> None:
     """Change columns of a run."""
-    await conn.execute(sa.update(schema.run).where(schema.run.c.id == run_id).values(values))
+    await conn.execute(_SET_RUN, values | {"the_run": run_id})
 
 
 async def scalar(conn: AsyncConnection, query: Any) -> Any:

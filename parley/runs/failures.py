@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,6 +19,7 @@ from parley.runs.sentences import sentence
 from parley.store import schema
 
 _TABLE = schema.alert_state
+_STATE_OF: Final = sa.select(_TABLE).where(_TABLE.c.automation == sa.bindparam("automation"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ async def count_failure(conn: AsyncConnection, automation: str, reason: str, thr
 
 async def count_success(conn: AsyncConnection, automation: str) -> Notice | None:
     """A success resets the count; the recovery notice when there was an alert."""
-    row = (await conn.execute(sa.select(_TABLE).where(_TABLE.c.automation == automation))).first()
+    row = (await conn.execute(_STATE_OF, {"automation": automation})).first()
     if row is None or (row.streak == 0 and not row.alerting):
         return None
     await _update(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
@@ -34,7 +34,6 @@ from parley.link.calls import (
 from parley.messages.bus import Bus
 from parley.messages.model import Assurance, Event, Message, Route, now
 from parley.messages.outbox import Delivery, Outbox
-from parley.messages.watch import Watch
 from parley.metrics import Metrics
 from parley.people import principals, standing
 from parley.people.audit import Audit
@@ -69,6 +68,17 @@ LEASE = 30.0
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 _WITHOUT_MESSAGE = frozenset({"schedule", "prefect"})
 
+# Made once: to make a statement takes several times as long as to execute it.
+_EVENT_OF: Final = sa.select(schema.message.c.event_sealed).where(
+    schema.message.c.id == sa.bindparam("message")
+)
+_START: Final = sa.update(schema.run).where(
+    schema.run.c.id == sa.bindparam("the_run"),
+    schema.run.c.epoch == sa.bindparam("the_epoch"),
+    schema.run.c.state == sa.bindparam("the_state"),
+)
+_START_ALONE: Final = _START.values(batch_id=None)
+
 
 class Ledger:
     """Starts, beats, progress, questions and proper ends of runs."""
@@ -79,7 +89,6 @@ class Ledger:
         keyring: Keyring,
         outbox: Outbox,
         dispatcher: Dispatcher,
-        watch: Watch,
         bus: Bus,
         closing: Closing,
         ends: Ends,
@@ -91,13 +100,11 @@ class Ledger:
         unknown_run: Callable[[str], Awaitable[str]],
         assurance: Callable[[AsyncConnection, Any], Awaitable[Assurance]],
         metrics: Metrics,
-        language: Callable[[], str],
     ) -> None:
         self._store = store
         self._keyring = keyring
         self._outbox = outbox
         self._dispatcher = dispatcher
-        self._watch = watch
         self._bus = bus
         self._closing = closing
         self._ends = ends
@@ -108,7 +115,6 @@ class Ledger:
         self._unknown_run = unknown_run
         self._assurance = assurance
         self._metrics = metrics
-        self._default_language = language
         self._audit = Audit(keyring)
         self.pulse: Pulse = Pulse()
 
@@ -131,7 +137,6 @@ class Ledger:
             else:
                 await self._ends.refuse(run_id, row)
             raise StartRefused(row)
-        self._watch.notify(row["message_id"])
         if row["first"]:
             self._measure_start(row, run_id)
         return self._started(row, run_id)
@@ -163,62 +168,65 @@ class Ledger:
         row = await run_and_request(conn, run_id)
         if row is None:
             raise StartRefused("there is no such run.")
+        actor = await principals.get(conn, row.actor_id) if row.actor_id else None
         if row.run_state == "started" and row.holder == call.holder:
-            return await self._granted(conn, row, row.epoch)
+            return await self._granted(conn, row, row.epoch, actor)
         _refuse_if_taken(row, call)
-        denied = await self._denied(conn, row)
+        denied = await self._denied(conn, row, actor)
         if denied:
             return denied
         epoch = row.epoch + 1
-        table = schema.run
         done = await conn.execute(
-            sa.update(table)
-            .where(table.c.id == run_id, table.c.epoch == row.epoch, table.c.state == row.run_state)
-            .values(
-                state="started",
-                epoch=epoch,
-                holder=call.holder,
-                # One that shares its flow run is found by its batch.
-                flow_run_id=None if call.run_id else call.flow_run_id,
-                batch_id=_batch_of(call.flow_run_id) if call.run_id else None,
-                lease_until=now() + timedelta(seconds=LEASE),
-                started_at=now(),
-            )
+            # One that shares its flow run is found by its batch.
+            _START.values(batch_id=_batch_of(call.flow_run_id)) if call.run_id else _START_ALONE,
+            {
+                "the_run": run_id,
+                "the_epoch": row.epoch,
+                "the_state": row.run_state,
+                "state": "started",
+                "epoch": epoch,
+                "holder": call.holder,
+                "flow_run_id": None if call.run_id else call.flow_run_id,
+                "lease_until": now() + timedelta(seconds=LEASE),
+                "started_at": now(),
+            },
         )
         if not done.rowcount:
             raise AlreadyStarted("another process has started this run.")
         await update_request(conn, row.id, state="running", started_at=row.started_at or now())
-        return await self._granted(conn, row, epoch)
+        return await self._granted(conn, row, epoch, actor)
 
     async def denied(self, run_id: str) -> str | None:
         """Why this run must not be started now; None when it may be. For what is started without asking for it."""
 
         async def look(conn: AsyncConnection) -> str | None:
             row = await run_and_request(conn, run_id)
-            return await self._denied(conn, row) if row is not None else None
+            if row is None:
+                return None
+            actor = await principals.get(conn, row.actor_id) if row.actor_id else None
+            return await self._denied(conn, row, actor)
 
         return await self._store.write(look)
 
-    async def _denied(self, conn: AsyncConnection, row: Any) -> str | None:
+    async def _denied(self, conn: AsyncConnection, row: Any, actor: Principal | None) -> str | None:
         # Rights may have changed while the request waited, so they are looked at once more.
         spec = self._catalogue().find(row.automation)
         if spec is None:
             return sentence("not-in-catalogue", command=row.automation)
         if row.run_state == "created" and row.expires_at < now():
             return EXPIRED
-        language = await self._closing.language(conn, row.actor_id)
+        language = self._closing.language_of(actor)
         if frozen := await self._desk.frozen(conn, spec, language):
             return frozen.kept
         values = open_values(self._keyring, row)
         if row.origin in _WITHOUT_MESSAGE and await has_grant(conn, self._rights, spec, row.actor_id, values):
             return None
-        principal = await principals.get(conn, row.actor_id) if row.actor_id else None
-        decision = await self._allowed(conn, row, spec, principal, values, language)
+        decision = await self._allowed(conn, row, spec, actor, values, language)
         denied: str | None = decision.reason
         if decision.allowed:
             denied = await self._desk.missing(conn, row, spec, values, language)
-        if denied and not decision.barred and row.standing_id and principal is not None and principal.enabled:
-            cover = await standing.covering(conn, principal.id, spec, values, request_id=row.id)
+        if denied and not decision.barred and row.standing_id and actor is not None and actor.enabled:
+            cover = await standing.covering(conn, actor.id, spec, values, request_id=row.id)
             return None if cover.approval else sentence(cover.reason)
         return denied
 
@@ -243,19 +251,19 @@ class Ledger:
             approvals=True,
         )
 
-    async def _granted(self, conn: AsyncConnection, row: Any, epoch: int) -> dict[str, Any]:
-        principal = await principals.get(conn, row.actor_id) if row.actor_id else None
+    async def _granted(
+        self, conn: AsyncConnection, row: Any, epoch: int, actor: Principal | None
+    ) -> dict[str, Any]:
         event = None
         if row.message_id:
-            query = sa.select(schema.message.c.event_sealed).where(schema.message.c.id == row.message_id)
-            event = await scalar(conn, query)
+            event = (await conn.execute(_EVENT_OF, {"message": row.message_id})).scalar()
         return {
             "epoch": epoch,
             "message_id": row.message_id,
             "command": row.automation,
             "origin": row.origin,
-            "principal": principal.name if principal else "",
-            "language": (principal.language if principal else None) or self._default_language(),
+            "principal": actor.name if actor else "",
+            "language": self._closing.language_of(actor),
             "event": event,
             "values": open_values(self._keyring, row),
             "first": row.started_at is None,

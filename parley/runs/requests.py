@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -29,6 +30,10 @@ logger = logging.getLogger(__name__)
 
 OPEN = ("needs-input", "awaiting-approval", "queued", "running")
 """States in which a request still has something to wait for."""
+
+# Made once: to make a statement takes several times as long as to execute it.
+_INSERT_REQUEST: Final = sa.insert(schema.request)
+_INSERT_RUN: Final = sa.insert(schema.run)
 
 WAITING = ("needs-input", "awaiting-approval")
 """States in which a request waits for a person."""
@@ -112,7 +117,7 @@ async def insert_request(conn: AsyncConnection, keyring: Keyring, new: NewReques
         "ended_at": None if new.state in OPEN else at,
         "expires_at": new.expires_at,
     }
-    await conn.execute(sa.insert(schema.request).values(values))
+    await conn.execute(_INSERT_REQUEST, values)
     return request_id
 
 
@@ -130,7 +135,7 @@ async def insert_run(conn: AsyncConnection, request_id: str, *, epoch: int = 0) 
         "said": 0,
         "created_at": now(),
     }
-    await conn.execute(sa.insert(schema.run).values(values))
+    await conn.execute(_INSERT_RUN, values)
     return run_id
 
 
@@ -138,13 +143,16 @@ async def update_request(
     conn: AsyncConnection, request_id: str, *, where: tuple[str, ...] = OPEN, **values: Any
 ) -> bool:
     """Change a request that is in one of these states; whether it was."""
-    table = schema.request
     if values.get("state") and values["state"] not in OPEN:
         values.setdefault("ended_at", now())
-    done = await conn.execute(
-        sa.update(table).where(table.c.id == request_id, table.c.state.in_(where)).values(values)
-    )
+    done = await conn.execute(_update_of(where), values | {"the_request": request_id})
     return bool(done.rowcount)
+
+
+@lru_cache(maxsize=100)
+def _update_of(states: tuple[str, ...]) -> sa.Update:
+    table = schema.request
+    return sa.update(table).where(table.c.id == sa.bindparam("the_request"), table.c.state.in_(states))
 
 
 async def is_as_read(conn: AsyncConnection, row: Any) -> bool:

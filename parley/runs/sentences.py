@@ -259,11 +259,11 @@ _SENTENCES: dict[str, tuple[str, str]] = {
     "directory-back": ("The directory answers again.", "目录已恢复应答。"),
     "directory-held": (
         (
-            "In the directory {missing} of {of} people are suddenly missing, or lose what groups gave them. I take "
-            "it for a mistake: nobody was removed. If it is right, write `/people sync anyway`."
+            "In the directory {missing} of {of} people are suddenly missing, or lose roles or accounts that it gave "
+            "them. I take it for a mistake: nobody was removed. If it is right, write `/people sync anyway`."
         ),
         (
-            "目录中突然缺少 {missing}/{of} 人，或其组角色消失。这可能是错误，因此未移除任何人。"
+            "目录中突然缺少 {missing}/{of} 人，或其角色、账号消失。这可能是错误，因此未移除任何人。"
             "若确认无误，请写 `/people sync anyway`。"
         ),
     ),

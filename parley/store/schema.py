@@ -192,7 +192,8 @@ session = sa.Table(
     _text("digest", False),
     # Browser and system in two words, for the list.
     _text("agent", False),
-    # With which passkey, or where the provider knows it: what ends there ends here.
+    # With which passkey, where the provider knows it, or (`subject`, without an issuer) with which token: what ends
+    # there ends here.
     _text("passkey_id"),
     _text("issuer"),
     _text("subject"),

@@ -221,10 +221,13 @@ class World:
 
 
 @asynccontextmanager
-async def world_in(home: Path, *, holding: bool = True, **file: Any) -> AsyncIterator[World]:
+async def world_in(
+    home: Path, *, holding: bool = True, database_url: str | None = None, **file: Any
+) -> AsyncIterator[World]:
     """A hub that lives for the length of the block; the same home again is a restart.
 
-    `holding`: whether deliveries are taken at once; else they wait until `platforms.held` is set.
+    `holding`: whether deliveries are taken at once; else they wait until `platforms.held` is set. `database_url`: a
+    store in PostgreSQL.
     """
     settings = Settings(
         home=home,
@@ -234,6 +237,7 @@ async def world_in(home: Path, *, holding: bool = True, **file: Any) -> AsyncIte
         hooks_port=free_port(),
         metrics_port=free_port(),
         prefect_api_url="http://127.0.0.1:9/api",
+        database_url=database_url,
         file=File.model_validate(
             {
                 "accounts": {
