@@ -452,6 +452,8 @@ def _issuer(text: str) -> str:
 class OidcProvider(_Section):
     """An OpenID provider. Without `join` only those sign in who are known by it already.
 
+    Where `mail_account` is set nobody joins without an address that the provider verified.
+
     `groups_claim` is looked at for `[[groups]]`; `mail_account` is the account by whose addresses people are known when
     the provider says that it verified one. `client_secret_file` holds the secret; without one there is none.
     """
@@ -607,6 +609,19 @@ class File(_Section):
     def _roles_fit(self) -> File:
         check_clocks(self.roles, self.owner.time_zone)
         check_roles(self.groups, self.roles)
+        return self
+
+    @model_validator(mode="after")
+    def _nobody_is_two(self) -> File:
+        if self.directory is None:
+            return self
+        for name, one in self.sign_in.oidc.items():
+            if one.join and one.mail_account not in self.directory.identities:
+                raise ValueError(
+                    f"sign_in.oidc.{name}: beside [directory], `join` needs a `mail_account` for which the directory's "
+                    "`identities` has an attribute; otherwise somebody of the directory joins as a second person, who "
+                    "could approve what the first one asks for."
+                )
         return self
 
     @field_validator("accounts")

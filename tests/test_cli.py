@@ -12,11 +12,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from blocks import save
@@ -32,7 +33,7 @@ from parley.link.server import LinkServer, Peer, make_tokens
 from parley.metrics import Metrics
 from parley.processes import record
 from parley.web.serve import serve
-from tests.ports import free_ports
+from tests.ports import PLAIN, free_port, free_ports
 from tests.prefect_fixture import PrefectServer, plain_environment
 from tests.web.fake_front import FakeFront
 
@@ -480,6 +481,36 @@ LETTER: dict[str, Any] = {
 }
 
 
+async def test_tokens_are_listed_and_revoked(house: House) -> None:
+    row = {
+        "id": "01900000-0000-7000-8000-0000ab875166",
+        "code": "ab875166",
+        "person": "ann",
+        "kind": "bearer",
+    }
+    house.answers = {
+        "tokens": [row | {"label": None, "since": "2026-11-24T00:00:00+00:00", "until": None}],
+        "token_revoke": 2,
+        "tokens_revoke_all": {"tokens": 3, "sessions": 1},
+    }
+    assert "ab875166" in (await house.parley("tokens", "list")).out
+    assert (await house.parley("tokens", "list", "--of", "ann", "--json")).data[0]["person"] == "ann"
+    assert "2 session(s) ended" in (await house.parley("tokens", "revoke", "ab875166")).out
+    assert "3 token(s) of ann are revoked" in (await house.parley("tokens", "revoke", "--all-of", "ann")).out
+    asked = [
+        ("tokens", {}),
+        ("tokens", {"name": "ann"}),
+        ("token_revoke", {"code": "ab875166"}),
+        ("tokens_revoke_all", {"name": "ann"}),
+    ]
+    assert house.asked == asked
+    for wrong in ((), ("ab875166", "--all-of", "ann")):
+        done = await house.parley("tokens", "revoke", *wrong)
+        assert done.code == 1
+        assert "--all-of NAME" in done.err
+    assert house.asked == asked
+
+
 async def test_dead_letters_are_listed_and_shown(house: House) -> None:
     house.answers |= {"dead_letters": [LETTER], "dead_letter": LETTER}
     out = (await house.parley("dlq", "list", "--kind", "run", "--all")).out
@@ -644,6 +675,24 @@ async def test_the_saver_takes_no_secret_in_clear() -> None:
     with pytest.raises(ConfigurationError, match="hear") as refused:
         await save.save(SlackAccount, "team", {"bot_token": "sealed:v1:x", "hear": "canary"})
     assert "canary" not in str(refused.value)
+
+
+async def test_the_saver_waits_for_a_prefect_that_does_not_listen_yet() -> None:
+    port, tries = free_port(), 0
+    async with AsyncExitStack() as listening:
+
+        async def attempt() -> None:
+            nonlocal tries
+            tries += 1
+            if tries == 2:
+                server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
+                await listening.enter_async_context(server)
+            async with httpx.AsyncClient(verify=PLAIN) as client:
+                await client.get(f"http://127.0.0.1:{port}/")
+
+        with pytest.raises(httpx.RemoteProtocolError):
+            await save.once_prefect_answers(attempt)  # what may have arrived is not sent again
+    assert tries == 2
 
 
 @pytest.mark.prefect

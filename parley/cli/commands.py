@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from parley.cli import FAILED, UNABLE, audit, certs, dead_letters, keys, people
+from parley.cli import FAILED, UNABLE, audit, certs, dead_letters, keys, people, tokens
 from parley.cli.terminal import complain, print_json, print_table, say, size
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(people.app, name="people")
 app.add_typer(people.app, name="person", hidden=True)
+app.add_typer(tokens.app, name="tokens")
 app.add_typer(dead_letters.app, name="dlq")
 app.add_typer(keys.app, name="keys")
 app.add_typer(certs.app, name="certs")

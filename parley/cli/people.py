@@ -164,8 +164,8 @@ def sync(
             complain(problem)
     if done["held"]:
         complain(
-            f"{done['held']['missing']} of {done['held']['of']} people are missing at once, or lose their roles: "
-            "nobody was removed. If it is right: `parley people sync --anyway`."
+            f"{done['held']['missing']} of {done['held']['of']} people are missing at once, or lose roles or "
+            "accounts: nobody was removed. If it is right: `parley people sync --anyway`."
         )
         sys.exit(FAILED)
 

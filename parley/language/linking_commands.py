@@ -169,7 +169,8 @@ class LinkingCommands:
         self, conn: AsyncConnection, received: Received, said: str, language: Language
     ) -> str:
         event = received.event
-        done = await linking.redeem(conn, self._keyring, said, event.account, event.sender.id)
+        proven = event.sender.assurance is Assurance.VERIFIED
+        done = await linking.redeem(conn, self._keyring, said, event.account, event.sender.id, proven=proven)
         if done is None:
             return _text("wrong", language)
         name = done.principal.name
@@ -183,8 +184,7 @@ class LinkingCommands:
             by=done.kind.value,
             assurance=event.sender.assurance.value,
         )
-        claimed = event.sender.assurance is not Assurance.VERIFIED
-        more = f" {_text('claimed', language)}" if claimed else ""
+        more = "" if proven else f" {_text('claimed', language)}"
         return f"{_text('linked', language, name=name)}{more}"
 
     def _said_in_public(self, said: str, language: Language) -> Decision:

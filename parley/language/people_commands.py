@@ -46,11 +46,11 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "held": (
         (
-            "{missing} of {of} people are missing at once, or lose their roles. I take it for a mistake: nobody was "
-            "removed but {left} whom the directory disabled. If it is right, write `/people sync anyway`."
+            "{missing} of {of} people are missing at once, or lose roles or accounts. I take it for a mistake: nobody "
+            "was removed but {left} whom the directory disabled. If it is right, write `/people sync anyway`."
         ),
         (
-            "突然缺少 {missing}/{of} 人，或其角色消失。这可能是错误：除目录停用的 {left} 人外，未移除任何人。"
+            "突然缺少 {missing}/{of} 人，或其角色、账号消失。这可能是错误：除目录停用的 {left} 人外，未移除任何人。"
             "若确认无误，请写 `/people sync anyway`。"
         ),
     ),

@@ -42,6 +42,17 @@ MOST_DETAIL: Final = 1000
 
 MOST_DETAILS: Final = 64
 
+# Made once: to make a statement takes several times as long as to execute it.
+_HEAD: Final = sa.select(audit.c.sequence, audit.c.chain).order_by(audit.c.sequence.desc()).limit(1)
+_APPEND: Final = sa.insert(audit)
+_OPENED: Final = sa.insert(audit_open)
+_CLOSED: Final = sa.delete(audit_open).where(
+    audit_open.c.sequence
+    == sa.select(sa.func.min(audit_open.c.sequence))
+    .where(audit_open.c.subject == sa.bindparam("subject"), audit_open.c.action == sa.bindparam("action"))
+    .scalar_subquery()
+)
+
 _GENESIS = ""
 _RAISED = "P0001"  # PostgreSQL: a trigger's own error
 
@@ -93,8 +104,7 @@ class Audit:
         It raises when the row cannot be added (`AuditUnavailable` where the database refuses it): a privileged action
         that cannot be audited does not happen.
         """
-        head = sa.select(audit.c.sequence, audit.c.chain).order_by(audit.c.sequence.desc()).limit(1)
-        last = (await conn.execute(head)).first()
+        last = (await conn.execute(_HEAD)).first()
         row: dict[str, Any] = {
             "sequence": (last.sequence if last else 0) + 1,
             "at": datetime.now(UTC),
@@ -106,7 +116,7 @@ class Audit:
         }
         row["chain"] = self._link(self._keyring.newest, row, last.chain if last else _GENESIS)
         try:
-            await conn.execute(sa.insert(audit).values(row))
+            await conn.execute(_APPEND, row)
         except DBAPIError as error:
             if _is_refused(error):
                 raise AuditUnavailable from error
@@ -177,11 +187,9 @@ async def _keep_account(conn: AsyncConnection, row: Mapping[str, Any]) -> None:
     subject = row["subject"] or ""
     if row["phase"] == Phase.INTENT:
         kept = {name: row[name] for name in ("sequence", "at", "action", "actor")} | {"subject": subject}
-        await conn.execute(sa.insert(audit_open).values(kept))
+        await conn.execute(_OPENED, kept)
         return
-    same = sa.and_(audit_open.c.subject == subject, audit_open.c.action == row["action"])
-    oldest = sa.select(sa.func.min(audit_open.c.sequence)).where(same).scalar_subquery()
-    await conn.execute(sa.delete(audit_open).where(audit_open.c.sequence == oldest))
+    await conn.execute(_CLOSED, {"subject": subject, "action": row["action"]})
 
 
 def _bounded(details: Details) -> dict[str, Any]:

@@ -27,6 +27,11 @@ DISABLED: Final = (
 """Attributes by which servers say that somebody is disabled: AD, 389, OpenLDAP's policies, AD, eDirectory."""
 
 MOST_ID: Final = 200
+"""Bytes of an id."""
+
+LONGEST_ENTRY: Final = 2 + 2 * MOST_ID
+"""Characters of one as it is written here: bytes that are no text as hexadecimal ones."""
+
 MOST_NATIVE: Final = 300
 MOST_PROBLEMS: Final = 1000
 

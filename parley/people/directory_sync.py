@@ -1,14 +1,13 @@
 """What the directory says becomes what people have here: who joined, who left, whose accounts and groups changed.
 
-`plan` compares, and changes nothing; `carry_out` does a part of it within one write, and looks again at what it
-changes: who stops in the middle has done a part, and the next time does the rest. Whoever left goes first. What people
-did by hand stays: whom they removed does not come back, what they linked and gave is not taken.
+A plan (parley.people.directory_plan) is carried out a part within one write, which looks again at what it changes: who
+stops in the middle has done a part, and the next time does the rest. Whoever left goes first. What people did by hand
+stays: whom they removed does not come back, what they linked and gave is not taken.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,53 +16,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import PolicyError
 from parley.messages.model import now
-from parley.people import groups, principals
+from parley.people import groups, leaving, principals
 from parley.people.audit import Audit
 from parley.people.directory_people import Answer, DirectoryPerson
+from parley.people.directory_plan import SOURCE, Known, links
 from parley.people.directory_settings import Directory
-from parley.people.group_lines import MOST_GROUPS, GroupLine, roles_by
+from parley.people.group_lines import MOST_GROUPS, GroupLine
 from parley.people.principals import Principal
 from parley.store.ids import new_id
-from parley.store.schema import directory_person, identity, principal, source_grant
-
-logger = logging.getLogger(__name__)
-
-SOURCE: Final = "directory"
-"""Who did it, in the audit, and whose the roles and links are."""
-
-FEWEST_MISSING: Final = 5
-"""Fewer people than these may be missing at once, whatever share of all they are."""
+from parley.store.schema import directory_person, identity, principal
 
 _MOST_NAMED_ALIKE: Final = 100
 
 Leave = Callable[[AsyncConnection, Principal], Awaitable[None]]
 """Takes everything from somebody, as `parley.people.leaving.remove`. Raises PolicyError for the last owner."""
-
-
-@dataclass(slots=True)
-class Known:
-    """Somebody of the directory as the store has them."""
-
-    principal_id: str
-    name: str
-    enabled: bool
-    gone: bool
-    identities: dict[tuple[str, str], bool] = field(default_factory=dict, repr=False)
-    roles: set[str] = field(default_factory=set)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What is to be done. `held`: why nothing is done but what the directory says expressly, that somebody is disabled.
-
-    `leave` are principals; `join` and `change` people of the answer, who are new, or are known.
-    """
-
-    people: int
-    leave: Sequence[str] = ()
-    join: Sequence[DirectoryPerson] = ()
-    change: Sequence[DirectoryPerson] = ()
-    held: tuple[int, int] | None = None
 
 
 @dataclass(slots=True)
@@ -74,71 +40,6 @@ class Done:
     left: int = 0
     changed: int = 0
     problems: list[str] = field(default_factory=list)
-
-
-async def known(conn: AsyncConnection) -> dict[str, Known]:
-    """Everybody of the directory whom the store knows, by entry."""
-    rows = await conn.execute(
-        sa.select(
-            directory_person.c.entry,
-            directory_person.c.gone_at,
-            principal.c.id,
-            principal.c.name,
-            principal.c.enabled,
-        ).join_from(directory_person, principal, principal.c.id == directory_person.c.principal_id)
-    )
-    found = {row.entry: Known(row.id, row.name, row.enabled, row.gone_at is not None) for row in rows}
-    by_id = {one.principal_id: one for one in found.values()}
-    links = sa.select(
-        identity.c.principal_id, identity.c.account, identity.c.native_user_id, identity.c.verified
-    )
-    for row in await conn.execute(links.where(identity.c.source == SOURCE)):
-        if row.principal_id in by_id:
-            by_id[row.principal_id].identities[row.account, row.native_user_id] = row.verified
-    given = sa.select(source_grant.c.principal_id, source_grant.c.role)
-    for row in await conn.execute(given.where(source_grant.c.source == SOURCE)):
-        if row.principal_id in by_id:
-            by_id[row.principal_id].roles.add(row.role)
-    return found
-
-
-def plan(
-    directory: Directory,
-    lines: Sequence[GroupLine],
-    answer: Answer,
-    here: Mapping[str, Known],
-    *,
-    anyway: bool = False,
-) -> Plan:
-    """What follows from an answer. `anyway`: although so many are missing, or lose what groups gave them."""
-    live = {entry: one for entry, one in here.items() if one.enabled and not one.gone}
-    missing = [entry for entry in live if entry not in answer.people]
-    disabled = [entry for entry in live if entry in answer.people and answer.people[entry].disabled]
-    stay = [answer.people[entry] for entry in live if entry in answer.people and entry not in disabled]
-    wanted = {one.entry: _roles(lines, one) for one in stay}
-    mapped = {role for line in lines if line.source == SOURCE for role in line.roles}
-    holders = [one.entry for one in stay if live[one.entry].roles & mapped]
-    losers = [entry for entry in holders if (live[entry].roles & mapped) - wanted[entry]]
-    if not anyway:
-        for few, all_of_them in ((missing, live), (losers, holders)):
-            if len(few) >= FEWEST_MISSING and len(few) > directory.most_missing * len(all_of_them):
-                leave = [live[entry].principal_id for entry in disabled]
-                return Plan(people=len(answer.people), leave=leave, held=(len(few), len(all_of_them)))
-    return Plan(
-        people=len(answer.people),
-        leave=[live[entry].principal_id for entry in (*disabled, *missing)],
-        join=[
-            one
-            for one in answer.people.values()
-            if not one.disabled and (one.entry not in here or here[one.entry].gone)
-        ],
-        change=[
-            one
-            for one in stay
-            if wanted[one.entry] != live[one.entry].roles
-            or _links(directory, one, answer, live[one.entry]) != live[one.entry].identities
-        ],
-    )
 
 
 class Syncing:
@@ -194,7 +95,7 @@ class Syncing:
         try:
             name = await _free_name(conn, person.name)
         except PolicyError as error:
-            done.problems.append(f"entry {person.entry[:40]} is not let in: {error}")
+            done.problems.append(f"entry {person.entry} is not let in: {error}")
             return None
         principal_id = await principals.add_principal(conn, name)
         row = {"id": new_id(), "entry": person.entry, "principal_id": principal_id, "created_at": now()}
@@ -208,6 +109,8 @@ class Syncing:
         await conn.execute(sa.update(directory_person).where(mine).values(gone_at=None))
         who = await principals.get(conn, row.principal_id)
         await self._tell(conn, "person-returned", who.name)
+        for account in await leaving.undone(conn, who.id):
+            await self._tell(conn, "person-linked", who.name, account=account)
         return who
 
     async def _settle(
@@ -226,7 +129,7 @@ class Syncing:
         theirs = sa.and_(identity.c.principal_id == who.id, identity.c.source == SOURCE)
         rows = (await conn.execute(sa.select(identity).where(theirs))).all()
         here = {(row.account, row.native_user_id): row.verified for row in rows}
-        wanted = _links(self._directory, person, self._answer, Known(who.id, who.name, True, False, here))
+        wanted = links(self._directory, person, self._answer, Known(who.id, who.name, True, False, here))
         changed = False
         for account, native in here.keys() - wanted.keys():
             changed |= await principals.unlink(conn, account, native)
@@ -252,16 +155,30 @@ class Syncing:
         )
 
 
-def _roles(lines: Sequence[GroupLine], person: DirectoryPerson) -> set[str]:
-    return set(roles_by(lines, SOURCE, person.groups[:MOST_GROUPS]))
+async def recognise(conn: AsyncConnection, audit: Audit, name: str, entry: str) -> None:
+    """Somebody who is known here already is this entry from now on. Raises `PolicyError`."""
+    who = await unrecognised(conn, name, entry)
+    row = {"id": new_id(), "entry": entry, "principal_id": who.id, "created_at": now()}
+    await conn.execute(sa.insert(directory_person).values(row))
+    await audit.record(conn, action="person-in-directory", actor="command line", subject=f"person:{who.name}")
 
 
-def _links(
-    directory: Directory, person: DirectoryPerson, answer: Answer, here: Known
-) -> dict[tuple[str, str], bool]:
-    """How somebody is to be known. A user id that several claim stays with whom it was linked to before."""
-    kept = {one for one in here.identities if one in answer.contested}
-    return {one: one[0] in directory.verified for one in (*person.identities, *kept)}
+async def unrecognised(conn: AsyncConnection, name: str, entry: str) -> Principal:
+    """Somebody who may become known as this entry. Raises `PolicyError`."""
+    who = await principals.get_by_name(conn, name)
+    table = directory_person
+    taken = sa.or_(table.c.entry == entry, table.c.principal_id == who.id)
+    if (await conn.execute(sa.select(table.c.id).where(taken))).first() is not None:
+        raise PolicyError(f"{who.name} or this entry is known as somebody of the directory already.")
+    if not who.enabled or who.kind is not principals.PrincipalKind.PERSON:
+        raise PolicyError(f"{who.name} is disabled, or no person.")
+    return who
+
+
+async def removed_by_hand(conn: AsyncConnection, principal_id: str) -> None:
+    """People removed them: the directory does not let them in again, not even where it had removed them first."""
+    mine = directory_person.c.principal_id == principal_id
+    await conn.execute(sa.update(directory_person).where(mine).values(gone_at=None))
 
 
 async def _row(conn: AsyncConnection, entry: str) -> Any:
@@ -283,4 +200,4 @@ async def _free_name(conn: AsyncConnection, wanted: str) -> str:
     raise PolicyError("too many had this name.")
 
 
-__all__ = ["FEWEST_MISSING", "SOURCE", "Done", "Known", "Leave", "Plan", "Syncing", "known", "plan"]
+__all__ = ["Done", "Leave", "Syncing", "recognise", "removed_by_hand", "unrecognised"]

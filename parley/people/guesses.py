@@ -1,8 +1,10 @@
 """Guesses at the door: how many are answered, and what the audit holds of them.
 
-Every name has a few tries a while, whether there is such a person or not, and so has every address. Whoever has signed
-in with a browser before has tries of their own there: strangers who use up those of a name keep nobody out who comes
-from a browser of theirs, and everybody else for a minute only. Counted in memory, by each hub.
+Of passwords, every name has a few tries a while, whether there is such a person or not, and so has every address.
+Whoever has signed in with a browser before has tries of their own there: strangers who use up those of a name keep
+nobody out who comes from a browser of theirs, and everybody else for a minute only. Nobody guesses what opens the other
+doors: there only what fails is counted, by address and door, so that strangers make no work. Counted in memory, by each
+hub.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ import hmac
 import ipaddress
 import math
 import secrets
+import unicodedata
 from collections.abc import Callable
+from enum import StrEnum
 from time import monotonic
 from typing import Final
 
@@ -24,6 +28,16 @@ from parley.people.sealing import Keyring
 
 STRANGER: Final = "stranger"
 """Actor of what somebody did who did not get in."""
+
+
+class Door(StrEnum):
+    """A way in besides passwords, and the way on which a provider says that somebody left."""
+
+    CODE = "code"
+    PASSKEY = "passkey"
+    PROVIDER = "provider"
+    LOGOUT = "logout"
+
 
 _PURPOSE: Final = "known browser"
 _LONGEST_MARK: Final = 400
@@ -38,7 +52,7 @@ class Guesses:
         self._by_name = Buckets(1 / 60, 10, clock=clock)
         self._by_browser = Buckets(1 / 30, 10, clock=clock)
         self._by_address = Buckets(1 / 6, 30, clock=clock)
-        self._by_visit = Buckets(2, 60, clock=clock)
+        self._failures = {door: Buckets(2, 60, clock=clock) for door in Door}
         self._told = Buckets(1 / 60, 20, clock=clock)
         self._untold = 0
 
@@ -49,11 +63,15 @@ class Guesses:
             return
         # Not the second one when the first one says no: a full room takes no further names.
         _refuse(self._by_address.take(network(address)))
-        _refuse(self._by_name.take(name.strip().casefold()[:100]))
+        _refuse(self._by_name.take(_one_spelling(name)))
 
-    def take_visit(self, address: str) -> None:
-        """Count something else at the door: a code, a passkey, an answer of a provider. Raises as `take`."""
-        _refuse(self._by_visit.take(network(address)))
+    def check(self, door: Door, address: str) -> None:
+        """Before what costs others something too. Raises as `take` when too much failed at this door from there."""
+        _refuse(self._failures[door].wait(network(address)))
+
+    def failed(self, door: Door, address: str) -> None:
+        """Count that something proved nobody. Raises as `take` for what is one too many."""
+        _refuse(self._failures[door].take(network(address)))
 
     def mark(self, principal_id: str) -> str:
         """What a browser keeps in which this person has signed in."""
@@ -97,10 +115,15 @@ def network(address: str) -> str:
     return str(ipaddress.ip_network((found, 64), strict=False))
 
 
+def _one_spelling(name: str) -> str:
+    # Whatever finds the same person counts as the same name: see `principals.clean_name` and `by_sign_in_name`.
+    return unicodedata.normalize("NFKC", name).strip().casefold()[:100]
+
+
 def _refuse(wait: float) -> None:
     if wait:
         seconds = math.ceil(wait)
         raise RateLimited(f"Too many tries: come again in {seconds} s.", retry_after=seconds)
 
 
-__all__ = ["STRANGER", "Guesses", "network"]
+__all__ = ["STRANGER", "Door", "Guesses", "network"]

@@ -8,11 +8,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from parley.messages.model import now
 from parley.people import linking
 from parley.people.audit import Audit, Phase
-from parley.people.principals import Role, disable, set_role
+from parley.people.oidc import ACCOUNT
+from parley.people.principals import (
+    Role,
+    disable,
+    identities,
+    leave_behind,
+    set_role,
+    take_up_again,
+    unlink,
+)
 from parley.store import schema
 
 LEFT = "the person who asked has left"
 """Why requests of theirs that waited for somebody are closed."""
+
+_LEAVING = "leaving"
+"""Of accounts that were left behind: not because their person disconnected them."""
 
 
 async def remove(conn: AsyncConnection, audit: Audit, principal_id: str) -> None:
@@ -26,16 +38,33 @@ async def remove(conn: AsyncConnection, audit: Audit, principal_id: str) -> None
     await set_role(conn, principal_id, Role.NONE, automations=())
     await disable(conn, principal_id)
     for table, column in (
-        (schema.identity, schema.identity.c.principal_id),
         (schema.role_grant, schema.role_grant.c.principal_id),
         (schema.follow, schema.follow.c.by_id),
         (schema.password, schema.password.c.principal_id),
         (schema.passkey, schema.passkey.c.principal_id),
     ):
         await conn.execute(sa.delete(table).where(column == principal_id))
+    await _forget_accounts(conn, principal_id)
     await linking.void(conn, principal_id)
     await _revoke(conn, principal_id)
     await _close(conn, audit, principal_id)
+
+
+async def undone(conn: AsyncConnection, principal_id: str) -> list[str]:
+    """Whoever is taken in again, as the same person, signs in by the providers by which they did; by which accounts.
+
+    What they had disconnected before they left stays so, as does what is somebody else's by now.
+    """
+    return await take_up_again(conn, principal_id, ACCOUNT, _LEAVING)
+
+
+async def _forget_accounts(conn: AsyncConnection, principal_id: str) -> None:
+    """Nobody is them any more. By what a sign-in elsewhere would know them again it is known that they left."""
+    for account, user, _ in await identities(conn, principal_id):
+        if account.startswith(ACCOUNT) or "@" in user[1:]:
+            await leave_behind(conn, account, user, source=_LEAVING)
+        else:
+            await unlink(conn, account, user)
 
 
 async def _revoke(conn: AsyncConnection, principal_id: str) -> None:
@@ -85,4 +114,4 @@ async def _tell_audit(conn: AsyncConnection, audit: Audit, asked: sa.Select[tupl
         )
 
 
-__all__ = ["LEFT", "remove"]
+__all__ = ["LEFT", "remove", "undone"]

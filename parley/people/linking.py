@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import PolicyError, SealError
 from parley.messages.model import now
-from parley.people.principals import Principal, get, link_identity
+from parley.people.principals import BY_CODE, Principal, get, link_identity
 from parley.people.sealing import Keyring
 from parley.store.ids import new_id
 from parley.store.schema import link_code, principal
@@ -81,11 +81,19 @@ async def is_good(conn: AsyncConnection, keyring: Keyring, said: str) -> bool:
 
 
 async def redeem(
-    conn: AsyncConnection, keyring: Keyring, said: str, account: str, native_user_id: str
+    conn: AsyncConnection,
+    keyring: Keyring,
+    said: str,
+    account: str,
+    native_user_id: str,
+    *,
+    proven: bool = False,
 ) -> Redeemed | None:
     """Use a code up and link this account's user to its person; None for a wrong one, which counts as a try.
 
     Of two who come with it at once one is linked. The link is not verified: what a platform only claims stays claimed.
+    `proven`: the platform vouches for who said it. Otherwise the address may be somebody else's, which the link tells
+    by its source (`BY_CODE`).
     Raises PolicyError when the account's user is somebody else's already.
     """
     row = await _open(conn, said)
@@ -96,7 +104,8 @@ async def redeem(
         return None
     if not await _end(conn, row.id):
         return None
-    await link_identity(conn, row.principal_id, account, native_user_id)
+    source = None if proven else BY_CODE
+    await link_identity(conn, row.principal_id, account, native_user_id, source=source)
     return Redeemed(await get(conn, row.principal_id), CodeKind(row.kind))
 
 

@@ -9,20 +9,22 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from parley.errors import BadArguments, Denied, ParleyError, PolicyError, Rejected
+from parley.errors import BadArguments, Denied, ParleyError, Rejected, Unreachable
 from parley.messages.model import now
 from parley.people import groups, id_tokens, principals, sessions
 from parley.people.audit import Audit
 from parley.people.challenges import Challenge, Challenges, Purpose
+from parley.people.free_names import free_name
 from parley.people.group_lines import GroupLine
-from parley.people.guesses import Guesses
+from parley.people.guesses import Door, Guesses
 from parley.people.oidc_provider import Described, Provider, Send
 from parley.people.principals import Principal, PrincipalKind
 from parley.people.session_desk import SessionDesk
@@ -30,6 +32,8 @@ from parley.people.sessions import Kind, Origin, Session
 from parley.store.engine import Store
 from parley.store.insert_new import insert_new
 from parley.store.schema import spent_challenge
+
+logger = logging.getLogger(__name__)
 
 ACCOUNT: Final = "oidc:"
 """Before the issuer: the account by which an identity of a provider is known."""
@@ -84,7 +88,7 @@ class Entered:
 
 
 class OidcDesk:
-    """One for a hub. `rules` and `lines` (`[[groups]]`) are those in force."""
+    """One for a hub. `rules` and `lines` (`[[groups]]`) are those in force, `reserved` names that no newcomer gets."""
 
     def __init__(
         self,
@@ -96,6 +100,7 @@ class OidcDesk:
         *,
         rules: Callable[[], Rules],
         lines: Callable[[], Sequence[GroupLine]],
+        reserved: Callable[[], Collection[str]],
         send: Send,
     ) -> None:
         self._store = store
@@ -105,6 +110,7 @@ class OidcDesk:
         self._challenges = challenges
         self._rules = rules
         self._lines = lines
+        self._reserved = reserved
         self._send = send
         self._known: dict[str, Provider] = {}
 
@@ -131,7 +137,7 @@ class OidcDesk:
 
         Raises `BadArguments` for no provider of ours, `Denied`, `RateLimited`, `Unreachable`, `Rejected`.
         """
-        self._guesses.take_visit(address)
+        self._guesses.check(Door.PROVIDER, address)
         provider = self._provider(name)
         facts = {"provider": name, "issuer": provider.about.issuer, "redirect": redirect}
         if link is not None:
@@ -142,31 +148,42 @@ class OidcDesk:
         made, cookie = self._challenges.make(Purpose.PROVIDER, facts)
         verifier = self._challenges.derived(made, "verifier")
         digest = hashlib.sha256(verifier.encode()).digest()
-        where = await provider.address(
-            redirect=redirect,
-            state=self._challenges.derived(made, "state"),
-            nonce=self._challenges.derived(made, "nonce"),
-            challenge=base64.urlsafe_b64encode(digest).decode().rstrip("="),
-        )
+        try:
+            where = await provider.address(
+                redirect=redirect,
+                state=self._challenges.derived(made, "state"),
+                nonce=self._challenges.derived(made, "nonce"),
+                challenge=base64.urlsafe_b64encode(digest).decode().rstrip("="),
+            )
+        except ParleyError:
+            self._guesses.failed(Door.PROVIDER, address)
+            raise
         return where, cookie
 
     async def come_back(
         self, name: str, answer: Answer, cookie: str, *, address: str, agent: str
     ) -> Entered | None:
         """Who signed in there, signed in here; None when this is nobody who may. Raises `RateLimited`."""
-        self._guesses.take_visit(address)
         challenge = self._challenges.read(Purpose.PROVIDER, cookie)
-        if challenge is None or not await self._is_answered(name, answer, challenge):
+        if challenge is None:
+            return None
+        self._guesses.check(Door.PROVIDER, address)
+        if not await self._is_answered(name, answer, challenge):
+            self._guesses.failed(Door.PROVIDER, address)
             return None
         try:
             claims = await self._claims(name, answer, challenge)
             return await self._store.write(lambda conn: self._enter(conn, name, claims, challenge, agent))
         except ParleyError:
+            self._guesses.failed(Door.PROVIDER, address)
             await self._store.write(lambda conn: self._guesses.tell(conn, by=f"oidc:{name}"))
             return None
 
     async def disconnect(self, who: Principal, session: Session, name: str) -> bool:
-        """Let what is there be nobody here; whether it was this person. What began with it ends. Raises `Denied`."""
+        """Let what is there be nobody here; whether it was this person. What began with it ends. Raises `Denied`.
+
+        It does not join as somebody new either: whoever wants it back connects it.
+        """
         if not session.is_recent:
             raise Denied(sessions.SIGN_IN_AGAIN)
         account = ACCOUNT + self._provider(name).about.issuer
@@ -174,7 +191,8 @@ class OidcDesk:
         async def write(conn: AsyncConnection) -> bool:
             theirs = [user for one, user, _ in await principals.identities(conn, who.id) if one == account]
             for user in theirs:
-                await principals.unlink(conn, account, user)
+                # Not forgotten: with `join` they would be a second person at the next sign-in.
+                await principals.leave_behind(conn, account, user)
                 await sessions.end_of_provider(
                     conn, account.removeprefix(ACCOUNT), subject=user, provider_session=None
                 )
@@ -186,10 +204,15 @@ class OidcDesk:
 
     async def end_there(self, name: str, token: str, *, address: str) -> int:
         """Back-channel logout: the provider ends what began there; how many sessions. Raises `Rejected` ..."""
-        self._guesses.take_visit(address)
+        # Only a provider that cannot be asked: strangers keep no word of one from being heard.
+        self._guesses.check(Door.LOGOUT, address)
         provider = self._provider(name)
         about = provider.about
-        claims = await provider.checked(token)
+        try:
+            claims = await provider.checked(token)
+        except Unreachable:
+            self._guesses.failed(Door.LOGOUT, address)
+            raise
         subject, session, identifier = id_tokens.check_logout_token(
             claims, issuer=about.issuer, client_id=about.client_id
         )
@@ -275,13 +298,20 @@ class OidcDesk:
     async def _newcomer(
         self, conn: AsyncConnection, name: str, about: Settings, account: str, claims: Mapping[str, Any]
     ) -> Principal:
-        """Somebody who was never here by this provider. Raises `Denied` where parley.toml lets nobody join."""
+        """Somebody who is not known by this provider. Raises `Denied` where parley.toml lets nobody join.
+
+        Whoever left, or was removed, does not join: somebody who may lets them in.
+        """
         subject = id_tokens.subject_of(claims)
         who = await _by_mail(conn, about, claims)
-        if who is None and not about.join:
+        if who is None and (not about.join or await _has_left(conn, account, subject, claims)):
             raise Denied("Nobody here is known by this account.")
+        if who is None and about.mail_account and _mail(claims) is None:
+            raise Denied("Without an address it cannot be told whether this is somebody who is known here.")
         if who is None:
-            made = await principals.add_principal(conn, await _free_name(conn, claims, subject))
+            made = await principals.add_principal(
+                conn, await free_name(conn, _called(claims, subject), self._reserved())
+            )
             who = await principals.get(conn, made)
             await self._tell(conn, "person-added", who, f"oidc:{name}", name)
         await principals.link_identity(conn, who.id, account, subject, verified=True)
@@ -303,27 +333,38 @@ class OidcDesk:
 
 
 async def _by_mail(conn: AsyncConnection, about: Settings, claims: Mapping[str, Any]) -> Principal | None:
-    mail = claims.get("email")
-    if not about.mail_account or claims.get("email_verified") is not True or not isinstance(mail, str):
+    mail = _mail(claims)
+    if not about.mail_account or mail is None:
         return None
-    found = await principals.find_by_identity(conn, about.mail_account, mail.lower())
+    found = await principals.find_by_identity(conn, about.mail_account, mail)
+    if found is not None and found.source == principals.BY_CODE and not found.verified:
+        # Whoever forges a sender links the address of another to themselves: only its owner's account may not follow.
+        logger.warning(
+            "An address that only a code said is %s: their provider's account is not", found.principal.id
+        )
+        raise Denied("The link of this address was never checked.")
     return found.principal if found else None
 
 
-async def _free_name(conn: AsyncConnection, claims: Mapping[str, Any], subject: str) -> str:
-    """A name that nobody has: what the provider calls them, and a number where that is taken."""
-    said = next((claims[key] for key in _NAMES if isinstance(claims.get(key), str) and claims[key]), subject)
-    try:
-        base = principals.clean_name(str(said)[:56])
-    except PolicyError:
-        base = "newcomer"
-    for number in range(1, 200):
-        name = base if number == 1 else f"{base}-{number}"
-        try:
-            await principals.get_by_name(conn, name)
-        except PolicyError:
-            return name
-    raise Denied("Too many people have this name.")
+def _mail(claims: Mapping[str, Any]) -> str | None:
+    """The address that the provider says it verified."""
+    mail = claims.get("email")
+    return mail.lower() if isinstance(mail, str) and mail and claims.get("email_verified") is True else None
+
+
+async def _has_left(conn: AsyncConnection, account: str, subject: str, claims: Mapping[str, Any]) -> bool:
+    """Whether who comes was here: known by this account, or by the address, whether the provider verified it or not."""
+    mail = claims.get("email")
+    if isinstance(mail, str) and await principals.has_left(conn, mail.lower()):
+        return True
+    return await principals.has_left(conn, subject, account)
+
+
+def _called(claims: Mapping[str, Any], subject: str) -> str:
+    """What the provider calls them."""
+    return next(
+        (str(claims[key]) for key in _NAMES if isinstance(claims.get(key), str) and claims[key]), subject
+    )
 
 
 def _groups(claims: Mapping[str, Any], about: Settings) -> list[str]:

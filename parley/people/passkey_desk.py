@@ -11,8 +11,8 @@ from parley.errors import BadArguments, Denied, PolicyError
 from parley.people import passkeys, principals, sessions
 from parley.people.audit import Audit
 from parley.people.challenges import Challenge, Challenges, Purpose
-from parley.people.guesses import Guesses
-from parley.people.passkeys import Passkey, Place
+from parley.people.guesses import Door, Guesses
+from parley.people.passkeys import Kept, Passkey, Place
 from parley.people.principals import Principal, PrincipalKind
 from parley.people.sealing import Keyring
 from parley.people.session_desk import SessionDesk
@@ -41,45 +41,50 @@ class PasskeyDesk:
 
     # -- signing in
 
-    def ask(self, place: Place, *, address: str) -> tuple[dict[str, Any], str]:
-        """Options for the browser, and the cookie that goes with them. Raises `RateLimited`."""
-        self._guesses.take_visit(address)
+    def ask(self, place: Place) -> tuple[dict[str, Any], str]:
+        """Options for the browser, and the cookie that goes with them."""
         made, cookie = self._challenges.make(Purpose.PASSKEY, {"rp": place.rp_id})
         return passkeys.request_options(place, self._bytes(made)), cookie
 
     async def sign_in(
         self, answer: dict[str, Any], cookie: str, place: Place, *, address: str, agent: str
     ) -> str | None:
-        """A new session's secret; None when the answer proves nobody. Raises `RateLimited`."""
-        self._guesses.take_visit(address)
+        """A new session's secret; None when the answer proves nobody.
+
+        Raises `RateLimited` for what proves nobody, after too much of it from this address; a passkey always opens.
+        """
         challenge = self._challenges.read(Purpose.PASSKEY, cookie)
         if challenge is None or challenge.facts.get("rp") != place.rp_id:
+            self._guesses.failed(Door.PASSKEY, address)
             return None
+        proved = await self._store.read(lambda conn: self._proved(conn, answer, place, challenge))
+        if proved is None:
+            self._guesses.failed(Door.PASSKEY, address)
+        return await self._store.write(lambda conn: self._enter(conn, proved, challenge, agent))
 
-        async def enter(conn: AsyncConnection) -> str | None:
-            # Used up before it is looked at: nobody tries several answers to one challenge.
-            if not await self._challenges.spend(conn, challenge):
-                return None
-            who, passkey_id = await self._whose(conn, answer, place, challenge)
-            if who is None:
-                await self._guesses.tell(conn, by="passkey")
-                return None
-            origin = Origin(kind=Kind.PASSKEY, agent=agent, passkey_id=passkey_id)
-            return await self._sessions.begin(conn, who, origin)
-
-        return await self._store.write(enter)
-
-    async def _whose(
+    async def _proved(
         self, conn: AsyncConnection, answer: dict[str, Any], place: Place, challenge: Challenge
-    ) -> tuple[Principal | None, str]:
+    ) -> tuple[Kept, int] | None:
         kept = await passkeys.find(conn, self._keyring, answer.get("id"))
         if kept is None or not passkeys.is_of(answer, kept.principal_id):
-            return None, ""
+            return None
         count = passkeys.proved(answer, kept, place, self._bytes(challenge))
-        who = await principals.get(conn, kept.principal_id)
-        if count is None or not who.enabled or not await passkeys.used(conn, kept, count):
-            return None, ""
-        return who, kept.id
+        return (kept, count) if count is not None else None
+
+    async def _enter(
+        self, conn: AsyncConnection, proved: tuple[Kept, int] | None, challenge: Challenge, agent: str
+    ) -> str | None:
+        # Whatever was answered, it was the answer: a challenge has one.
+        if not await self._challenges.spend(conn, challenge):
+            return None
+        if proved is not None:
+            kept, count = proved
+            who = await principals.get(conn, kept.principal_id)
+            if who.enabled and await passkeys.used(conn, kept, count):
+                origin = Origin(kind=Kind.PASSKEY, agent=agent, passkey_id=kept.id)
+                return await self._sessions.begin(conn, who, origin)
+        await self._guesses.tell(conn, by="passkey")
+        return None
 
     # -- one's own
 

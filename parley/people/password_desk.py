@@ -38,6 +38,8 @@ class PasswordDesk:
         """
         who, stored = await self._store.read(lambda conn: self._known(conn, name))
         known = self._guesses.is_known(mark, who.id) if who is not None else None
+        # Before it counts: whoever floods the queue uses up nobody's tries, and drives no name out of what is counted.
+        self._hasher.check_room()
         self._guesses.take(name, address, known)
         given = passwords.clean(password[: passwords.LONGEST + 1])
         right = await self._hasher.check(stored, given)

@@ -81,14 +81,18 @@ class Hasher:
         fits = bool(await self._in_turn(lambda: _fits(stored or self._nobodys, text)))
         return fits and stored is not None
 
+    def check_room(self) -> None:
+        """Raises `RateLimited` when too many wait: what is asked for at once would be refused."""
+        if self._waiting >= MOST_WAITING:
+            raise RateLimited("Many people sign in just now.", retry_after=5)
+
     @staticmethod
     def is_outdated(stored: str) -> bool:
         """Whether it was made with other parameters than are used now."""
         return _hasher().check_needs_rehash(stored)
 
     async def _in_turn(self, compute: Any) -> Any:
-        if self._waiting >= MOST_WAITING:
-            raise RateLimited("Many people sign in just now.", retry_after=5)
+        self.check_room()
         self._waiting += 1
         try:
             async with self._turn:

@@ -29,6 +29,19 @@ _ROLES: Final = (
     .label("roles")
 )
 
+# Made once: everybody is looked up several times a message, and to make a statement takes longer than to execute it.
+_BY_ID: Final = sa.select(principal, _ROLES).where(principal.c.id == sa.bindparam("wanted"))
+_BY_NAME: Final = sa.select(principal, _ROLES).where(principal.c.name == sa.bindparam("wanted"))
+_THIS_IDENTITY: Final = sa.and_(
+    identity.c.account == sa.bindparam("on"), identity.c.native_user_id == sa.bindparam("user")
+)
+_BY_IDENTITY: Final = (
+    sa.select(principal, _ROLES, identity.c.verified, identity.c.direct, identity.c.source)
+    .join_from(identity, principal)
+    .where(_THIS_IDENTITY)
+)
+_REACHED: Final = sa.update(identity).where(_THIS_IDENTITY)
+
 
 class PrincipalKind(StrEnum):
     """A human being, or a machine such as an alert source."""
@@ -46,6 +59,12 @@ class Role(StrEnum):
     AUDITOR = "auditor"
     NONE = "none"
 
+
+BY_CODE: Final = "code"
+"""Whose word a link is where somebody said a code from an account that did not vouch for them: nobody's but theirs."""
+
+_LEFT: Final = "left:"
+"""Before an account: by this user id somebody was known there who has left. No account has a colon in its name."""
 
 RANKS: Final = (Role.OWNER, Role.OPERATOR, Role.AUDITOR, Role.USER, Role.NONE)
 """Of our own roles somebody has one: the first of these that anybody gives them."""
@@ -73,6 +92,7 @@ class Principal:
 class Link:
     """Who stands behind a platform's user id. `direct`: the conversation in which they last wrote to us alone.
 
+    `source`: who says so, as in `link_identity`.
     `verified`: the owner says that this account's claims about this sender are checked (DKIM, SASL account, client
     certificate), so that they count although the platform alone only claims them.
     """
@@ -80,6 +100,7 @@ class Link:
     principal: Principal
     verified: bool
     direct: str | None = None
+    source: str | None = None
 
     def assurance(self, declared: Assurance) -> Assurance:
         """How well we know the sender, given what the connector declares."""
@@ -133,7 +154,8 @@ async def link_identity(
 ) -> None:
     """Let this user id of this account be this principal. Raises PolicyError when it is somebody else's already.
 
-    `source`: who says so, where it is not people; what they link by hand it does not take away.
+    `source`: who says so, where it is not people (a directory, or `BY_CODE`); what they link by hand it does not take
+    away.
     """
     await get(conn, principal_id)
     found = await find_by_identity(conn, account, native_user_id)
@@ -160,28 +182,71 @@ async def unlink(conn: AsyncConnection, account: str, native_user_id: str) -> bo
     return (await conn.execute(sa.delete(identity).where(_is(account, native_user_id)))).rowcount == 1
 
 
+async def leave_behind(
+    conn: AsyncConnection, account: str, native_user_id: str, *, source: str | None = None
+) -> bool:
+    """As `unlink`, and remember (`has_left`) that this is no newcomer; whether it was somebody.
+
+    `source`: why, for `take_up_again`.
+    """
+    left = _LEFT + account
+    before = await find_by_identity(conn, account, native_user_id)
+    if before is None:
+        return False
+    await unlink(conn, left, native_user_id)
+    values = {"account": left, "verified": False, "direct": None, "source": source}
+    await conn.execute(sa.update(identity).where(_is(account, native_user_id)).values(values))
+    return True
+
+
+async def take_up_again(conn: AsyncConnection, principal_id: str, prefix: str, source: str) -> list[str]:
+    """Let them be known, verified, as what they left behind for this reason, where nobody else is by now.
+
+    Of accounts that begin with `prefix`; which these are.
+    """
+    left = identity.c.account.startswith(_LEFT + prefix, autoescape=True)
+    theirs = sa.and_(left, identity.c.principal_id == principal_id, identity.c.source == source)
+    accounts = []
+    for row in (await conn.execute(sa.select(identity).where(theirs).order_by(identity.c.account))).all():
+        account = row.account.removeprefix(_LEFT)
+        if await find_by_identity(conn, account, row.native_user_id) is None:
+            values = {"account": account, "verified": True, "source": None}
+            await conn.execute(sa.update(identity).where(identity.c.id == row.id).values(values))
+            accounts.append(account)
+    return accounts
+
+
+async def has_left(conn: AsyncConnection, native_user_id: str, account: str | None = None) -> bool:
+    """Whether this user id of this account, or of any, was left behind (`leave_behind`): they may not join as new."""
+    left = identity.c.account.startswith(_LEFT, autoescape=True)
+    wanted = sa.and_(left, identity.c.native_user_id == native_user_id)
+    if account is not None:
+        wanted = _is(_LEFT + account, native_user_id)
+    return (await conn.execute(sa.select(identity.c.id).where(wanted).limit(1))).first() is not None
+
+
 async def find_by_identity(conn: AsyncConnection, account: str, native_user_id: str) -> Link | None:
     """Who this user id of this account is. Ids are compared byte for byte, never display names."""
-    columns = (identity.c.verified, identity.c.direct)
-    wanted = sa.select(principal, _ROLES, *columns).join_from(identity, principal)
-    row = (await conn.execute(wanted.where(_is(account, native_user_id)))).first()
-    return Link(principal=_principal(row), verified=row.verified, direct=row.direct) if row else None
+    row = (await conn.execute(_BY_IDENTITY, {"on": account, "user": native_user_id})).first()
+    if row is None:
+        return None
+    return Link(principal=_principal(row), verified=row.verified, direct=row.direct, source=row.source)
 
 
 async def reached_at(conn: AsyncConnection, account: str, native_user_id: str, conversation: str) -> None:
     """Remember where this user id writes to us alone: that is where the person behind it can be reached."""
-    mine = _is(account, native_user_id)
-    await conn.execute(sa.update(identity).where(mine).values(direct=conversation))
+    place = {"on": account, "user": native_user_id}
+    await conn.execute(_REACHED, {"direct": conversation, **place})
 
 
 async def get(conn: AsyncConnection, principal_id: str) -> Principal:
     """The principal with this id. Raises PolicyError when there is none."""
-    return await _one(conn, principal.c.id == principal_id)
+    return await _one(conn, _BY_ID, principal_id)
 
 
 async def get_by_name(conn: AsyncConnection, name: str) -> Principal:
     """The principal of this name. Raises PolicyError when there is none."""
-    return await _one(conn, principal.c.name == clean_name(name))
+    return await _one(conn, _BY_NAME, clean_name(name))
 
 
 async def list_principals(
@@ -196,10 +261,14 @@ async def list_principals(
 async def identities(conn: AsyncConnection, principal_id: str) -> list[tuple[str, str, bool]]:
     """What they are known as: account, user id, and whether the link is verified."""
     query = sa.select(identity.c.account, identity.c.native_user_id, identity.c.verified)
-    rows = await conn.execute(
-        query.where(identity.c.principal_id == principal_id).order_by(identity.c.account)
-    )
+    theirs = sa.and_(identity.c.principal_id == principal_id, is_in_force())
+    rows = await conn.execute(query.where(theirs).order_by(identity.c.account))
     return [(row.account, row.native_user_id, row.verified) for row in rows]
+
+
+def is_in_force() -> sa.ColumnElement[bool]:
+    """Of rows of `identity`: what somebody is known as, not what they left behind."""
+    return sa.not_(identity.c.account.startswith(_LEFT, autoescape=True))
 
 
 async def set_role(
@@ -332,8 +401,8 @@ def _principal(row: sa.Row[Any]) -> Principal:
     )
 
 
-async def _one(conn: AsyncConnection, condition: sa.ColumnElement[bool]) -> Principal:
-    row = (await conn.execute(sa.select(principal, _ROLES).where(condition))).first()
+async def _one(conn: AsyncConnection, query: sa.Select[Any], wanted: str) -> Principal:
+    row = (await conn.execute(query, {"wanted": wanted})).first()
     if row is None:
         raise PolicyError("There is nobody of that name.")
     return _principal(row)

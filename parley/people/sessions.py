@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from parley.messages.model import now
 from parley.people.lifetime import Lifetime
 from parley.people.principals import get
 from parley.people.sealing import Keyring
+from parley.people.ways_in import has_own
 from parley.store.ids import new_id
 from parley.store.schema import principal, session
 
@@ -40,9 +41,14 @@ TOUCHED_EVERY: Final = timedelta(minutes=1)
 RECENT: Final = timedelta(minutes=15)
 """For so long after the sign-in a session may change what one signs in with."""
 
+LEEWAY: Final = timedelta(minutes=1)
+"""By so much a clock is corrected now and then."""
 
-SIGN_IN_AGAIN: Final = "Sign in once more: this can be changed within 15 minutes of it."
-"""Why a session that is older may not change what one signs in with."""
+SIGN_IN_AGAIN: Final = (
+    "Sign in once more: this can be changed within 15 minutes of it, and after coming by a token only "
+    "as long as there is no other way in."
+)
+"""Why a session may not change what one signs in with."""
 
 
 class Kind(StrEnum):
@@ -57,7 +63,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What a session came from, besides its kind."""
+    """What a session came from, besides its kind. `until`: it ends then at the latest, as what it came from does."""
 
     kind: Kind
     agent: str = ""
@@ -65,11 +71,17 @@ class Origin:
     issuer: str | None = None
     subject: str | None = None
     provider_session: str | None = None
+    token_id: str | None = None
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A session that is good, as its person sees it. `expires_at`: when it ends at the latest."""
+    """A session that is good, as its person sees it. `expires_at`: when it ends at the latest.
+
+    `proves`: whether it began with what only its person has. A token lies in files, and counts where there is nothing
+    else.
+    """
 
     id: str
     principal_id: str
@@ -78,11 +90,14 @@ class Session:
     created_at: datetime
     used_at: datetime
     expires_at: datetime
+    proves: bool = True
 
     @property
     def is_recent(self) -> bool:
         """Whether it began a moment ago: whoever uses it has just shown who they are."""
-        return self.created_at > now() - RECENT
+        at = now()
+        # One from the future began before the clock was set back, nobody knows when.
+        return self.proves and at - RECENT < self.created_at <= at + LEEWAY
 
 
 async def begin(
@@ -103,11 +118,12 @@ async def begin(
         "agent": coarse(origin.agent),
         "passkey_id": origin.passkey_id,
         "issuer": origin.issuer,
-        "subject": origin.subject,
+        # Of a session that began with a token this is the token's id; it has no issuer.
+        "subject": origin.subject if origin.token_id is None else origin.token_id,
         "provider_session": origin.provider_session,
         "created_at": at,
         "used_at": at,
-        "expires_at": at + lifetime.longest,
+        "expires_at": min(at + lifetime.longest, origin.until or datetime.max.replace(tzinfo=UTC)),
     }
     await conn.execute(sa.insert(session).values(row))
     return secret
@@ -120,7 +136,8 @@ async def find(conn: AsyncConnection, keyring: Keyring, secret: str, lifetime: L
     row = (await conn.execute(query.where(mine))).first()
     if row is None or not keyring.is_hash_of(row.digest, _hashed(secret)):
         return None
-    return _session(row)
+    (found,) = await _sessions(conn, [row])
+    return found
 
 
 async def touch(conn: AsyncConnection, session_id: str) -> None:
@@ -132,7 +149,7 @@ async def of_person(conn: AsyncConnection, principal_id: str, lifetime: Lifetime
     """All sessions of a person that are good, the one that was used last first."""
     query = sa.select(session).where(session.c.principal_id == principal_id, *_alive(lifetime))
     rows = await conn.execute(query.order_by(session.c.used_at.desc(), session.c.id.desc()))
-    return [_session(row) for row in rows]
+    return await _sessions(conn, rows.all())
 
 
 async def end(conn: AsyncConnection, ids: Sequence[str]) -> int:
@@ -149,6 +166,15 @@ async def end_all(
         theirs = sa.and_(theirs, session.c.id != but)
     if passkey_id is not None:
         theirs = sa.and_(theirs, session.c.passkey_id == passkey_id)
+    return (await conn.execute(sa.delete(session).where(theirs))).rowcount
+
+
+async def end_of_tokens(conn: AsyncConnection, principal_id: str, token_id: str | None) -> int:
+    """End those of a person that began with this token, or with any; how many there were."""
+    theirs = sa.and_(session.c.principal_id == principal_id, session.c.kind == Kind.TOKEN)
+    if token_id is not None:
+        # Those that began before it was kept with which one could be of any.
+        theirs = sa.and_(theirs, sa.or_(session.c.subject == token_id, session.c.subject.is_(None)))
     return (await conn.execute(sa.delete(session).where(theirs))).rowcount
 
 
@@ -228,7 +254,14 @@ def _hashed(secret: str) -> str:
     return "session:" + re.sub(r"[^A-Za-z0-9_-]", "?", secret)
 
 
-def _session(row: Any) -> Session:
+async def _sessions(conn: AsyncConnection, rows: Sequence[Any]) -> list[Session]:
+    """These rows of one person."""
+    by_token = next((row for row in rows if row.kind == Kind.TOKEN), None)
+    counts = by_token is None or not await has_own(conn, by_token.principal_id)
+    return [_session(row, proves=counts or row.kind != Kind.TOKEN) for row in rows]
+
+
+def _session(row: Any, *, proves: bool) -> Session:
     return Session(
         id=row.id,
         principal_id=row.principal_id,
@@ -237,6 +270,7 @@ def _session(row: Any) -> Session:
         created_at=row.created_at,
         used_at=row.used_at,
         expires_at=row.expires_at,
+        proves=proves,
     )
 
 
@@ -249,6 +283,7 @@ __all__ = [
     "end",
     "end_all",
     "end_of_provider",
+    "end_of_tokens",
     "find",
     "of_person",
     "touch",

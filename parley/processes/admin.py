@@ -130,7 +130,7 @@ class Admin:
 
     async def _people(self) -> list[dict[str, Any]]:
         async def fetch(conn: AsyncConnection) -> list[dict[str, Any]]:
-            links = (await conn.execute(sa.select(schema.identity))).all()
+            links = (await conn.execute(sa.select(schema.identity).where(principals.is_in_force()))).all()
             return [_person(one, links) for one in await principals.list_principals(conn)]
 
         return await self._store.read(fetch)

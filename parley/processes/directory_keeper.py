@@ -14,32 +14,31 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Final
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import ConfigurationError, ParleyError, PolicyError
 from parley.messages.model import now
 from parley.messages.outbox import Delivery, Outbox
-from parley.people import directory_people, directory_sync, principals
+from parley.people import directory_people, directory_plan, directory_sync
 from parley.people.audit import Audit
+from parley.people.directory_lease import RENEWED_EVERY, DirectoryLease
+from parley.people.directory_people import Answer
+from parley.people.directory_plan import Plan
 from parley.people.directory_search import DirectoryError
 from parley.people.directory_settings import Directory
-from parley.people.directory_sync import Done, Leave, Plan, Syncing
+from parley.people.directory_sync import Done, Leave, Syncing
 from parley.runs import failures
 from parley.runs.failures import Notice
 from parley.settings import File
 from parley.store.engine import Store
-from parley.store.ids import new_id
-from parley.store.insert_new import insert_new
-from parley.store.schema import directory_person, lease
 
 logger = logging.getLogger(__name__)
 
 FIRST: Final = 5.0
 """Seconds after the hub's start: who left while it was away is not let in for long."""
 
-LOOK_EVERY: Final = 60.0
-"""Seconds between two looks whether a directory is configured by now, while none is."""
+GIVEN_BACK_WITHIN: Final = 5.0
+"""Seconds for giving the lease back when the hub stops; else it runs out by itself."""
 
 AT_ONCE: Final = 20
 """People of one write: others who write wait no longer than for these."""
@@ -48,7 +47,6 @@ AWAY: Final = "the directory"
 HELD: Final = "the directory's people"
 """Rows of `alert_state`; no command has such a name."""
 
-LEASE: Final = "directory"
 _MOST_TOLD: Final = 100
 
 
@@ -71,10 +69,11 @@ class DirectoryKeeper:
         self._file = file
         self._leave = leave
         self._tell_duty = tell_duty
-        self._holder = new_id()
         self._working = asyncio.Lock()
         self._wake = asyncio.Event()
-        self._began: datetime = now()
+        self.clock: Callable[[], datetime] = now
+        """What time it is, for how long the directory has not answered, and another hub not lived."""
+        self._lease = DirectoryLease(store, lambda: self.clock())  # noqa: PLW0108 - whatever it is by then
         self._answered: datetime | None = None
         self.trouble: str = ""
         """Why the last sync did nothing, or not all; nothing when it did."""
@@ -91,29 +90,51 @@ class DirectoryKeeper:
         """When the directory last answered in full, here."""
         return self._answered
 
+    @property
+    def is_asked_elsewhere(self) -> bool:
+        """Whether another hub asks it."""
+        return self._lease.elsewhere
+
     def file_changed(self) -> None:
         """Ask soon: what groups give, or whom the directory has, may be another thing now."""
         self._wake.set()
 
     async def run(self, first: float = FIRST) -> None:
-        """Ask now and then. What fails is told, and tried again."""
-        await self._pause(first)
-        while True:
-            directory = self._file().directory
-            if directory is None:
-                await self._pause(LOOK_EVERY)
-                continue
-            try:
-                await self._sync_if_ours(directory)
-            except ParleyError as error:
-                logger.warning("directory: %s", error)
-            except Exception:
-                logger.exception("directory")
-            await self._pause(directory.every.total_seconds())
+        """Ask now and then, while no other hub does. What fails is told, and tried again."""
+        loop = asyncio.get_running_loop()
+        due, wait = 0.0, first
+        try:
+            while True:
+                if await self._pause(wait):
+                    due = 0.0
+                wait = RENEWED_EVERY
+                directory = self._file().directory
+                if directory is None or not await self._is_ours():
+                    due = 0.0  # whoever takes it over asks at once
+                    continue
+                if loop.time() >= due:
+                    await self._sync_and_go_on()
+                    due = loop.time() + directory.every.total_seconds()
+                wait = max(0.0, min(wait, due - loop.time()))
+        finally:
+            with suppress(Exception):
+                async with asyncio.timeout(GIVEN_BACK_WITHIN):
+                    await self._lease.give_back()
 
-    async def _sync_if_ours(self, directory: Directory) -> None:
-        if await self._store.write(lambda conn: _claim(conn, self._holder, directory)):
+    async def _is_ours(self) -> bool:
+        try:
+            return await self._lease.take()
+        except Exception:
+            logger.exception("directory")
+            return False
+
+    async def _sync_and_go_on(self) -> None:
+        try:
             await self.sync()
+        except ParleyError as error:
+            logger.warning("directory: %s", error)
+        except Exception:
+            logger.exception("directory")
 
     async def sync_by_hand(self, anyway: bool = False, actor: str = "command line") -> dict[str, Any]:
         """Ask now, whichever hub does otherwise. Raises `DirectoryError`, `ConfigurationError`; held back: says so."""
@@ -135,48 +156,50 @@ class DirectoryKeeper:
 
     async def sync(self, *, anyway: bool = False) -> tuple[Plan, Done]:
         """Ask, and carry out what the answer says. Raises `DirectoryError` or `ConfigurationError`."""
-        async with self._working:
+        async with self._working, self._lease.kept():
             file = self._file()
-            if file.directory is None:
-                raise ConfigurationError("parley.toml has no [directory].")
-            try:
-                answer = await directory_people.ask(file.directory)
-            except (DirectoryError, ConfigurationError) as error:
-                await self._not_answered(file.directory, str(error))
-                raise
-            self._answered = now()
-            here = await self._store.read(directory_sync.known)
+            directory = _configured(file)
+            answer = await self._ask(directory)
+            here = await self._store.read(directory_plan.known)
             plan = await asyncio.to_thread(
-                directory_sync.plan, file.directory, file.groups, answer, here, anyway=anyway
+                directory_plan.plan, directory, file.groups, answer, here, anyway=anyway
             )
             done = Done(problems=list(answer.problems))
-            syncing = Syncing(self._audit, file.directory, file.groups, answer, leave=self._leave)
+            syncing = Syncing(self._audit, directory, file.groups, answer, leave=self._leave)
             await self._carry_out(syncing, plan, done)
             await self._told(plan, done)
             return plan, done
 
     async def recognise(self, name: str, entry: str) -> None:
-        """Somebody who is known here already is this entry of the directory. Raises `PolicyError`."""
+        """Somebody who is known here already is this entry of the directory, which is asked whether it has it.
 
-        async def write(conn: AsyncConnection) -> None:
-            who = await principals.get_by_name(conn, name)
-            table = directory_person
-            taken = sa.or_(table.c.entry == entry, table.c.principal_id == who.id)
-            if (await conn.execute(sa.select(table.c.id).where(taken))).first() is not None:
-                raise PolicyError(f"{who.name} or this entry is known as somebody of the directory already.")
-            if not who.enabled or who.kind is not principals.PrincipalKind.PERSON:
-                raise PolicyError(f"{who.name} is disabled, or no person.")
-            row = {"id": new_id(), "entry": entry, "principal_id": who.id, "created_at": now()}
-            await conn.execute(sa.insert(table).values(row))
-            await self._audit.record(
-                conn, action="person-in-directory", actor="command line", subject=f"person:{who.name}"
-            )
-
-        if not 0 < len(entry) <= directory_people.MOST_ID or not entry.isprintable():
+        Raises `PolicyError`; `DirectoryError` and `ConfigurationError` as `sync`.
+        """
+        if not 0 < len(entry) <= directory_people.LONGEST_ENTRY or not entry.isprintable():
             raise PolicyError(
                 "An entry is called by the id that the directory gives it, as `parley people sync` does."
             )
-        await self._store.write(write)
+        await self._store.read(lambda conn: directory_sync.unrecognised(conn, name, entry))
+        found = (await self._ask(_configured(self._file()))).people.get(entry)
+        if found is None:
+            # Whoever is no entry would be missing in the next answer, and lose everything.
+            raise PolicyError(
+                "The directory has nobody with this id; capital and small letters make a difference. "
+                "`parley people sync` says the ids of those whom it could not let in."
+            )
+        if found.disabled:
+            raise PolicyError("The directory has disabled this entry: whoever is it would leave at once.")
+
+        await self._store.write(lambda conn: directory_sync.recognise(conn, self._audit, name, entry))
+
+    async def _ask(self, directory: Directory) -> Answer:
+        try:
+            answer = await directory_people.ask(directory)
+        except (DirectoryError, ConfigurationError) as error:
+            await self._not_answered(directory, str(error))
+            raise
+        self._answered = self.clock()
+        return answer
 
     async def _carry_out(self, syncing: Syncing, plan: Plan, done: Done) -> None:
         # Whoever left goes first.
@@ -193,18 +216,24 @@ class DirectoryKeeper:
                 done.changed += done_by_these.changed
                 done.problems += done_by_these.problems
 
-    async def _pause(self, seconds: float) -> None:
+    async def _pause(self, seconds: float) -> bool:
+        """Whether it was woken."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
+        woken = self._wake.is_set()
         self._wake.clear()
+        return woken
 
     # -- the people on duty
 
     async def _not_answered(self, directory: Directory, reason: str) -> None:
         self.trouble = reason
         logger.warning("directory: %s", reason)
-        stale = now() - (self._answered or self._began)
+        since = self._lease.since
+        if since is None:
+            return  # the hub that asks knows for how long
+        stale = self.clock() - max(since, self._answered or since)
         if stale >= directory.stale_after:
             minutes = int(stale / timedelta(minutes=1))
             await self._say(AWAY, "directory-away", {"reason": reason, "minutes": minutes})
@@ -222,7 +251,7 @@ class DirectoryKeeper:
             return
         missing, of = plan.held
         self.trouble = (
-            f"{missing} of {of} people are missing, or lose their roles, at once: nobody was removed"
+            f"{missing} of {of} people are missing, or lose roles or accounts, at once: nobody was removed"
         )
         logger.warning("directory: %s", self.trouble)
         await self._say(HELD, "directory-held", {"missing": missing, "of": of})
@@ -258,17 +287,10 @@ async def _counted(
     return done
 
 
-async def _claim(conn: AsyncConnection, holder: str, directory: Directory) -> bool:
-    """Whether this hub is the one that asks: for two rounds from now, unless another one said so before."""
-    at = now()
-    until = at + 2 * directory.every + timedelta(seconds=2 * directory.timeout)
-    fresh = {"name": LEASE, "holder": holder, "epoch": 0, "until": until}
-    if (await conn.execute(insert_new(lease, ("name",)), fresh)).rowcount == 1:
-        return True
-    free = sa.and_(lease.c.name == LEASE, sa.or_(lease.c.holder == holder, lease.c.until < at))
-    return bool(
-        (await conn.execute(sa.update(lease).where(free).values(holder=holder, until=until))).rowcount
-    )
+def _configured(file: File) -> Directory:
+    if file.directory is None:
+        raise ConfigurationError("parley.toml has no [directory].")
+    return file.directory
 
 
 __all__ = ["DirectoryKeeper"]

@@ -177,26 +177,25 @@ class HubFront(Front):
         if found is None:
             return None
         view, owner = found
-        return view if owner == principal.id or _sees_all(principal) else None
+        return view if _may_see(principal, owner) else None
 
     @override
     async def wait_for(self, principal: Principal, message_id: str, seconds: float) -> MessageView | None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         async with self._watch.on(message_id) as changed:
-            view = await self.message(principal, message_id)
-            while view is not None and not view.final and (left := deadline - loop.time()) > 0:
+            stands = await self._store.read(lambda conn: views.standing(conn, message_id))
+            if stands is None or not _may_see(principal, stands.owner):
+                return None
+            view, final = None, stands.final
+            while not final and (left := deadline - loop.time()) > 0:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(left):
                         await changed.wait()
                 changed.clear()
-                # All of it is read once more at the end only: it changes several times on the way.
-                if loop.time() >= deadline or await self._is_final(message_id):
-                    view = await self.message(principal, message_id)
-            return view
-
-    async def _is_final(self, message_id: str) -> bool:
-        return await self._store.read(lambda conn: views.is_final(conn, message_id))
+                view = await self.message(principal, message_id)
+                final = view is None or view.final
+            return view or await self.message(principal, message_id)
 
     @override
     async def reply_file(
@@ -372,6 +371,10 @@ def _letter_view(letter: DeadLetter, facts: dict[str, str] | None = None) -> Dea
 
 def _sees_all(principal: Principal) -> bool:
     return principal.role in (Role.OWNER, Role.AUDITOR)
+
+
+def _may_see(principal: Principal, owner: str | None) -> bool:
+    return owner == principal.id or _sees_all(principal)
 
 
 def _key(native_id: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import ConfigurationError
-from parley.people import leaving, linking, principals
+from parley.people import directory_sync, leaving, linking, principals
 from parley.people.audit import Audit
 from parley.people.linking import CodeKind
 from parley.people.policy import Policy
@@ -84,7 +84,12 @@ class PeopleDesk:
 
     async def remove(self, name: str) -> None:
         """Take everything from somebody who leaves. Raises PolicyError for the last owner."""
-        await self._change("person-removed", name, self.leave)
+
+        async def for_good(conn: AsyncConnection, who: principals.Principal) -> None:
+            await self.leave(conn, who)
+            await directory_sync.removed_by_hand(conn, who.id)
+
+        await self._change("person-removed", name, for_good)
 
     async def leave(self, conn: AsyncConnection, who: principals.Principal) -> None:
         """Take everything from somebody, in the caller's write; who says so is audited there. Raises PolicyError."""

@@ -1,4 +1,4 @@
-"""Signing in, from the machine: a password for somebody, and who is signed in where."""
+"""Signing in, from the machine: a password for somebody, who is signed in where, and tokens."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.people import principals
 from parley.people.sign_in import SignIn
+from parley.runs.requests import short
 from parley.store.engine import Store
 
 ACTOR = "command line"
@@ -28,6 +29,9 @@ class SignInDesk:
             "person_password": self.password,
             "person_sessions": self.sessions,
             "person_sessions_end": self.end,
+            "tokens": self.tokens,
+            "token_revoke": self.revoke,
+            "tokens_revoke_all": self.revoke_all,
         }
 
     async def password(self, name: str, password: str) -> None:
@@ -58,6 +62,30 @@ class SignInDesk:
             return await self._sign_in.sessions.end_in(conn, who, ids, actor=ACTOR)
 
         return await self._store.write(write)
+
+    async def tokens(self, name: str | None = None) -> list[dict[str, str | None]]:
+        """Tokens that are good, of one or of everybody; never their secrets. Raises PolicyError."""
+        return [
+            {
+                "id": one.id,
+                "code": short(one.id),
+                "person": one.person,
+                "kind": one.kind.value,
+                "label": one.label,
+                "since": one.created_at.isoformat(timespec="seconds"),
+                "until": one.expires_at.isoformat(timespec="seconds") if one.expires_at else None,
+            }
+            for one in await self._sign_in.tokens.good_ones(name)
+        ]
+
+    async def revoke(self, code: str) -> int:
+        """End a token, and the sessions that began with it; how many these were. Raises PolicyError."""
+        return await self._sign_in.tokens.revoke(code, actor=ACTOR)
+
+    async def revoke_all(self, name: str) -> dict[str, int]:
+        """End all tokens of somebody, and the sessions that began with them. Raises PolicyError."""
+        revoked, ended = await self._sign_in.tokens.revoke_all(name, actor=ACTOR)
+        return {"tokens": revoked, "sessions": ended}
 
 
 __all__ = ["SignInDesk"]

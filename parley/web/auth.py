@@ -77,30 +77,26 @@ class Doors:
         )
 
     def put(
-        self, connection: HTTPConnection, response: Response, name: str, value: str, seconds: int
+        self,
+        connection: HTTPConnection,
+        response: Response,
+        name: str,
+        value: str,
+        seconds: int,
+        *,
+        for_return: bool = False,
     ) -> None:
-        """Let the browser keep something besides, for our own pages alone."""
-        response.set_cookie(
-            self._site.named(name),
-            value,
-            max_age=seconds,
-            path="/",
-            httponly=True,
-            samesite="strict",
-            secure=self._secures(connection),
-        )
+        """Let the browser keep something besides, for our own pages alone.
 
-    def put_for_return(
-        self, connection: HTTPConnection, response: Response, name: str, value: str, seconds: int
-    ) -> None:
-        """As `put`, and sent too when a provider's page leads back to us."""
+        For a return it is sent too when a provider's page leads back to us.
+        """
         response.set_cookie(
             self._site.named(name),
             value,
             max_age=seconds,
             path="/",
             httponly=True,
-            samesite="lax",
+            samesite="lax" if for_return else "strict",
             secure=self._secures(connection),
         )
 

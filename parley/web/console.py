@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 router = APIRouter(include_in_schema=False)
 
 RECHECK_SECONDS = 5.0
-"""How long a page may hear on after its session ended."""
+"""How long a page may hear on after its session ended, or with the rights of before."""
 
 LOGGED_OUT = 4401
 """Close code: log in again."""
@@ -141,7 +141,11 @@ class _Session:
                     told = state
                 if view.final:
                     return
-                view = await self._front.wait_for(self._principal, message_id, _WATCH_SECONDS)
+                asking = self._principal
+                view = await self._front.wait_for(asking, message_id, _WATCH_SECONDS)
+                if self._principal != asking:
+                    # Who may see it is asked once more: rights change while a page is open.
+                    view = await self._front.message(self._principal, message_id)
         except (ParleyError, WebSocketDisconnect, RuntimeError) as error:
             logger.debug("no longer watching a message: %s", error)
         finally:
@@ -155,7 +159,7 @@ class _Session:
         while True:
             await asyncio.sleep(RECHECK_SECONDS)
             try:
-                await self._doors.principal(self._socket)
+                self._principal = await self._doors.principal(self._socket)
             except Problem:
                 await self._socket.close(LOGGED_OUT)
                 return

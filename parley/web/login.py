@@ -24,7 +24,8 @@ BROWSER: Final = "browser"
 """The cookie by which a browser is known in which somebody signed in with a password."""
 
 BROWSER_SECONDS: Final = 180 * 86_400
-_LONGEST_FORM = 4096
+_LONGEST_FORM: Final = 4096
+_MOST_FIELDS: Final = 5
 
 _WORDS: dict[Language, dict[str, str]] = {
     "en": {
@@ -84,8 +85,7 @@ async def log_in(request: Request) -> Response:
     """The form was sent: name and password, or a token or code."""
     doors = _doors(request)
     doors.check_origin(request)
-    text = (await body_of(request, _LONGEST_FORM, 10)).decode("utf-8", "replace")
-    fields = parse_qs(text, keep_blank_values=True, max_num_fields=5)
+    fields = await _fields(request)
     response: Response = RedirectResponse("/", 303)
     try:
         if "name" in fields:
@@ -143,6 +143,14 @@ def agent_of(request: Request) -> str:
 def address_of(request: Request) -> str:
     """From where the request comes, as far as we see: behind a proxy that is the proxy."""
     return request.client.host if request.client else ""
+
+
+async def _fields(request: Request) -> dict[str, list[str]]:
+    text = (await body_of(request, _LONGEST_FORM, 10)).decode("utf-8", "replace")
+    try:
+        return parse_qs(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        raise Problem(400, "The log-in page sends no such form.", kind="form") from None
 
 
 async def _by_secret(request: Request, secret: str) -> str | None:

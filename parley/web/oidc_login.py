@@ -102,7 +102,7 @@ async def _go(request: Request, name: str, link: tuple[Principal, Session] | Non
     except BadArguments as error:
         raise Problem(404, str(error)) from None
     response = JSONResponse({"location": where})
-    doors.put_for_return(request, response, PROVIDER, cookie, 300)
+    doors.put(request, response, PROVIDER, cookie, 300, for_return=True)
     return response
 
 

@@ -19,7 +19,7 @@ router = APIRouter(include_in_schema=False)
 async def options(request: Request) -> Response:
     """What the browser signs."""
     _doors(request).check_origin(request)
-    asked, cookie = _desk(request).ask(place_of(request), address=address_of(request))
+    asked, cookie = _desk(request).ask(place_of(request))
     response = JSONResponse(asked)
     _doors(request).put(request, response, PASSKEY, cookie, 300)
     return response

@@ -218,11 +218,11 @@ async def test_what_a_crash_left_open_gets_the_outcome_that_is_known(quiet: Quie
 
 
 async def test_settings_that_changed_while_nothing_ran_are_in_the_audit(quiet: Quiet) -> None:
-    await quiet.hub._note_settings()
+    await quiet.hub.settings_record.read_at_start()
     assert await rows(quiet, "configuration-read") == []
     quiet.hub.settings.config.write_text("[owner]\nlanguage = 'zh'\n")
-    await quiet.hub._note_settings()
-    await quiet.hub._note_settings()
+    await quiet.hub.settings_record.read_at_start()
+    await quiet.hub.settings_record.read_at_start()
     assert await phases(quiet, "configuration-read") == ["intent", "outcome"]
     assert "zh" not in str([row.details for row in await rows(quiet)])
 

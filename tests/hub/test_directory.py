@@ -1,87 +1,52 @@
-"""A hub with a real directory: who joins is known, who leaves has nothing left, and what is doubtful removes nobody."""
+"""A hub with a real directory: who joins is known, who leaves has nothing left, and who comes back is the same."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import sqlalchemy as sa
 
-from parley.errors import ConfigurationError, PolicyError
-from parley.messages.model import ConversationKind, now
-from parley.people import principals
-from parley.people.directory_search import DirectoryError
-from parley.people.principals import Principal, PrincipalKind, Role
+from parley.messages.model import now
+from parley.people import linking, principals
+from parley.people.passkeys import Place
+from parley.people.principals import PrincipalKind, Role
+from parley.people.sessions import Kind, Origin
 from parley.people.standing import Terms, give
 from parley.people.tokens import TokenKind, issue, resolve
-from parley.processes import diagnosis
 from parley.store import schema
 from parley.store.ids import new_id
+from parley.web.wire import API
+from tests.hub import directories
+from tests.hub.directories import ask, known_as, named, refused, server
 from tests.hub.rooms import World, world_in
-from tests.servers.slapd import GROUPS, Slapd, dn, group, need_slapd, person
+from tests.people.authenticator import Authenticator
+from tests.postgres_fixture import postgres_server, postgres_store_url, prepared_database
+from tests.servers.slapd import Slapd, dn, person
+
+__all__ = ["postgres_server", "postgres_store_url", "prepared_database", "server"]
 
 pytestmark = pytest.mark.servers
 
-ROLES = {"night": {"may": ["read"], "approves": ["harm"]}}
-LINES = [
-    {"source": "directory", "group": f"cn=ops,{GROUPS}", "roles": ["operator"]},
-    {"source": "directory", "group": f"cn=night,{GROUPS}", "roles": "night"},
-    {"source": "directory", "group": f"cn=bosses,{GROUPS}", "roles": "owner", "allow_owner": True},
-]
+PASSWORD = "seven quiet otters"
+PLACE = Place("console.example.org", "https://console.example.org")
+Open = Callable[..., AbstractAsyncContextManager[World]]
 
 
-@pytest.fixture
-def server() -> Iterator[Slapd]:
-    """A directory of bea, who is an operator at night, and cleo."""
-    need_slapd()
-    one = Slapd().start()
-    try:
-        one.add(
-            person("bea", slackId="ubea", mail="bea@example.org")
-            + person("cleo", slackId="ucleo")
-            + group("ops", [dn("bea")])
-            + group("night", [dn("bea")])
-        )
-        yield one
-    finally:
-        one.close()
+@pytest.fixture(params=["sqlite", "postgresql"])
+def world_of(request: pytest.FixtureRequest) -> Open:
+    """As `directories.world_of`, with the hub's store in each of the databases in turn."""
+    url = request.getfixturevalue("postgres_store_url") if request.param == "postgresql" else None
+    return partial(directories.world_of, database_url=url)
 
 
-@asynccontextmanager
-async def world_of(home: Path, server: Slapd, **more: Any) -> AsyncIterator[World]:
-    """A hub whose own timer asks once at its start, and then not again for a day."""
-    settings = server.settings(every="1d", **more.pop("directory", {}))
-    async with world_in(home, roles=ROLES, groups=LINES, directory=settings, **more) as world:
-        hub = world.hub
-        await hub.store.write(
-            lambda conn: principals.link_identity(conn, hub.owner_id, "slack", "boss", verified=True)
-        )
-        yield world
-
-
-async def ask(world: World, text: str, who: str) -> str:
-    before = len(world.platforms.calls)
-    await world.platforms.say(
-        f"slack:D-{who}", text, person=who, addressed=True, kind=ConversationKind.DIRECT
-    )
-    await world.settled()
-    return "\n".join(call.reply.text for call in world.platforms.calls[before:])
-
-
-async def named(world: World, name: str) -> Principal:
-    return await world.hub.store.read(lambda conn: principals.get_by_name(conn, name))
-
-
-async def told_duty(world: World) -> list[str]:
-    rows = await world.rows(schema.delivery)
-    return [row.source for row in rows if row.source.startswith("directory-")]
-
-
-async def test_who_is_in_the_directory_is_known(home: Path, server: Slapd) -> None:
+async def test_who_is_in_the_directory_is_known(home: Path, server: Slapd, world_of: Open) -> None:
     async with world_of(home, server) as world:
         said = await ask(world, "/people sync", "boss")
         assert said == "The directory has 2 people: 2 joined, 0 left, 0 changed."
@@ -114,7 +79,7 @@ async def test_who_is_in_the_directory_is_known(home: Path, server: Slapd) -> No
         }
 
 
-async def test_what_changes_in_the_directory_changes_here(home: Path, server: Slapd) -> None:
+async def test_what_changes_in_the_directory_changes_here(home: Path, server: Slapd, world_of: Open) -> None:
     async with world_of(home, server) as world:
         await world.hub.directory.sync()
         bea = await named(world, "bea")
@@ -124,8 +89,7 @@ async def test_what_changes_in_the_directory_changes_here(home: Path, server: Sl
         assert "2 changed" in await ask(world, "/people sync", "boss")
         bea, cleo = await named(world, "bea"), await named(world, "cleo")
         assert (bea.role, bea.roles, cleo.role) == (Role.NONE, ("night",), Role.OPERATOR)
-        links = await world.hub.store.read(lambda conn: principals.identities(conn, bea.id))
-        assert {(account, native) for account, native, _ in links} == {
+        assert await known_as(world, bea) == {
             ("chat", "bea"),
             ("post", "bea@example.org"),
             ("slack", "ubea2"),
@@ -136,14 +100,10 @@ async def test_what_changes_in_the_directory_changes_here(home: Path, server: Sl
         assert "a group that cleo is in says otherwise" in said
 
 
-async def refused(world: World, verb: str, **arguments: Any) -> Exception:
-    with pytest.raises((ConfigurationError, PolicyError)) as raised:
-        await world.hub.admin.run(verb, arguments)
-    return raised.value
-
-
 @pytest.mark.parametrize("how", ["deleted", "disabled", "filtered"])
-async def test_who_leaves_has_nothing_left_within_one_sync(home: Path, server: Slapd, how: str) -> None:
+async def test_who_leaves_has_nothing_left_within_one_sync(
+    home: Path, server: Slapd, world_of: Open, how: str
+) -> None:
     async with world_of(
         home, server, directory={"filter": "(&(objectClass=ourPerson)(!(sn=gone)))"}
     ) as world:
@@ -197,7 +157,7 @@ async def test_who_leaves_has_nothing_left_within_one_sync(home: Path, server: S
 
         bea = await named(world, "bea")
         assert (bea.enabled, bea.role, bea.roles) == (False, Role.NONE, ())
-        assert await world.rows(schema.identity, principal_id=bea.id) == []
+        assert await known_as(world, bea) == set()
         assert await world.rows(schema.source_grant, principal_id=bea.id) == []
         assert await hub.store.read(lambda conn: resolve(conn, secret, (TokenKind.BEARER,))) is None
         for table in (schema.standing_approval, schema.delegation, schema.grant):
@@ -210,7 +170,7 @@ async def test_who_leaves_has_nothing_left_within_one_sync(home: Path, server: S
 
 
 async def test_who_comes_back_is_the_same_person_and_whom_people_removed_does_not(
-    home: Path, server: Slapd
+    home: Path, server: Slapd, world_of: Open
 ) -> None:
     async with world_of(home, server) as world:
         await world.hub.directory.sync()
@@ -226,7 +186,79 @@ async def test_who_comes_back_is_the_same_person_and_whom_people_removed_does_no
         assert not (await named(world, "bea")).enabled
 
 
-async def test_a_name_that_is_taken_is_not_given_twice(home: Path, server: Slapd) -> None:
+async def test_whom_people_removed_after_the_directory_had_does_not_come_back_either(
+    home: Path, server: Slapd, world_of: Open
+) -> None:
+    async with world_of(home, server) as world:
+        await world.hub.directory.sync()
+        server.change(dn("bea"), {"nsAccountLock": "TRUE"})
+        await world.hub.directory.sync()
+        await world.hub.admin.run("person_remove", {"name": "bea"})
+        server.change(dn("bea"), {"nsAccountLock": None})
+        assert "0 joined" in await ask(world, "/people sync", "boss")
+        assert not (await named(world, "bea")).enabled
+        assert "do not know you" in await ask(world, "/whoami", "ubea")
+
+
+async def test_by_what_they_signed_in_who_left_gets_in_no_more(
+    home: Path, server: Slapd, world_of: Open
+) -> None:
+    """A session, a password, a passkey, a token, a code for another account: all worked before, and none does after."""
+    async with world_of(home, server) as world:
+        hub = world.hub
+        await hub.directory.sync()
+        bea = await named(world, "bea")
+        doors = hub.sign_in
+        await doors.passwords.set_at_the_machine("bea", PASSWORD, actor="command line")
+
+        async def begin(conn: Any) -> tuple[str, str, str]:
+            return (
+                await doors.sessions.begin(conn, bea, Origin(kind=Kind.CODE)),
+                await issue(conn, bea.id, TokenKind.LOGIN),
+                await linking.issue(conn, hub.keyring, bea.id, linking.CodeKind.LINK),
+            )
+
+        secret, login, code = await hub.store.write(begin)
+        found = await doors.sessions.resolve(secret, touches=False)
+        assert found is not None
+        phone = Authenticator(PLACE.rp_id, PLACE.origin)
+        options, cookie = await doors.passkeys.ask_for_new(bea, found[1], PLACE)
+        await doors.passkeys.add(bea, found[1], phone.make(options), cookie, PLACE, "phone")
+
+        async def enters() -> list[bool]:
+            options, cookie = doors.passkeys.ask(PLACE)
+            ways = (
+                await doors.sessions.resolve(secret, touches=False),
+                await doors.passwords.sign_in("bea", PASSWORD, address="192.0.2.7", agent="", mark=""),
+                await doors.passkeys.sign_in(
+                    phone.sign(options), cookie, PLACE, agent="", address="192.0.2.7"
+                ),
+                await hub.store.read(lambda conn: linking.is_good(conn, hub.keyring, code)) or None,
+            )
+            return [way is not None for way in ways]
+
+        assert await enters() == [True] * 4
+        assert (await me(world, secret)).json()["name"] == "bea"
+        server.delete(dn("bea"))
+        assert "1 left" in await ask(world, "/people sync", "boss")
+        assert await enters() == [False] * 4
+        assert (await me(world, secret)).status_code == 401
+        assert await doors.with_secret(login, address="192.0.2.7") is None
+        for table in (schema.session, schema.password, schema.passkey):
+            assert await world.rows(table) == [], table.name
+
+
+async def me(world: World, session: str) -> httpx.Response:
+    """Who the console says that somebody with this session's cookie is."""
+    base = f"http://127.0.0.1:{world.hub.settings.port}"
+    cookies = {f"parley_session_{world.hub.settings.port}": session}
+    async with httpx.AsyncClient(
+        base_url=base, headers={"origin": base}, cookies=cookies, trust_env=False
+    ) as browser:
+        return await browser.get(f"{API}/me")
+
+
+async def test_a_name_that_is_taken_is_not_given_twice(home: Path, server: Slapd, world_of: Open) -> None:
     async with world_of(home, server) as world:
         ann = await world.person("bea", Role.USER)
         said = await ask(world, "/people sync", "boss")
@@ -245,85 +277,7 @@ async def test_a_name_that_is_taken_is_not_given_twice(home: Path, server: Slapd
         assert not (await named(world, "bea")).enabled
 
 
-async def test_what_somebody_claims_to_be_here_already_is_not_taken(home: Path, server: Slapd) -> None:
-    """Who writes the owner's id into their own entry is neither the owner nor takes them away."""
-    async with world_of(home, server) as world:
-        server.change(dn("cleo"), {"slackId": "boss"})
-        said = await ask(world, "/people sync", "boss")
-        assert "as somebody who is owner already" in said
-        assert "owner" in await ask(world, "/whoami", "boss")
-        server.change(dn("cleo"), {"slackId": "ubea"})
-        await world.hub.directory.sync()
-        assert "bea" in await ask(world, "/whoami", "ubea"), "it stays with whom it was linked to"
-
-
-async def test_a_directory_that_is_gone_removes_nobody_and_duty_is_told_once(
-    home: Path, server: Slapd
-) -> None:
-    async with world_of(home, server, directory={"stale_after": "1m"}) as world:
-        await world.hub.directory.sync()
-        server.stop()
-        for _ in range(2):
-            with pytest.raises(DirectoryError):
-                await world.hub.directory.sync()
-        assert await told_duty(world) == []
-        assert "Nothing was changed" in await ask(world, "/people sync", "boss")
-        (row,) = [one for one in await diagnosis.diagnosis(world.hub) if one["check"] == "directory"]
-        assert not row["ok"]
-        world.hub.directory._answered = now() - timedelta(minutes=2)
-        for _ in range(3):
-            with pytest.raises(DirectoryError):
-                await world.hub.directory.sync()
-        assert await told_duty(world) == ["directory-away:1"]
-        server.start()
-        for _ in range(2):
-            await world.hub.directory.sync()
-        assert await told_duty(world) == ["directory-away:1", "directory-back:1"]
-        assert (await named(world, "bea")).enabled
-        assert all(one["ok"] for one in await diagnosis.diagnosis(world.hub) if one["check"] == "directory")
-
-
-async def test_many_who_are_missing_at_once_stay_until_an_owner_says_so(home: Path, server: Slapd) -> None:
-    server.add("".join(person(f"p{number}") for number in range(8)))
-    async with world_of(home, server) as world:
-        await world.hub.directory.sync()
-        server.delete(*(dn(f"p{number}") for number in range(6)))
-        server.change(dn("cleo"), {"nsAccountLock": "TRUE"})
-        for _ in range(2):
-            said = await ask(world, "/people sync", "boss")
-        assert "6 of 9 people are missing at once" in said
-        assert await told_duty(world) == ["directory-held:1"]
-        assert (await named(world, "p0")).enabled
-        assert not (await named(world, "cleo")).enabled, "the directory says so expressly"
-        assert "Only the owner" in await ask(world, "/people sync anyway", "ubea")
-        assert "6 left" in await ask(world, "/people sync anyway", "boss")
-        assert not (await named(world, "p0")).enabled
-        assert await told_duty(world) == ["directory-held:1", "directory-resumed:1"]
-
-
-async def test_a_part_of_an_answer_removes_nobody(home: Path, server: Slapd) -> None:
-    async with world_of(home, server) as world:
-        await world.hub.directory.sync()
-        server.stop()
-        server.limit_to("size.soft=1 size.hard=1 size.prtotal=1")
-        server.start()
-        assert "only a part" in await ask(world, "/people sync", "boss")
-        assert [(await named(world, name)).enabled for name in ("bea", "cleo")] == [True, True]
-
-
-async def test_the_last_owner_stays_whatever_the_directory_says(home: Path, server: Slapd) -> None:
-    server.add(group("bosses", [dn("bea")]))
-    async with world_of(home, server) as world:
-        await world.hub.directory.sync()
-        assert (await named(world, "bea")).role is Role.OWNER
-        await world.hub.store.write(lambda conn: principals.set_role(conn, world.hub.owner_id, Role.USER))
-        server.delete(dn("bea"))
-        _, done = await world.hub.directory.sync()
-        assert "the last owner" in done.problems[0]
-        assert (await named(world, "bea")).enabled
-
-
-async def test_a_service_is_nobody_of_the_directory(home: Path, server: Slapd) -> None:
+async def test_a_service_is_nobody_of_the_directory(home: Path, server: Slapd, world_of: Open) -> None:
     async with world_of(home, server) as world:
         await world.hub.store.write(
             lambda conn: principals.add_principal(conn, "alerts", kind=PrincipalKind.SERVICE)

@@ -333,6 +333,11 @@ async def test_what_a_platform_only_claims_stays_claimed(world: World) -> None:
     told = await ask(world, f"/link {code}", "ann@example.com", **mail)
     assert "You are ann here, too" in told
     assert "cannot prove who writes" in told
+    (link,) = await world.rows(schema.identity, account="post")
+    assert link.source == principals.BY_CODE
+    await ask(world, f"/link {await code_of(world)}", "ann-chat", "chat:D-ann-chat")
+    (link,) = await world.rows(schema.identity, account="chat", native_user_id="ann-chat")
+    assert link.source is None
     assert "cannot prove who you are" in await ask(world, "/change web1", "ann@example.com", **mail)
     await ask(world, "/look 1", "ann@example.com", **mail)
     assert await requests(world) == [("change", "refused"), ("look", "queued")]

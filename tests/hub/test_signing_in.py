@@ -195,6 +195,29 @@ async def test_from_the_machine_a_password_is_set_and_sessions_are_ended(world: 
     assert await world.rows(schema.password) == []
 
 
+async def test_from_the_machine_tokens_are_listed_and_revoked_with_what_they_opened(
+    world: World, fresh: Open
+) -> None:
+    await world.person("ann", Role.USER)
+    admin = world.hub.admin
+    made = await admin.run("token", {"as_name": "ann", "label": "laptop", "days": 30})
+    mine = await fresh()
+    assert (await mine.post("/login", data={"secret": made["token"]})).status_code == 303
+    async with httpx.AsyncClient(base_url=mine.base_url, trust_env=False) as program:
+        program.headers["authorization"] = f"Bearer {made['token']}"
+        assert (await program.get(f"{API}/me")).json()["name"] == "ann"
+        (row,) = await admin.run("tokens", {"name": "ann"})
+        assert (row["person"], row["kind"], row["label"]) == ("ann", "bearer", "laptop")
+        assert made["token"] not in str(row)
+        assert await admin.run("token_revoke", {"code": row["code"]}) == 1
+        assert (await program.get(f"{API}/me")).status_code == 401
+    assert (await mine.get(f"{API}/me")).status_code == 401
+    assert await admin.run("tokens", {"name": "ann"}) == []
+    assert await admin.run("tokens_revoke_all", {"name": "ann"}) == {"tokens": 0, "sessions": 0}
+    rows = await world.rows(schema.audit, action="token-revoked", phase="outcome")
+    assert [(row.actor, row.subject) for row in rows] == [("command line", "person:ann")]
+
+
 async def test_a_passkey_is_not_for_an_address(world: World, fresh: Open) -> None:
     base = f"http://127.0.0.1:{world.hub.settings.port}"
     async with httpx.AsyncClient(base_url=base, headers={"origin": base}, trust_env=False) as client:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from parley.people import directory_people, directory_sync
+from parley.people import directory_people, directory_plan
 from parley.people.directory_people import Answer, DirectoryPerson
+from parley.people.directory_plan import Known
 from parley.people.directory_search import DirectoryError
 from parley.people.directory_settings import Directory
-from parley.people.directory_sync import Known
 from parley.people.group_lines import GroupLine
 from parley.people.ldif import MOST_LINE, MOST_VALUES, Entry, Ldif, LdifError
 
@@ -251,7 +251,7 @@ def answer_of(*people: DirectoryPerson) -> Answer:
 
 def test_who_is_missing_leaves_and_who_is_new_joins() -> None:
     here = dict([known(1), known(2), known(3, enabled=False), known(4, enabled=False, gone=True)])
-    plan = directory_sync.plan(
+    plan = directory_plan.plan(
         directory(),
         LINES,
         answer_of(someone(1), someone(3), someone(4), someone(5, disabled=True), someone(6)),
@@ -269,25 +269,25 @@ def test_who_is_missing_leaves_and_who_is_new_joins() -> None:
 def test_many_who_are_missing_at_once_are_a_mistake(there: int, missing: int, held: bool) -> None:
     here = dict(known(number) for number in range(there))
     answer = answer_of(*(someone(number) for number in range(missing, there)), someone(999))
-    plan = directory_sync.plan(directory(), LINES, answer, here)
+    plan = directory_plan.plan(directory(), LINES, answer, here)
     assert plan.held == ((missing, there) if held else None)
     assert len(plan.leave) == (0 if held else missing)
     assert len(plan.join) == (0 if held else 1)
-    assert len(directory_sync.plan(directory(), LINES, answer, here, anyway=True).leave) == missing
+    assert len(directory_plan.plan(directory(), LINES, answer, here, anyway=True).leave) == missing
 
 
 def test_who_is_disabled_leaves_even_then() -> None:
     here = dict(known(number) for number in range(20))
     answer = answer_of(*(someone(number, disabled=number == 19) for number in range(10, 20)))
-    plan = directory_sync.plan(directory(), LINES, answer, here)
+    plan = directory_plan.plan(directory(), LINES, answer, here)
     assert (plan.held, plan.leave) == ((10, 20), ["id19"])
 
 
 def test_many_who_lose_their_roles_at_once_are_a_mistake_and_a_changed_file_is_none() -> None:
     here = dict(known(number, "operator") for number in range(10))
     answer = answer_of(*(someone(number, groups=() if number < 5 else (OPS,)) for number in range(10)))
-    assert directory_sync.plan(directory(), LINES, answer, here).held == (5, 10)
-    plan = directory_sync.plan(directory(), (), answer, here)
+    assert directory_plan.plan(directory(), LINES, answer, here).held == (5, 10)
+    plan = directory_plan.plan(directory(), (), answer, here)
     assert (plan.held, len(plan.change)) == (None, 10)
 
 

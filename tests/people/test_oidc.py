@@ -15,11 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from parley.errors import BadArguments, Denied, ParleyError, Rejected
 from parley.messages.model import now
-from parley.people import principals, sessions
+from parley.people import leaving, linking, principals, sessions
 from parley.people.audit import Audit
 from parley.people.group_lines import GroupLine
 from parley.people.id_tokens import LOGOUT_EVENT
 from parley.people.lifetime import Lifetime
+from parley.people.linking import CodeKind
 from parley.people.oidc import ACCOUNT, Answer, Entered
 from parley.people.principals import Principal, Role
 from parley.people.sealing import Keyring
@@ -53,6 +54,7 @@ class Bench:
             rules=lambda: self.rules,
             lines=lambda: LINES,
             send=self.provider.send,
+            reserved=lambda: ["carol"],
         )
         self.desk = self.sign_in.oidc
 
@@ -114,6 +116,15 @@ async def test_somebody_new_joins_with_no_role_where_parley_toml_lets_them(bench
     assert accounts == {(ACCOUNT + ISSUER, "subject-1"), (ACCOUNT + ISSUER, "subject-2")}
 
 
+@pytest.mark.parametrize(("said", "name"), [("Carol", "Carol-2"), ("Command line", "Command line-2")])
+async def test_who_joins_gets_no_name_that_means_something(bench: Bench, said: str, name: str) -> None:
+    """Neither the voice of somebody whom parley.toml lets approve, nor an actor of the audit."""
+    bench.provider.lies["preferred_username"] = said
+    who = await bench.enter()
+    assert who is not None
+    assert who.name == name
+
+
 async def test_nobody_joins_by_default_nor_takes_a_name_that_is_there(bench: Bench) -> None:
     bench.configure(join=False)
     await bench.person("ann")
@@ -145,6 +156,56 @@ async def test_a_mail_address_counts_only_verified_and_where_it_is_configured(
     assert (found is not None and found.id == ann.id) is known
 
 
+@pytest.mark.parametrize("join", [False, True])
+async def test_an_address_that_only_a_code_said_is_nobodys_to_a_provider(bench: Bench, join: bool) -> None:
+    """Mallory mails her own code with the sender forged: what the provider says of boss is boss's, not hers."""
+    bench.configure(join=join, mail_account="post", groups_claim="groups")
+    mallory, _ = await bench.person("mallory")
+    bench.provider.lies |= {"email": "boss@example.org", "email_verified": True, "groups": ["ops"]}
+
+    async def say(*, proven: bool) -> None:
+        async def redeem(conn: AsyncConnection) -> None:
+            code = await linking.issue(conn, bench.keyring, mallory.id, CodeKind.LINK)
+            said = ("post", "boss@example.org")
+            assert await linking.redeem(conn, bench.keyring, code, *said, proven=proven)
+
+        await bench.store.write(redeem)
+
+    await say(proven=False)
+    assert await bench.enter() is None
+    assert [row.role for row in await bench.rows(schema.principal)] == ["none"]
+    # By hand, or from a sender whom the platform vouches for, it counts.
+    await bench.store.write(
+        lambda conn: principals.link_identity(conn, mallory.id, "post", "boss@example.org")
+    )
+    found = await bench.enter()
+    assert found is not None
+    assert found.id == mallory.id
+    await bench.store.write(lambda conn: conn.execute(sa.delete(schema.identity)))
+    await say(proven=True)
+    found = await bench.enter()
+    assert found is not None
+    assert found.id == mallory.id
+
+
+@pytest.mark.parametrize(
+    ("account", "address", "joins"),
+    [
+        ("post", {"email": "ann@example.org", "email_verified": True}, True),
+        ("post", {"email": "ann@example.org", "email_verified": False}, False),
+        ("post", {"email": "", "email_verified": True}, False),
+        ("post", {}, False),
+        ("", {}, True),
+    ],
+)
+async def test_where_addresses_tell_who_is_known_nobody_joins_without_one(
+    bench: Bench, account: str, address: dict[str, Any], joins: bool
+) -> None:
+    bench.configure(mail_account=account)
+    bench.provider.lies |= address
+    assert (await bench.enter() is not None) is joins
+
+
 async def test_groups_of_the_claim_give_and_take_roles(bench: Bench) -> None:
     bench.configure(groups_claim="groups")
     bench.provider.lies["groups"] = ["ops", 7, "other"]
@@ -174,6 +235,62 @@ async def test_who_is_disabled_stays_outside(bench: Bench) -> None:
     assert who is not None
     await bench.store.write(lambda conn: principals.disable(conn, who.id))
     assert await bench.enter() is None
+
+
+async def test_who_was_removed_stays_outside_and_joins_as_nobody_else(bench: Bench) -> None:
+    bench.configure(groups_claim="groups")
+    bench.provider.lies["groups"] = ["ops"]
+    who = await bench.enter()
+    assert who is not None
+    await bench.person("bea")
+    await bench.store.write(lambda conn: leaving.remove(conn, Audit(bench.keyring), who.id))
+    assert await bench.enter() is None
+    assert await bench.store.read(lambda conn: principals.identities(conn, who.id)) == []
+    # Back in the directory they are the same person, who connects what is there once more.
+    await bench.store.write(lambda conn: principals.enable(conn, who.id))
+    assert await bench.enter() is None
+    assert sorted(row.name for row in await bench.rows(schema.principal)) == ["ann", "bea"]
+    # Let in anew by somebody who may, they connect it, and come and go and leave as others do.
+    new, session = await bench.person("ann again")
+    for _ in range(2):
+        address, cookie = await bench.desk.begin("corp", REDIRECT, link=(new, session), **HERE)
+        assert await bench.back(bench.provider.sign_in(address), cookie) is not None
+        found = await bench.enter()
+        assert found is not None
+        assert found.id == new.id
+        assert await bench.desk.disconnect(new, session, "corp")
+        assert await bench.enter() is None, "and is no second person then"
+    await bench.store.write(lambda conn: leaving.remove(conn, Audit(bench.keyring), new.id))
+    assert await bench.enter() is None
+    bench.provider.lies["sub"] = "subject-2"
+    found = await bench.enter()
+    assert found is not None
+    assert found.name == "ann-2", "somebody else of that name"
+
+
+@pytest.mark.parametrize("account", ["", "post"])
+@pytest.mark.parametrize("verified", [True, False])
+async def test_who_was_removed_is_known_by_the_address_too(
+    bench: Bench, account: str, verified: bool
+) -> None:
+    """They never signed in by the provider before: it has their address, as we had."""
+    bench.configure(mail_account=account)
+    bench.provider.lies |= {"email": "Ann@example.org", "email_verified": verified}
+    ann, _ = await bench.person("ann")
+    for place, user in (("post", "ann@example.org"), ("slack", "U1"), ("matrix", "@ann:example.org")):
+        await bench.store.write(
+            lambda conn, place=place, user=user: principals.link_identity(conn, ann.id, place, user)  # type: ignore[misc]
+        )
+    await bench.store.write(lambda conn: leaving.remove(conn, Audit(bench.keyring), ann.id))
+    assert await bench.enter() is None
+    (left,) = await bench.rows(schema.identity)
+    assert (left.native_user_id, left.direct) == ("ann@example.org", None)
+    assert await bench.store.read(lambda c: principals.find_by_identity(c, "post", "ann@example.org")) is None
+    # The address is somebody else's by now: who may say so has said so.
+    bea, _ = await bench.person("bea")
+    await bench.store.write(lambda conn: principals.link_identity(conn, bea.id, "post", "ann@example.org"))
+    found = await bench.enter()
+    assert (found is not None and found.id == bea.id) is (account == "post" and verified)
 
 
 # -- what is forged

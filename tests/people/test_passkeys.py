@@ -57,7 +57,7 @@ class Bench:
         return made
 
     async def enter(self, device: Authenticator, /, **lie: Any) -> str | None:
-        options, cookie = self.desk.ask(PLACE, **HERE)
+        options, cookie = self.desk.ask(PLACE)
         return await self.desk.sign_in(device.sign(options, **lie), cookie, PLACE, agent="", **HERE)
 
 
@@ -147,9 +147,9 @@ async def test_no_lie_makes_a_passkey(bench: Bench, lie: str) -> None:
 
 async def test_a_challenge_is_good_once_and_in_its_own_browser(bench: Bench) -> None:
     phone = await bench.register()
-    options, cookie = bench.desk.ask(PLACE, **HERE)
+    options, cookie = bench.desk.ask(PLACE)
     answer = phone.sign(options)
-    _, foreign = bench.desk.ask(PLACE, **HERE)
+    _, foreign = bench.desk.ask(PLACE)
     for wrong in (
         "",
         foreign,
@@ -175,7 +175,7 @@ async def test_a_challenge_for_one_thing_is_none_for_another_nor_in_another_sess
     bea, session = await person(bench.store, bench.keyring, "bea")
     with pytest.raises(BadArguments):
         await bench.desk.add(bea, session, answer, cookie, PLACE, "phone")
-    _, login = bench.desk.ask(PLACE, **HERE)
+    _, login = bench.desk.ask(PLACE)
     with pytest.raises(BadArguments):
         await bench.desk.add(bench.who, bench.session, answer, login, PLACE, "phone")
     assert await bench.desk.sign_in(answer, cookie, PLACE, agent="", **HERE) is None
@@ -248,13 +248,13 @@ async def test_who_writes_rows_gives_themselves_nobodys_rights(bench: Bench) -> 
 )
 async def test_what_is_no_answer_opens_nothing(bench: Bench, answer: dict[str, Any]) -> None:
     phone = await bench.register()
-    _, cookie = bench.desk.ask(PLACE, **HERE)
+    _, cookie = bench.desk.ask(PLACE)
     answer = {**answer, "id": text(phone.credential)} if answer.get("id") == "ok" else answer
     assert await bench.desk.sign_in(answer, cookie, PLACE, agent="", **HERE) is None
 
 
 async def test_the_cookie_holds_no_challenge(bench: Bench) -> None:
-    options, cookie = bench.desk.ask(PLACE, **HERE)
+    options, cookie = bench.desk.ask(PLACE)
     body = base64.urlsafe_b64decode(cookie.partition(".")[0] + "==")
     challenge = base64.urlsafe_b64decode(options["challenge"] + "==")
     assert challenge.hex().encode() not in body

@@ -120,6 +120,9 @@ def test_strangers_use_up_no_known_browser_and_a_name_for_a_minute_only() -> Non
     assert waits[:10] == [0] * 10
     assert waits[10:] == [60, 60]
     assert refused(guesses, " Ann", "198.51.100.1") == 60, "however it is written"
+    for spelled in ("ＡＮＮ", "𝒶𝓃𝓃", "\u2007ⓐⓝⓝ\u3000", "ａnn"):
+        assert passwords.clean(spelled).strip().casefold() == "ann"
+        assert refused(guesses, spelled, "198.51.100.2") == 60, "and in whatever letters"
     assert refused(guesses, "bea", "192.0.2.1") == 0
     mark = guesses.mark("id-of-ann")
     known = guesses.is_known(mark, "id-of-ann")

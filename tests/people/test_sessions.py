@@ -60,6 +60,14 @@ async def test_only_the_whole_secret_finds_it_and_the_row_holds_none_of_it(
     assert await found(store, Keyring.generate(), secret) is None
 
 
+async def test_a_clock_that_is_set_back_makes_no_sign_in_recent(store: Store, keyring: Keyring) -> None:
+    secret = await begin(store, keyring, await person(store))
+    for begun, recent in ((0, True), (14, True), (-0.5, True), (15.5, False), (-2, False), (-600, False)):
+        await change(store, created_at=now() - timedelta(minutes=begun))
+        session = await found(store, keyring, secret)
+        assert session.is_recent is recent, begun
+
+
 async def rows(conn: AsyncConnection) -> list[Any]:
     return list((await conn.execute(sa.select(schema.session))).all())
 

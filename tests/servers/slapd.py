@@ -1,6 +1,6 @@
 """An OpenLDAP server of our own: its own folder and ports, TLS by an authority of `parley certs`, people made by tests.
 
-Its name for whoever reads is limited as tests want (`limit`); the memberof overlay keeps `memberOf`.
+What its reader sees is limited as tests want (`limit`, `hidden`); the memberof overlay keeps `memberOf`.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ index objectClass,uid,member eq
 limits dn.exact="{reader}" {limit}
 overlay memberof
 access to attrs=userPassword by anonymous auth by * none
+{hidden}
 access to * by users read
 """
 
@@ -127,6 +128,7 @@ class Slapd:
 
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="slapd-")))
     limit: str = "size=unlimited"
+    hidden: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.port, self.tls_port = free_ports(2)
@@ -184,6 +186,13 @@ class Slapd:
         """How many entries its reader is given, from the next start on."""
         self.limit = limit
         self._configure()
+
+    def hide(self, *attributes: str) -> None:
+        """Attributes that its reader does not see; it is started anew."""
+        self.hidden = attributes
+        self._configure()
+        self.stop()
+        self.start()
 
     def start(self) -> Self:
         """Run, and return when it answers."""
@@ -252,6 +261,7 @@ class Slapd:
                 modules="/usr/lib/ldap",
                 reader=READER,
                 limit=self.limit,
+                hidden=f"access to attrs={','.join(self.hidden)} by * none" if self.hidden else "",
                 base=BASE,
                 admin=ADMIN,
                 password=ADMINS_PASSWORD,

@@ -116,6 +116,7 @@ class FakeFront:
         self.tokens = {"token-ada": ADA, "token-ben": BEN, "token-cleo": CLEO}
         self.codes = {"code-ada": ADA}
         self.sessions: dict[str, Principal] = {}
+        self.asked_for_sessions = 0
         self.messages: dict[str, Kept] = {}
         self.keys: dict[tuple[str, str], str] = {}
         self.pages: dict[str, set[asyncio.Queue[tuple[Reply, Route, str]]]] = {}
@@ -130,6 +131,7 @@ class FakeFront:
         self.sign_in: Any = NoOtherWayIn()  # what these tests do not ask is not there
 
     async def principal_of(self, secret: str, *, session: bool, touches: bool = True) -> Principal | None:
+        self.asked_for_sessions += session
         return (self.sessions if session else self.tokens).get(secret)
 
     async def log_in(self, secret: str, *, agent: str = "", address: str = "") -> str | None:

@@ -140,6 +140,14 @@ async def test_a_token_logs_a_browser_in_and_out(web: httpx.AsyncClient, origin:
     assert is_problem(await web.get("/api/v1/me"), 401)
 
 
+async def test_a_form_with_more_fields_than_ours_is_refused(web: httpx.AsyncClient, origin: str) -> None:
+    web.headers["origin"] = origin
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    for many in (6, 300):
+        answer = await web.post("/login", content="&".join(f"f{n}=x" for n in range(many)), headers=form)
+        assert is_problem(answer, 400, "form")
+
+
 async def test_a_session_is_no_token_and_a_token_no_session(
     web: httpx.AsyncClient, front: FakeFront, configured: Settings
 ) -> None:

@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from parley.errors import ConfigurationError
 from parley.messages.model import Reply
 from parley.metrics import MOST_VALUES, Metrics
+from parley.people.principals import Role
 from parley.settings import File, Hooks, MetricsPort, Settings, Tls, Web
 from parley.web import console, serve
 from parley.web.limits import HOOK_BODY
 from tests.certificates import self_signed
+from tests.fakes._driver import eventually
 from tests.web.fake_front import REPORT, FakeFront
 
 
@@ -360,6 +363,27 @@ async def test_a_page_stops_hearing_when_its_session_ends(
         closed = await closing_of(opened)
     assert closed.rcvd is not None
     assert closed.rcvd.code == console.LOGGED_OUT
+
+
+async def test_a_page_that_stays_open_goes_on_with_the_rights_of_now(
+    served: Settings, front: FakeFront, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An owner who is one no more hears of nobody else's message, on the page that was open all the time."""
+    monkeypatch.setattr(console, "RECHECK_SECONDS", 0.05)
+    theirs = [await front.say(front.tokens["token-ben"], "/slow") for _ in range(2)]
+    mine = await front.say(front.tokens["token-ada"], "/slow")
+    async with page(front, served) as opened:
+        for _ in range(2):
+            await heard(opened)
+        await opened.send(json.dumps({"type": "watch", "id": theirs[0].id}))
+        assert (await heard(opened))["id"] == theirs[0].id
+        asked = front.asked_for_sessions
+        front.sessions = {key: replace(who, role=Role.USER) for key, who in front.sessions.items()}
+        await eventually(lambda: front.asked_for_sessions > asked + 1, "the page is looked at again")
+        front.finish(theirs[0].id, Reply(text="There."))
+        for identifier in (theirs[1].id, mine.id):
+            await opened.send(json.dumps({"type": "watch", "id": identifier}))
+        assert (await heard(opened))["id"] == mine.id, "and none of ben's before it"
 
 
 # -- hooks and metrics

@@ -9,7 +9,7 @@ const WORDS = {
     passkeys: "Passkeys", passkeyName: "What you call it", addPasskey: "Add a passkey", remove: "Remove",
     never: "never used", connections: "Other ways in", connect: "Connect", disconnect: "Disconnect", done: "Done.",
     connected: "connected", nobody: "You have no passkey.",
-    again: "Sign in once more to change this: log out, and log in.",
+    again: "Sign in once more to change this: log out, and log in. A token does not count where you have another way in.",
     kinds: { code: "code", token: "token", password: "password", passkey: "passkey", oidc: "single sign-on" },
   },
   zh: {
@@ -19,7 +19,7 @@ const WORDS = {
     passkeys: "通行密钥", passkeyName: "名称", addPasskey: "添加通行密钥", remove: "删除",
     never: "从未使用", connections: "其他登录方式", connect: "关联", disconnect: "取消关联", done: "已完成。",
     connected: "已关联", nobody: "您还没有通行密钥。",
-    again: "请重新登录后再修改：退出并再次登录。",
+    again: "请重新登录后再修改：退出并再次登录。已有其他登录方式时，令牌登录不算。",
     kinds: { code: "登录码", token: "令牌", password: "密码", passkey: "通行密钥", oidc: "单点登录" },
   },
 };
